@@ -1,0 +1,185 @@
+"""The data contract: images and labels of the train, validation and test splits, checked once, at the door."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ddm_framework.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class DataInfo:
+    """What a network must know of a data set.
+
+    Attributes:
+        shape: (C, H, W) of one image.
+        num_classes: number of classes.
+        mean, std: per channel, of pixels in [0, 1]; images are (pixels - mean) / std.
+        class_names: one name a class.
+    """
+
+    shape: tuple[int, int, int]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def num_values(self) -> int:
+        """Number of values in one image."""
+        channels, height, width = self.shape
+        return channels * height * width
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Pixels (..., C, H, W) in [0, 1] -> network inputs, float32."""
+        return (pixels.float() - self._channels(self.mean, pixels)) / self._channels(self.std, pixels)
+
+    def to_pixels(self, images: Tensor) -> Tensor:
+        """Network inputs (..., C, H, W) -> pixels, clamped to [0, 1], float32."""
+        return (images * self._channels(self.std, images) + self._channels(self.mean, images)).clamp(0, 1)
+
+    def _channels(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Images float32 (N, C, H, W), normalised, and their labels int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> ImageSet:
+        """The samples at these positions, int64 (M,)."""
+        return ImageSet(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True, slots=True)
+class DataSplits:
+    """Train, validation (split from the training set) and test, and what they have in common."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    info: DataInfo
+
+    @classmethod
+    def from_pixels(
+        cls,
+        train: tuple[Tensor, Tensor],
+        test: tuple[Tensor, Tensor],
+        *,
+        class_names: tuple[str, ...],
+        validation: float = 0.1,
+        split_seed: int = 0,
+    ) -> DataSplits:
+        """Splits from pixels in [0, 1].
+
+        The validation split is a stratified share of the training set; mean and standard deviation are those of
+        what remains for training.
+
+        Args:
+            train: pixels (N, C, H, W) in [0, 1] and labels (N,).
+            test: the same for the test split.
+            class_names: one name a class.
+            validation: share of the training set that is held out, at least 0 and less than 1.
+            split_seed: which samples are held out.
+        Raises:
+            DataError: for NaN, shapes or labels that do not fit, or a class without images.
+        """
+        for name, (pixels, labels) in {"training": train, "test": test}.items():
+            check_pixels(name, pixels, labels, class_names)
+        pixels, labels = train[0].float(), train[1].long()
+        if pixels.shape[1:] != test[0].shape[1:]:
+            raise DataError(
+                f"training images are {tuple(pixels.shape[1:])} and test images {tuple(test[0].shape[1:])}; both must have one (C, H, W)"
+            )
+        kept, held = hold_out(labels, validation, split_seed)
+        missing = sorted(set(range(len(class_names))) - set(labels[kept].tolist()))
+        if missing:
+            names = ", ".join(class_names[c] for c in missing[:5])
+            raise DataError(
+                f"no training image is left for class {names}; give it images or lower `validation` ({validation})"
+            )
+        mean = pixels[kept].mean((0, 2, 3))
+        std = pixels[kept].std((0, 2, 3)).clamp_min(1e-6)
+        info = DataInfo(
+            (pixels.shape[1], pixels.shape[2], pixels.shape[3]),
+            len(class_names),
+            tuple(mean.tolist()),
+            tuple(std.tolist()),
+            class_names,
+        )
+        images = info.normalise(pixels)
+        whole = ImageSet(images, labels)
+        tested = ImageSet(info.normalise(test[0].float()), test[1].long())
+        return cls(whole.take(kept), whole.take(held), tested, info)
+
+    def fingerprint(self) -> str:
+        """A digest of every image, label and name: the same digest means the same data."""
+        digest = hashlib.sha256(repr(self.info).encode())
+        for split in (self.train, self.validation, self.test):
+            for values in (split.images, split.labels):
+                digest.update(repr(tuple(values.shape)).encode())
+                digest.update(values.contiguous().numpy().data)
+        return digest.hexdigest()[:32]
+
+    def to(self, device: torch.device) -> DataSplits:
+        """The same splits on another device."""
+        moved = {
+            name: ImageSet(split.images.to(device), split.labels.to(device))
+            for name, split in {"train": self.train, "validation": self.validation, "test": self.test}.items()
+        }
+        return replace(self, **moved)
+
+
+def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions kept and held out, sorted, int64: `share` of each class, rounded, is held out.
+
+    Raises:
+        DataError: if the share is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise DataError(f"the share of held-out samples must be at least 0 and less than 1, not {share}")
+    generator = torch.Generator().manual_seed(seed)
+    held = [
+        members[torch.randperm(len(members), generator=generator)[: round(share * len(members))]]
+        for members in ((labels == c).nonzero()[:, 0] for c in labels.unique())
+    ]
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[torch.cat(held)] = True
+    return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+
+
+def check_pixels(name: str, pixels: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
+    """Refuse what cannot be trained on.
+
+    Raises:
+        DataError: naming the split and the first offending sample.
+    """
+    if pixels.ndim != 4:
+        raise DataError(f"{name} images must be (N, C, H, W), found shape {tuple(pixels.shape)}")
+    if len(pixels) != len(labels):
+        raise DataError(f"{len(pixels)} {name} images but {len(labels)} labels")
+    if len(pixels) == 0:
+        raise DataError(f"there is no {name} image")
+    bad = (
+        (~torch.isfinite(pixels.flatten(1))).any(1) if pixels.is_floating_point() else torch.zeros(0, dtype=torch.bool)
+    )
+    if bad.any():
+        where = bad.nonzero()[:, 0]
+        raise DataError(
+            f"{len(where)} {name} images hold NaN or infinity, the first at position {int(where[0])}; remove or repair them"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(class_names):
+        raise DataError(
+            f"{name} labels run from {low} to {high}, but there are {len(class_names)} class names (0 to {len(class_names) - 1})"
+        )

@@ -1,0 +1,65 @@
+"""Errors for the person who made the mistake: where, what was found, what instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class DDMError(Exception):
+    """A mistake of the user's, told in one message; the command line exits with status 2."""
+
+
+class DataError(DDMError):
+    """The data cannot be used as they are."""
+
+
+class PluginError(DDMError):
+    """A plugin or one of its components is broken."""
+
+
+class RunFolderError(DDMError):
+    """A run folder holds something else than what was asked for, or something unreadable."""
+
+
+class DivergenceError(DDMError):
+    """Numbers stopped being finite; the message names what to lower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a recipe file (`line` from 1), or a `--set` argument (`line` None)."""
+
+    file: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a recipe."""
+
+    message: str
+    mark: Mark | None = None
+
+    def __str__(self) -> str:
+        return f"{self.mark}: {self.message}" if self.mark else self.message
+
+
+class RecipeError(DDMError):
+    """Everything that is wrong with a recipe, at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """`; did you mean 'kmeans'?` with the nearest known names, or an empty string."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if not near:
+        return ""
+    return "; did you mean " + " or ".join(repr(each) for each in near) + "?"

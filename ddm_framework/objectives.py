@@ -1,0 +1,66 @@
+"""What an objective sees (`Reference`) and what it declares about its effects (`@objective`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddm_framework.data import DataInfo
+
+Direction = Literal["larger", "smaller"]
+Measure = TypeVar("Measure", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a network is measured against.
+
+    Attributes:
+        images: the queries, float32 (N, C, H, W), normalised.
+        labels: int64 (N,), or None where nobody knows them.
+        target_logits: the target network's logits on them, float32 (N, classes).
+        data: shape, classes and normalisation of the data set.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    target_logits: Tensor
+    data: DataInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What an objective says of itself; `more_influential` may depend on the objective's options."""
+
+    more_influential: Direction | Callable[[dict[str, Any]], Direction]
+    surrogate: str | None = None
+    set_level: bool = False
+    needs_labels: bool = False
+
+
+def objective(
+    *,
+    more_influential: Direction | Callable[[dict[str, Any]], Direction],
+    surrogate: str | None = None,
+    set_level: bool = False,
+    needs_labels: bool = False,
+) -> Callable[[Measure], Measure]:
+    """Declare a function an evaluation objective.
+
+    Args:
+        more_influential: whether the cluster with the `larger` or the `smaller` effect (behaviour without it minus
+            behaviour of the target) is the one sought; a function of the options where it depends on them.
+        surrogate: name of the objective that first-order methods use where this one has no gradient at the target.
+        set_level: the objective returns one row for the whole set of queries (Eq. 14) instead of one a query.
+        needs_labels: it cannot be measured on queries without labels.
+    """
+
+    def declare(measure: Measure) -> Measure:
+        measure.ddm_declaration = Declaration(more_influential, surrogate, set_level, needs_labels)  # type: ignore[attr-defined]
+        return measure
+
+    return declare
