@@ -133,11 +133,11 @@ class DataSplits:
 
     def to(self, device: torch.device) -> DataSplits:
         """The same splits on another device."""
-        moved = {
-            name: ImageSet(split.images.to(device), split.labels.to(device))
-            for name, split in {"train": self.train, "validation": self.validation, "test": self.test}.items()
-        }
-        return replace(self, **moved)
+
+        def moved(split: ImageSet) -> ImageSet:
+            return ImageSet(split.images.to(device), split.labels.to(device))
+
+        return replace(self, train=moved(self.train), validation=moved(self.validation), test=moved(self.test))
 
 
 def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -156,6 +156,33 @@ def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[torch.cat(held)] = True
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+
+
+def subset(labels: Tensor, size: int, seed: int) -> Tensor:
+    """Positions of exactly `size` samples drawn at random, sorted, int64 (size,).
+
+    Each class keeps its share of the whole, rounded down; the classes that lose most by that get one sample more,
+    the lower label first.
+
+    Args:
+        labels: int64 (N,).
+        size: from 1 to N.
+        seed: which samples are drawn.
+    Raises:
+        DataError: if there are fewer samples than that, or none is asked for.
+    """
+    if not 1 <= size <= len(labels):
+        raise DataError(f"cannot take {size} of {len(labels)} samples; ask for 1 to {len(labels)}")
+    generator = torch.Generator().manual_seed(seed)
+    classes, counts = labels.unique(return_counts=True)
+    quotas = counts * size // len(labels)
+    remainders = counts * size % len(labels)
+    quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
+    drawn = [
+        members[torch.randperm(len(members), generator=generator)[:quota]]
+        for quota, members in zip(quotas.tolist(), ((labels == c).nonzero()[:, 0] for c in classes), strict=True)
+    ]
+    return torch.cat(drawn).sort().values
 
 
 def check_pixels(name: str, pixels: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:

@@ -1,4 +1,7 @@
-"""A report as data: sections of text, tables and pictures. Studies make them, the core renders and stores them."""
+"""A report as data: sections of text, tables and pictures. Studies make them, the core renders and stores them.
+
+Each block checks its own shape when it is made, so that a slip is found in the study's line and not while rendering.
+"""
 
 from __future__ import annotations
 
@@ -11,42 +14,89 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph; plain text, escaped when rendered."""
+    """A paragraph; plain text, escaped when rendered, its line breaks kept."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. Cells are strings or numbers; floats are shown with four significant digits."""
+    """A table. Cells are strings or numbers; floats are shown with four significant digits, None as a dash.
+
+    Raises:
+        ValueError: if a row has another number of cells than there are columns.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | int | float | None]]
     caption: str = ""
 
+    def __post_init__(self) -> None:
+        for position, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(f"row {position} of a table has {len(row)} cells for {len(self.columns)} columns")
+
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Images in a row or grid: network inputs (N, C, H, W) and a caption each (or none)."""
+    """Images in a row or grid: network inputs (N, C, H, W), kept together in groups of `group` (2 = pairs).
+
+    Captions: none, one an image, or one a group.
+
+    Raises:
+        ValueError: if images are not (N, C, H, W), do not fill whole groups, or captions are of another number.
+    """
 
     images: Tensor
     captions: Sequence[str] = ()
     caption: str = ""
+    group: int = 1
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4:
+            raise ValueError(f"pictures must be (N, C, H, W), found shape {tuple(self.images.shape)}")
+        if self.group < 1 or len(self.images) % self.group:
+            raise ValueError(f"{len(self.images)} pictures cannot be shown in groups of {self.group}")
+        if len(self.captions) not in {0, len(self.images), len(self.images) // self.group}:
+            raise ValueError(f"{len(self.captions)} captions for {len(self.images)} pictures in groups of {self.group}")
 
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """A matrix (rows, columns) drawn in a diverging colour scale centred on zero, with the extremes printed."""
+    """A matrix (rows, columns) drawn in a diverging colour scale centred on zero, with the extremes printed.
+
+    Labels are one a row and one a column; where columns are too many to be named singly, neighbours whose labels agree
+    up to the last ", " share one ("class 3, cluster 0" ... "class 3, cluster 9" become "class 3").
+
+    Raises:
+        ValueError: if the values are not a matrix or the labels are of another number.
+    """
 
     values: Tensor
     row_labels: Sequence[str]
     column_labels: Sequence[str]
     caption: str = ""
+    row_title: str = ""
+    column_title: str = ""
+
+    def __post_init__(self) -> None:
+        if tuple(self.values.shape) != (len(self.row_labels), len(self.column_labels)):
+            raise ValueError(
+                f"a heat map of shape {tuple(self.values.shape)} has {len(self.row_labels)} row labels"
+                f" and {len(self.column_labels)} column labels"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Bars or lines of one or more series over common positions."""
+    """Bars or lines of one or more series over common positions, or histograms of the series in common bins.
+
+    `x` holds the positions of a line (numbers) or the names of its points or bars; None counts them from 0. A histogram
+    has none. Values that are not finite are marked in grey.
+
+    Raises:
+        ValueError: if there is no series, or one has another length than `x` or than the others (histograms may).
+    """
 
     kind: Literal["bar", "line", "histogram"]
     series: Mapping[str, Sequence[float]]
@@ -55,27 +105,54 @@ class Chart:
     x: Sequence[float | str] | None = None
     caption: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.series:
+            raise ValueError("a chart needs at least one series")
+        if self.kind == "histogram":
+            return
+        lengths = {name: len(values) for name, values in self.series.items()}
+        expected = len(self.x) if self.x is not None else next(iter(lengths.values()))
+        for name, length in lengths.items():
+            if length != expected:
+                raise ValueError(f"series {name!r} of a chart has {length} values for {expected} positions")
+
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
     """References to clusters by id, each shown as a strip of real members with its value.
 
-    The members' pictures stand once in the page, however often a cluster is referred to.
+    The members' pictures stand once in the page, however often a cluster is referred to. Neighbouring blocks of
+    clusters stand side by side and share the scale of their bars.
+
+    Raises:
+        ValueError: if there is not one value a cluster.
     """
 
     heading: str
     ids: Sequence[int]
     values: Sequence[float]
 
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.values):
+            raise ValueError(f"{len(self.ids)} clusters but {len(self.values)} values under {self.heading!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One item, such as a query: a picture (C, H, W), a heading, and blocks beside it. `alarm` marks an error."""
+    """One item, such as a query: a picture (C, H, W), a heading, and blocks beside it. `alarm` marks an error.
+
+    Raises:
+        ValueError: if the picture is not (C, H, W).
+    """
 
     heading: str
     picture: Tensor
     blocks: Sequence[Block]
     alarm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.picture.ndim != 3:
+            raise ValueError(f"the picture of a card must be (C, H, W), found shape {tuple(self.picture.shape)}")
 
 
 Block = Text | Table | Pictures | Heatmap | Chart | Clusters | Card

@@ -1,0 +1,154 @@
+"""Names and layout of a run's artifacts: what each file holds, how it is written and how it is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddm_framework.artifacts import load_tensors, save_tensors
+from ddm_framework.data import DataInfo
+from ddm_framework.errors import RunFolderError
+from ddm_framework.matching import Synset
+from ddm_framework.networks import Parameters
+from ddm_framework.partition import Partition
+from ddm_framework.run_folder import RunFolder
+from ddm_framework.training import TrainingState
+
+_EPOCH = re.compile(r"epoch_(\d+)\.safetensors")
+
+
+def save_info(folder: RunFolder, info: DataInfo, sizes: Mapping[str, int]) -> None:
+    """Note the data's shape, classes, normalisation and sizes in the manifest."""
+    folder.note(data={**asdict(info), "sizes": dict(sizes)})
+
+
+def load_info(folder: RunFolder) -> DataInfo:
+    """The noted DataInfo.
+
+    Raises:
+        RunFolderError: if the manifest has none.
+    """
+    noted: Any = folder.manifest.get("data")
+    if not isinstance(noted, dict):
+        raise RunFolderError(f"the manifest in {folder.path} says nothing of the data; run the recipe again")
+    return DataInfo(
+        tuple(noted["shape"]),
+        noted["num_classes"],
+        tuple(noted["mean"]),
+        tuple(noted["std"]),
+        tuple(noted["class_names"]),
+    )
+
+
+def save_checkpoint(folder: RunFolder, epoch: int, parameters: Parameters) -> None:
+    """θ_t of the target."""
+    save_tensors(folder.file("offline", "trajectory", f"epoch_{epoch:03d}.safetensors"), parameters)
+
+
+def saved_epochs(folder: RunFolder) -> list[int]:
+    """Epochs with a checkpoint, ascending."""
+    names = (path.name for path in folder.file("offline", "trajectory").glob("epoch_*.safetensors"))
+    return sorted(int(match[1]) for match in map(_EPOCH.fullmatch, names) if match)
+
+
+def load_checkpoint(folder: RunFolder, epoch: int, device: torch.device) -> Parameters:
+    """θ_t of the target."""
+    tensors = load_tensors(folder.file("offline", "trajectory", f"epoch_{epoch:03d}.safetensors"))
+    return _on(tensors, device)
+
+
+def load_trajectory(folder: RunFolder, device: torch.device) -> dict[int, Parameters]:
+    """All saved checkpoints by epoch."""
+    return {epoch: load_checkpoint(folder, epoch, device) for epoch in saved_epochs(folder)}
+
+
+def load_target(folder: RunFolder, device: torch.device) -> Parameters:
+    """θ_τ, the last checkpoint."""
+    epochs = saved_epochs(folder)
+    if not epochs:
+        raise RunFolderError(
+            f"{folder.file('offline', 'trajectory')} holds no checkpoint; run with --fresh to train again"
+        )
+    return load_checkpoint(folder, epochs[-1], device)
+
+
+def save_state(folder: RunFolder, state: TrainingState) -> None:
+    """Everything needed to go on training after an interruption."""
+    tensors = {f"parameters.{name}": each for name, each in state.parameters.items()}
+    tensors |= {f"velocity.{name}": each for name, each in state.velocity.items()}
+    tensors["epoch"] = torch.tensor(state.epoch)
+    save_tensors(folder.file("offline", "trajectory", "resume.safetensors"), tensors)
+
+
+def load_state(folder: RunFolder, device: torch.device) -> TrainingState | None:
+    """The state of an interrupted training, if there is one."""
+    path = folder.file("offline", "trajectory", "resume.safetensors")
+    if not path.is_file():
+        return None
+    tensors = _on(load_tensors(path, ("epoch",)), device)
+    epoch = int(tensors.pop("epoch"))
+    return TrainingState(epoch, _under(tensors, "parameters."), _under(tensors, "velocity."))
+
+
+def remove_state(folder: RunFolder) -> None:
+    """Training is over."""
+    folder.file("offline", "trajectory", "resume.safetensors").unlink(missing_ok=True)
+
+
+def save_partition(folder: RunFolder, partition: Partition) -> None:
+    """Cluster of each sample, class of each cluster."""
+    save_tensors(
+        folder.file("offline", "partition.safetensors"), {"clusters": partition.clusters, "classes": partition.classes}
+    )
+
+
+def load_partition(folder: RunFolder, device: torch.device) -> Partition:
+    """The partition."""
+    tensors = _on(load_tensors(folder.file("offline", "partition.safetensors"), ("clusters", "classes")), device)
+    return Partition(tensors["clusters"], tensors["classes"])
+
+
+def save_synset_chunk(folder: RunFolder, name: str, synset: Synset) -> None:
+    """A finished chunk of clusters; enough to go on from after an interruption."""
+    save_tensors(folder.file("offline", "synset", f"{name}.safetensors"), synset.tensors())
+
+
+def load_synset_chunk(folder: RunFolder, name: str, device: torch.device) -> Synset | None:
+    """A chunk that was finished before, if it was."""
+    path = folder.file("offline", "synset", f"{name}.safetensors")
+    if not path.is_file():
+        return None
+    return Synset.from_tensors(_on(load_tensors(path, [each.name for each in fields(Synset)]), device))
+
+
+def save_synsets(folder: RunFolder, synsets: Mapping[str, Synset]) -> None:
+    """The whole synset, cluster-wise and class-wise; the chunks go."""
+    tensors: dict[str, Tensor] = {}
+    for level, synset in synsets.items():
+        tensors |= synset.tensors(f"{level}.")
+    save_tensors(folder.file("offline", "synset.safetensors"), tensors)
+    chunk_folder = folder.file("offline", "synset")
+    for path in chunk_folder.glob("*.safetensors"):
+        path.unlink()
+    if chunk_folder.is_dir():
+        chunk_folder.rmdir()
+
+
+def load_synset(folder: RunFolder, level: str, device: torch.device) -> Synset:
+    """The `cluster`- or `class`-wise synset."""
+    names = (f"{level}.{each.name}" for each in fields(Synset))
+    tensors = load_tensors(folder.file("offline", "synset.safetensors"), names)
+    return Synset.from_tensors(_on(_under(tensors, f"{level}."), device))
+
+
+def _on(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: each.to(device) for name, each in tensors.items()}
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,41 @@
+"""Progress bars with time left on a terminal, silence elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class ProgressDisplay:
+    """Shows what is going on, on standard error."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+
+    def say(self, text: str) -> None:
+        """One line, on a terminal only."""
+        if self.console.is_terminal:
+            self.console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def bar(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
+        """A bar; call what it yields after each unit of work."""
+        progress = Progress(
+            TextColumn("{task.description:<34}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        with progress:
+            task = progress.add_task(description, total=total, completed=done)
+            yield lambda: progress.advance(task)
+
+
+SILENT = ProgressDisplay(quiet=True)

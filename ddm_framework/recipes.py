@@ -1,0 +1,346 @@
+"""A recipe: which components, with which options. Read, merged, checked as a whole, and resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from ddm_framework.errors import DDMError, Mark, Problem, RecipeError, suggestion
+from ddm_framework.registry import Registry
+from ddm_framework.settings import (
+    COMPONENT_SECTIONS,
+    SECTIONS,
+    SHARED_SECTIONS,
+    Clustering,
+    General,
+    Matching,
+    Online,
+    Settings,
+    Training,
+)
+from ddm_framework.signatures import Signature, read_signature, value_problems
+from ddm_framework.yaml_source import Place, Source, parse, read_source
+
+_GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb")
+_KEYS = (*_GENERAL_KEYS, *COMPONENT_SECTIONS, *SECTIONS, "objectives", "extends")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A component that a recipe picked, with every option spelled out."""
+
+    kind: str
+    name: str
+    options: dict[str, Any]
+    target: Callable[..., Any] = field(repr=False, compare=False)
+
+    def __call__(self, *core: Any) -> Any:
+        """Call the component with the core's arguments and the recipe's options."""
+        return self.target(*core, **self.options)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As written in a recipe."""
+        return {"use": self.name, **{name: _plain(value) for name, value in self.options.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A checked recipe."""
+
+    name: str
+    general: General
+    dataset: Choice
+    backbone: Choice
+    clusterer: Choice
+    clustering: Clustering
+    distance: Choice
+    training: Training
+    matching: Matching
+    online: Online
+    objectives: tuple[Choice, ...]
+    study: Choice
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe with every default spelled out, as plain values."""
+        return {
+            **_plain(self.general),
+            "dataset": self.dataset.as_dict(),
+            "backbone": self.backbone.as_dict(),
+            "clusterer": {**self.clusterer.as_dict(), **_plain(self.clustering)},
+            "distance": self.distance.as_dict(),
+            "training": _plain(self.training),
+            "matching": _plain(self.matching),
+            "online": _plain(self.online),
+            "objectives": [objective.as_dict() for objective in self.objectives],
+            "study": self.study.as_dict(),
+        }
+
+    def as_yaml(self) -> str:
+        """The resolved recipe as YAML text."""
+        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
+
+
+def load_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> Recipe:
+    """Find, read, merge and check a recipe.
+
+    Args:
+        name: a path, or the name of a recipe that comes with ddm.
+        registry: where components are looked up.
+        settings: overrides, each `dotted.key=value`.
+    Raises:
+        RecipeError: with everything that is wrong.
+    """
+    path = find_recipe(name)
+    source = _read_with_bases(path, ())
+    for setting in settings:
+        _apply_setting(source, setting)
+    return check_source(source, path.stem, registry)
+
+
+def find_recipe(name: str) -> Path:
+    """The path itself if it exists, else the recipe of that name that comes with ddm.
+
+    Raises:
+        RecipeError: if there is none, with the nearest names.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    package = Path(__file__).resolve().parent
+    known: dict[str, Path] = {}
+    for folder in (package / "recipes", package.parent / "recipes"):
+        for path in sorted(folder.rglob("*.yaml")):
+            known.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    wanted = name.removesuffix(".yaml").removeprefix("recipes/")
+    if wanted in known:
+        return known[wanted]
+    raise RecipeError(
+        [
+            Problem(
+                f"there is no file {name!r}, and no recipe of that name comes with ddm{suggestion(wanted, list(known))}"
+            )
+        ]
+    )
+
+
+def _read_with_bases(path: Path, chain: tuple[Path, ...]) -> Source:
+    """The file laid over the recipes that it extends."""
+    if path.resolve() in chain:
+        raise RecipeError([Problem(f"`extends` runs in a circle through {path.name}", Mark(str(chain[-1])))])
+    source = read_source(path)
+    if not isinstance(source.value, dict):
+        raise RecipeError([Problem("a recipe is a mapping of keys such as `dataset:`", source.mark(()))])
+    base = source.value.pop("extends", None)
+    if base is None:
+        return source
+    mark = source.mark(("extends",))
+    if not isinstance(base, str):
+        raise RecipeError([Problem(f"`extends` names one file, found {base!r}", mark)])
+    base_path = source.folder(("extends",)) / base
+    if not base_path.is_file():
+        raise RecipeError([Problem(f"`extends` names {base!r}, but there is no file {base_path}", mark)])
+    merged = _read_with_bases(base_path, (*chain, path.resolve()))
+    merged.overlay(source)
+    return merged
+
+
+def _apply_setting(source: Source, setting: str) -> None:
+    """Lay `dotted.key=value` over the recipe; a number in the key is a position in a list."""
+    key, equals, text = setting.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise RecipeError([Problem(f"--set takes key=value as in --set matching.steps=50, found {setting!r}")])
+    mark = Mark(f"--set {key}")
+    value = parse(text, mark.file, Path.cwd(), has_lines=False).value if text else None
+    place: Place = ()
+    around = source.value
+    for part in parts:
+        if isinstance(around, list) and part.isdecimal() and int(part) < len(around):
+            place = (*place, int(part))
+        elif isinstance(around, dict):
+            place = (*place, part)
+            if len(place) < len(parts):
+                around.setdefault(part, {})
+        else:
+            raise RecipeError([Problem(f"{'.'.join(map(str, place))} is not a section that has {part!r}", mark)])
+        section, around = around, around[place[-1]] if len(place) < len(parts) else None
+    if parts[-1] == "use" and section.get("use") != value:
+        section.clear()
+    source.put(place, value, mark, Path.cwd())
+
+
+def check_source(source: Source, name: str, registry: Registry) -> Recipe:
+    """Turn a tree of values into a recipe.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    checker = _Checker(source, registry)
+    recipe = checker.recipe(name)
+    if checker.problems or recipe is None:
+        raise RecipeError(sorted(checker.problems, key=lambda problem: (problem.mark and problem.mark.line) or 0))
+    return recipe
+
+
+class _Checker:
+    """Walks over a recipe once and collects all problems."""
+
+    def __init__(self, source: Source, registry: Registry) -> None:
+        self.source = source
+        self.registry = registry
+        self.problems: list[Problem] = []
+
+    def recipe(self, name: str) -> Recipe | None:
+        """The recipe, or None if problems keep it from being built."""
+        tree = self.source.value
+        for key in tree:
+            if key not in _KEYS:
+                self.add((key,), f"unknown key {key!r}{suggestion(key, _KEYS)} (keys: {', '.join(_KEYS)})")
+        general = self.settings(General, (), {key: tree[key] for key in _GENERAL_KEYS if key in tree})
+        sections = {key: self.section(key, model) for key, model in SECTIONS.items()}
+        shared: dict[str, Settings | None] = {}
+        choices: dict[str, Choice | None] = {}
+        for key in COMPONENT_SECTIONS:
+            choices[key], shared[key] = self.component(key, (key,))
+        objectives = self.objectives()
+        self.cross_checks(sections.get("training"), sections.get("matching"))
+        if self.problems or general is None:
+            return None
+        return Recipe(name, general, clustering=shared["clusterer"], objectives=objectives, **choices, **sections)  # type: ignore[arg-type]
+
+    def add(self, place: Place, message: str) -> None:
+        """Note a problem at a place of the recipe."""
+        self.problems.append(Problem(message, self.source.mark(place)))
+
+    def section(self, key: str, model: type[Settings]) -> Settings | None:
+        """One of the core's own sections."""
+        values = self.source.value.get(key, {})
+        if not isinstance(values, dict):
+            self.add((key,), f"`{key}` is a section of settings, found {values!r}")
+            return None
+        return self.settings(model, (key,), values)
+
+    def settings(self, model: type[Any], place: Place, values: dict[str, Any]) -> Any:
+        """Validate values against a model of settings."""
+        names = [info.alias or name for name, info in model.model_fields.items()]
+        before = len(self.problems)
+        for key in values:
+            if key not in names:
+                inside = f"`{place[-1]}`" if place else "the recipe"
+                self.add(
+                    (*place, key),
+                    f"{inside} has no setting {key!r}{suggestion(key, names)} (settings: {', '.join(names)})",
+                )
+        known = {key: self.with_paths(place, key, values[key]) for key in values if key in names}
+        for key, message in value_problems(model, known):
+            self.add((*place, key), message)
+        return model.model_validate(known) if len(self.problems) == before else None
+
+    def with_paths(self, place: Place, key: str, value: Any) -> Any:
+        """Resolve the paths inside the core's own settings (today: the checkpoint of a feature extractor)."""
+        if key == "features" and isinstance(value, dict) and isinstance(value.get("checkpoint"), str):
+            path = self.path((*place, key, "checkpoint"), value["checkpoint"])
+            if not path.is_file():
+                self.add((*place, key, "checkpoint"), f"checkpoint: there is no file {path}")
+            return {**value, "checkpoint": path}
+        return value
+
+    def path(self, place: Place, text: str) -> Path:
+        """A path relative to the file that it stands in, or to the current folder where it comes from --set."""
+        return (self.source.folder(place) / Path(text).expanduser()).resolve()
+
+    def objectives(self) -> tuple[Choice, ...]:
+        """The list of objectives; at least one."""
+        listed = self.source.value.get("objectives")
+        if not isinstance(listed, list) or not listed:
+            found = "" if listed is None else f", found {listed!r}"
+            self.add(("objectives",), f"`objectives` lists at least one, as in [{{use: output_shift}}]{found}")
+            return ()
+        found_choices = [self.component("objective", ("objectives", index))[0] for index in range(len(listed))]
+        return tuple(choice for choice in found_choices if choice)
+
+    def component(self, kind: str, place: Place) -> tuple[Choice | None, Settings | None]:
+        """A component with its options, and the core's own settings in its section."""
+        try:
+            values = self.source.at(place)
+        except KeyError:
+            self.add((), f"`{kind}` is missing; write `{kind}: {{use: ...}}`; `ddm ls {kind}` lists what there is")
+            return None, None
+        if not isinstance(values, dict) or not isinstance(values.get("use"), str):
+            self.add(place, f"a {kind} is written {{use: name, option: value}}, found {values!r}")
+            return None, None
+        core = SHARED_SECTIONS.get(kind)
+        core_names = list(core.model_fields) if core else []
+        settings = self.settings(core, place, {k: v for k, v in values.items() if k in core_names}) if core else None
+        options = {key: value for key, value in values.items() if key != "use" and key not in core_names}
+        try:
+            registered = self.registry.get(kind, values["use"])
+            target = registered.load()
+            signature = read_signature(target, kind, f"{kind} {values['use']!r} of plugin {registered.plugin}")
+        except DDMError as error:
+            self.add((*place, "use"), str(error))
+            return None, settings
+        return self.choice(kind, values["use"], target, signature, options, place, core_names), settings
+
+    def choice(
+        self,
+        kind: str,
+        name: str,
+        target: Callable[..., Any],
+        signature: Signature,
+        options: dict[str, Any],
+        place: Place,
+        core_names: list[str],
+    ) -> Choice | None:
+        """A component with its options checked and its paths resolved."""
+        for option in signature.options:
+            if option.is_path and isinstance(options.get(option.name), str):
+                options[option.name] = self.path((*place, option.name), options[option.name])
+        what = f"{kind} {name!r}"
+        problems = list(signature.problems(options, what))
+        for key, message in problems:
+            near = suggestion(key, core_names) if "has no option" in message and "did you mean" not in message else ""
+            self.add((*place, key), f"{message}{near}; `ddm show {kind} {name}` explains them")
+        if problems:
+            return None
+        values = signature.model.model_validate(options)
+        return Choice(kind, name, {each: getattr(values, each) for each in signature.names}, target)
+
+    def cross_checks(self, training: Any, matching: Any) -> None:
+        """Settings that fit alone but not together."""
+        if training is None or matching is None or matching.pairing != "offset":
+            return
+        length, every = matching.step_length, training.checkpoint_every
+        place = ("matching", "step_length")
+        if length > training.epochs:
+            self.add(place, f"step_length ({length}) is larger than training.epochs ({training.epochs}); no pair fits")
+        elif length % every:
+            self.add(
+                place,
+                f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
+                "because both ends of a pair must be saved checkpoints",
+            )
+
+
+def _plain(value: Any) -> Any:
+    """Values as YAML and JSON can hold them."""
+    if isinstance(value, BaseModel):
+        return {key: _plain(each) for key, each in value.model_dump(by_alias=True).items()}
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted places at which two trees of plain values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+    elif old != new:
+        yield place, old, new

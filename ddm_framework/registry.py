@@ -1,0 +1,84 @@
+"""Look a component up by kind and name, and import its target only then."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ddm_framework.components import KINDS, Component
+from ddm_framework.errors import DDMError, PluginError, suggestion
+
+if TYPE_CHECKING:
+    from ddm_framework.loader import Plugin
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A component and the plugin that brought it."""
+
+    kind: str
+    component: Component
+    plugin: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the target.
+
+        Raises:
+            PluginError: if the target cannot be imported, whatever the reason.
+        """
+        module_name, _, attribute = self.component.target.partition(":")
+        who = f"{self.kind} {self.component.name!r} of plugin {self.plugin}"
+        try:
+            target = getattr(importlib.import_module(module_name), attribute)
+        except AttributeError:
+            raise PluginError(f"{who}: module {module_name} has no {attribute!r}") from None
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
+        if not callable(target):
+            raise PluginError(f"{who}: {self.component.target} is not a function")
+        return target  # type: ignore[no-any-return]
+
+
+class Registry:
+    """All components by kind and name; two of one name are an error only for who uses that name."""
+
+    def __init__(self, plugins: tuple[Plugin, ...], components: Sequence[Registered]) -> None:
+        self.plugins = plugins
+        self._entries: dict[tuple[str, str], list[Registered]] = {}
+        for registered in components:
+            self._entries.setdefault((registered.kind, registered.component.name), []).append(registered)
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind, sorted."""
+        return sorted(name for of_kind, name in self._entries if of_kind == kind)
+
+    def components(self, kind: str) -> list[Registered]:
+        """All components of a kind by name, colliding ones included."""
+        return [registered for name in self.names(kind) for registered in self._entries[kind, name]]
+
+    def get(self, kind: str, name: str) -> Registered:
+        """The one component of this kind and name.
+
+        Raises:
+            DDMError: for an unknown kind, an unknown name (with the nearest ones), or a name that two plugins bring.
+        """
+        if kind not in KINDS:
+            raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)}; kinds are {', '.join(KINDS)}")
+        found = self._entries.get((kind, name), [])
+        if not found:
+            near = suggestion(name, self.names(kind))
+            raise DDMError(f"unknown {kind} {name!r}{near}; `ddm ls {kind}` lists them all{self._failures()}")
+        if len(found) > 1:
+            plugins = " and ".join(registered.plugin for registered in found)
+            raise DDMError(f"{kind} {name!r} is brought by {plugins}; uninstall one of them, or rename one component")
+        return found[0]
+
+    def collisions(self) -> list[tuple[Registered, ...]]:
+        """Groups of components that share a kind and a name."""
+        return [tuple(group) for group in self._entries.values() if len(group) > 1]
+
+    def _failures(self) -> str:
+        failed = [plugin.name for plugin in self.plugins if plugin.failure]
+        return f" (not loaded: {', '.join(failed)}; see `ddm plugins`)" if failed else ""

@@ -1,0 +1,98 @@
+"""The settings that the core itself reads from a recipe; everything else belongs to a component."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """Strict, closed and frozen: a misspelt or mistyped key is an error, never ignored."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Training(Settings):
+    """Training of the target network: stochastic gradient descent on means over the full batch size (Eq. 2)."""
+
+    epochs: PositiveInt = 30
+    lr: PositiveFloat = 0.05
+    batch_size: PositiveInt = 64
+    momentum: Fraction = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    checkpoint_every: PositiveInt = 1
+
+
+class Matching(Settings):
+    """Gradient matching (Eq. 6, Alg. 1).
+
+    `direction: forward` is ordinary matching ("DDM-match"); with `pairing: offset, step_length: 0` it matches both
+    gradients at the same checkpoint, as in dataset condensation.
+    """
+
+    direction: Literal["reverse", "forward"] = "reverse"
+    pairing: Literal["offset", "mirror", "final"] = "offset"
+    step_length: NonNegativeInt = 4
+    steps: PositiveInt = 300
+    images_per_cluster: PositiveInt = 1
+    labels: Literal["learned", "hard"] = "learned"
+    init: Literal["real", "noise"] = "real"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: PositiveFloat = 0.1
+    label_lr: PositiveFloat = 0.1
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+
+class Online(Settings):
+    """Perturbed networks (Eq. 9) and the regression on which clusters were there (Eq. 8).
+
+    `start: target` fine-tunes the target on the deleted clusters' synset; `start: initial` trains from the initial
+    weights on the kept clusters' synset, which is what ordinary matching is made for (Eq. 13, Table 4).
+    """
+
+    perturbations: Literal["leave_one_out", "random"] = "leave_one_out"
+    num_perturbations: PositiveInt | None = None
+    keep_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    start: Literal["target", "initial"] = "target"
+    steps: PositiveInt = 1
+    scale: Literal["common", "cluster_share", "raw"] = "common"
+    step_size: PositiveFloat = 5e-4
+    beta: Literal["uniform", "inverse"] = "uniform"
+    ridge: NonNegativeFloat = 0.0
+
+
+class TimmFeatures(Settings):
+    """Features of a timm model whose weights lie in a local file."""
+
+    timm: str
+    checkpoint: Path
+    size: PositiveInt | None = None
+
+
+class Clustering(Settings):
+    """What the core asks of a clusterer: how many clusters a class, and of which features (Sec. 6.1)."""
+
+    clusters_per_class: PositiveInt = 10
+    features: Literal["target", "pixels"] | TimmFeatures = "target"
+
+
+class General(Settings):
+    """Settings of the whole run; `memory_mb` bounds what one chunk of networks may take at a time."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")] = 1
+    seed: NonNegativeInt = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt | Literal["auto"] = "auto"
+    memory_mb: Annotated[int, Field(ge=16)] = 256
+
+
+SECTIONS: dict[str, type[Settings]] = {"training": Training, "matching": Matching, "online": Online}
+COMPONENT_SECTIONS = ("dataset", "backbone", "clusterer", "distance", "study")
+SHARED_SECTIONS: dict[str, type[Settings]] = {"clusterer": Clustering}
+"""Sections of a component in which some keys belong to the core."""

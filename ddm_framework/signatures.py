@@ -1,0 +1,143 @@
+"""A component's signature is its schema: positional-only arguments from the core, keyword-only ones from recipes."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from ddm_framework.errors import PluginError, suggestion
+
+NUM_CORE_ARGUMENTS = {
+    "dataset": 0,
+    "backbone": 1,
+    "clusterer": 3,
+    "distance": 2,
+    "objective": 2,
+    "attributor": 3,
+    "study": 1,
+}
+"""How many positional-only arguments the core passes to a target of each kind."""
+
+STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a component: annotation as written, default, and whether it is a path."""
+
+    name: str
+    annotation: str
+    default: Any
+    is_path: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The options of a component, in the order of its signature, and the model that validates them."""
+
+    options: tuple[Option, ...]
+    model: type[BaseModel]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The options' names."""
+        return tuple(option.name for option in self.options)
+
+    def defaults(self) -> dict[str, Any]:
+        """Every option's default."""
+        return {option.name: option.default for option in self.options}
+
+    def problems(self, values: Mapping[str, Any], what: str) -> list[tuple[str, str]]:
+        """What is wrong with these values, as (option, message); empty if nothing is."""
+        unknown = [
+            (name, f"{what} has no option {name!r}{suggestion(name, self.names)}{self._listing()}")
+            for name in values
+            if name not in self.names
+        ]
+        return unknown + value_problems(self.model, {name: values[name] for name in values if name in self.names})
+
+    def _listing(self) -> str:
+        return f" (options: {', '.join(self.names)})" if self.names else " (it has none)"
+
+
+def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature:
+    """The schema of a component.
+
+    Args:
+        target: the imported function.
+        kind: its kind, which says how many arguments the core passes.
+        who: how to name the component in an error.
+    Raises:
+        PluginError: if the signature breaks the contract of its kind.
+    """
+    parameters = list(inspect.signature(target).parameters.values())
+    core = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for parameter in parameters:
+        if parameter not in core and parameter not in options:
+            shown = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(
+                parameter.kind, ""
+            ) + parameter.name
+            raise PluginError(
+                f"{who}: argument {shown!r} must stand before '/' (from the core) or after '*' (an option of the recipe)"
+            )
+    if len(core) != NUM_CORE_ARGUMENTS[kind]:
+        raise PluginError(
+            f"{who}: a {kind} takes {NUM_CORE_ARGUMENTS[kind]} positional-only arguments from the core, not {len(core)}"
+        )
+    hints = _hints(target, who)
+    for option in options:
+        if option.annotation is option.empty or option.default is option.empty:
+            raise PluginError(f"{who}: option {option.name!r} needs an annotation and a default")
+    return Signature(
+        tuple(Option(p.name, _as_written(p.annotation), p.default, _mentions_path(hints[p.name])) for p in options),
+        create_model("Options", __config__=STRICT, **{p.name: (hints[p.name], p.default) for p in options}),
+    )
+
+
+def _hints(target: Callable[..., Any], who: str) -> dict[str, Any]:
+    """Resolved annotations of the options alone: those of the core's arguments may name types that are not imported."""
+    function = inspect.unwrap(target)
+    options = {p.name: p.annotation for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    holder = type("Holder", (), {"__annotations__": options, "__module__": function.__module__})
+    try:
+        return typing.get_type_hints(holder, vars(inspect.getmodule(function)), include_extras=True)
+    except Exception as error:
+        raise PluginError(f"{who}: an annotation cannot be resolved: {error}") from error
+
+
+def _mentions_path(hint: Any) -> bool:
+    return hint is Path or any(_mentions_path(argument) for argument in typing.get_args(hint))
+
+
+def _as_written(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What pydantic finds wrong, as (dotted place, message in our words)."""
+    try:
+        model.model_validate(dict(values))
+    except ValidationError as error:
+        messages: dict[str, list[str]] = {}
+        for each in error.errors(include_url=False):
+            place = str(each["loc"][0]) if each["loc"] else ""
+            messages.setdefault(place, []).append(_in_words(each))
+        return [
+            (place, f"{place}: {' or '.join(dict.fromkeys(found))}, found {values.get(place)!r}")
+            for place, found in messages.items()
+        ]
+    return []
+
+
+def _in_words(error: Any) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    text = str(error["msg"])
+    return text[0].lower() + text[1:]

@@ -1,0 +1,99 @@
+"""Train a stack of networks from one start in one batch order (Eq. 2): the target, and later its retrainings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from ddm_framework.errors import DivergenceError
+from ddm_framework.networks import Network, Parameters, broadcast, is_finite
+from ddm_framework.randomness import generator
+from ddm_framework.settings import Training
+
+TARGET_COPIES = 2
+"""The target is trained as a stack of two: a stack of one rounds differently from every larger one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """A stack of networks after some epochs, and the momentum of each (zero where there is none)."""
+
+    epoch: int
+    parameters: Parameters
+    velocity: Parameters
+
+
+def start(initial: Parameters, count: int) -> TrainingState:
+    """A stack of `count` networks that all start at θ_0."""
+    parameters = broadcast(initial, count)
+    return TrainingState(0, parameters, {name: torch.zeros_like(each) for name, each in parameters.items()})
+
+
+def train(
+    network: Network,
+    state: TrainingState,
+    images: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    settings: Training,
+    seed: int,
+) -> Iterator[TrainingState]:
+    """Train on, one epoch at a time.
+
+    Every network sees the same samples in the same order; a deleted sample's term is left out of the mean over the
+    full batch size, so that nothing else is rescaled. A last, smaller batch is divided by the full size too.
+
+    Args:
+        network: the architecture.
+        state: where to go on.
+        images: (N, C, H, W).
+        labels: class ids (N,), or probabilities (N, classes).
+        weights: (R, N); 1 = the sample is there, 0 = it is deleted.
+        settings: of the training.
+        seed: of the batch order; each epoch's order depends on the seed and the epoch alone.
+    Yields:
+        The state after each epoch.
+    Raises:
+        DivergenceError: if a weight becomes NaN or infinite.
+    Source: Eq. 2; Sec. 4.1.
+    """
+
+    def loss(parameters: Parameters, batch: Tensor, targets: Tensor, present: Tensor) -> Tensor:
+        return (network.loss(parameters, batch, targets) * present).sum() / settings.batch_size
+
+    gradients = vmap(grad(loss), in_dims=(0, None, None, 0))
+    parameters, velocity = state.parameters, state.velocity
+    for epoch in range(state.epoch, settings.epochs):
+        lr = _learning_rate(settings, epoch)
+        order = torch.randperm(len(images), generator=generator(seed, "order", epoch)).to(images.device)
+        for batch in order.split(settings.batch_size):
+            gradient = gradients(parameters, images[batch], labels[batch], weights[:, batch])
+            parameters, velocity = _descend(parameters, velocity, gradient, lr, settings)
+        if not is_finite(parameters):
+            raise DivergenceError(
+                f"training diverged in epoch {epoch + 1} (NaN or infinite weights); lower training.lr ({settings.lr})"
+            )
+        yield TrainingState(epoch + 1, parameters, velocity)
+
+
+def _descend(
+    parameters: Parameters, velocity: Parameters, gradient: Parameters, lr: float, settings: Training
+) -> tuple[Parameters, Parameters]:
+    """One step of stochastic gradient descent with momentum and weight decay."""
+    if settings.weight_decay:
+        gradient = {name: each + settings.weight_decay * parameters[name] for name, each in gradient.items()}
+    if settings.momentum:
+        velocity = {name: settings.momentum * velocity[name] + each for name, each in gradient.items()}
+        gradient = velocity
+    return {name: each - lr * gradient[name] for name, each in parameters.items()}, velocity
+
+
+def _learning_rate(settings: Training, epoch: int) -> float:
+    if settings.schedule == "constant":
+        return settings.lr
+    return settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2

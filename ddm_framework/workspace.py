@@ -1,0 +1,328 @@
+"""What the core hands to studies and attributors: one run's artifacts, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddm_framework import files
+from ddm_framework.data import DataInfo, DataSplits, ImageSet
+from ddm_framework.errors import DDMError, PluginError
+from ddm_framework.finetuning import network_chunks, perturbed_networks
+from ddm_framework.matching import Synset
+from ddm_framework.networks import Network, Parameters, broadcast, build_network
+from ddm_framework.objectives import Declaration, Direction, Reference
+from ddm_framework.partition import Partition
+from ddm_framework.perturbations import beta_weights, design
+from ddm_framework.progress import SILENT, ProgressDisplay
+from ddm_framework.randomness import generator
+from ddm_framework.recipes import Choice, Recipe
+from ddm_framework.registry import Registry
+from ddm_framework.regression import fit_attribution
+from ddm_framework.run_folder import RunFolder
+from ddm_framework.signatures import read_signature
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What is asked about.
+
+    Attributes:
+        images: network inputs, float32 (N, C, H, W).
+        labels: int64 (N,), or None where nobody knows them.
+        ids: a name for each, such as `test 17` or a file name.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: Tensor) -> Queries:
+        """Some of the queries, by position."""
+        labels = None if self.labels is None else self.labels[index.to(self.labels.device)]
+        return Queries(self.images[index.to(self.images.device)], labels, tuple(self.ids[i] for i in index.tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """An objective with its options, and what it declares of itself."""
+
+    choice: Choice
+    declaration: Declaration
+
+    @property
+    def name(self) -> str:
+        """Name of the component."""
+        return self.choice.name
+
+    @property
+    def more_influential(self) -> Direction:
+        """Whether the larger or the smaller effect is sought."""
+        declared = self.declaration.more_influential
+        return declared(self.choice.options) if callable(declared) else declared
+
+    def measure(self, logits: Tensor, reference: Reference) -> Tensor:
+        """Behaviours (N, m), or (1, m) of a set-level objective, of one network.
+
+        Raises:
+            DDMError: if it needs labels and there are none.
+            PluginError: if it returns something else.
+        """
+        if self.declaration.needs_labels and reference.labels is None:
+            raise DDMError(f"objective {self.name!r} needs the queries' labels, and there are none")
+        behaviours = self.choice(logits, reference)
+        rows = 1 if self.declaration.set_level else len(logits)
+        if not isinstance(behaviours, Tensor) or behaviours.ndim != 2 or len(behaviours) != rows:
+            shape = tuple(behaviours.shape) if isinstance(behaviours, Tensor) else type(behaviours).__name__
+            raise PluginError(f"objective {self.name!r} must return a tensor of shape ({rows}, m), returned {shape}")
+        return behaviours
+
+    def ranking(self, effect: Tensor) -> Tensor:
+        """Clusters from the most to the least influential, int64 (N, K), by effects (N, K, 1).
+
+        Raises:
+            DDMError: if the objective has several behaviours (m > 1), which have no order.
+        """
+        if effect.shape[2] != 1:
+            raise DDMError(
+                f"objective {self.name!r} measures {effect.shape[2]} behaviours at once; clusters have no rank"
+            )
+        return effect[:, :, 0].argsort(1, descending=self.more_influential == "larger", stable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What one objective says.
+
+    Attributes:
+        objective: which.
+        matrix: W of Eq. 8, float64 (N, K, m).
+        intercept: float64 (N, m).
+        target_behaviour: the target's own, float64 (N, m).
+    """
+
+    objective: Objective
+    matrix: Tensor
+    intercept: Tensor
+    target_behaviour: Tensor
+
+    @property
+    def effect(self) -> Tensor:
+        """Behaviour without each cluster minus behaviour of the target, (N, K, m)."""
+        return -self.matrix
+
+
+@dataclass
+class Workspace:
+    """One run, as studies and attributors see it. Nothing here is computed twice, and nothing here is written."""
+
+    recipe: Recipe
+    folder: RunFolder
+    registry: Registry
+    device: torch.device
+    display: ProgressDisplay = SILENT
+    loaded_data: DataSplits | None = None
+    _logits: dict[tuple[int, bool], tuple[Queries, Tensor]] = field(default_factory=dict)
+
+    @cached_property
+    def data(self) -> DataSplits:
+        """The data set, on the device."""
+        data = self.loaded_data if self.loaded_data is not None else self.recipe.dataset()
+        return data.to(self.device)
+
+    @cached_property
+    def info(self) -> DataInfo:
+        """Shape, classes and normalisation, without loading the data."""
+        return files.load_info(self.folder)
+
+    @cached_property
+    def _built(self) -> tuple[Network, Parameters]:
+        return build_network(self.recipe.backbone, self.info, self.recipe.general.seed, self.device)
+
+    @property
+    def network(self) -> Network:
+        """The architecture."""
+        return self._built[0]
+
+    @cached_property
+    def trajectory(self) -> Mapping[int, Parameters]:
+        """Parameters by epoch, θ_0 to θ_τ."""
+        return files.load_trajectory(self.folder, self.device)
+
+    @property
+    def initial(self) -> Parameters:
+        """θ_0."""
+        return self.trajectory[0]
+
+    @cached_property
+    def target(self) -> Parameters:
+        """θ_τ."""
+        return files.load_target(self.folder, self.device)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """Clusters of the training split."""
+        return files.load_partition(self.folder, self.device)
+
+    @cached_property
+    def synset(self) -> Synset:
+        """The cluster-wise synset."""
+        return files.load_synset(self.folder, "cluster", self.device)
+
+    @cached_property
+    def class_synset(self) -> Synset:
+        """The class-wise synset (Sec. 6.2)."""
+        return files.load_synset(self.folder, "class", self.device)
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The recipe's objectives."""
+        return tuple(declared(choice) for choice in self.recipe.objectives)
+
+    def objective(self, name: str, **options: Any) -> Objective:
+        """Another objective, by name.
+
+        Raises:
+            DDMError: for an unknown name or wrong options.
+        """
+        return declared(choose(self.registry, "objective", name, options))
+
+    def attribute(self, queries: Queries, objective: Objective, attributor: str, **options: Any) -> Tensor:
+        """Effect (N, K, m) of deleting each cluster, by any registered attributor."""
+        method = choose(self.registry, "attributor", attributor, options)
+        effect = method(self, queries, objective)
+        rows = 1 if objective.declaration.set_level else len(queries)
+        if (
+            not isinstance(effect, Tensor)
+            or effect.ndim != 3
+            or effect.shape[:2] != (rows, self.partition.num_clusters)
+        ):
+            shape = tuple(effect.shape) if isinstance(effect, Tensor) else type(effect).__name__
+            wanted = f"({rows}, {self.partition.num_clusters}, m)"
+            raise PluginError(f"attributor {attributor!r} must return effects of shape {wanted}, returned {shape}")
+        return effect
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """A generator for one purpose, from the recipe's seed."""
+        return generator(self.recipe.general.seed, *purpose)
+
+    def queries_of(self, split: str, count: int | None = None) -> Queries:
+        """The first `count` images (or all) of the `test` or `validation` split as queries."""
+        images: ImageSet = getattr(self.data, split)
+        number = len(images) if count is None else min(count, len(images))
+        return Queries(images.images[:number], images.labels[:number], tuple(f"{split} {i}" for i in range(number)))
+
+    def target_logits(self, images: Tensor) -> Tensor:
+        """The target's logits (N, classes), by the same engine as the perturbed networks."""
+        return self.network.logits(broadcast(self.target, 2), images)[0]
+
+    @cached_property
+    def perturbations(self) -> Tensor:
+        """The recipe's design, (P, K); the first row deletes nothing."""
+        return design(len(self.synset), self.recipe.online, self.recipe.general.seed)
+
+    def perturbed_logits(
+        self, queries: Queries, perturbations: Tensor, synset: Synset, description: str = "online: fine-tuning"
+    ) -> Tensor:
+        """Logits (P, N, classes) of the networks estimated for each perturbation (Eq. 9)."""
+        rows = network_chunks(self.network, len(perturbations), self.recipe.general.memory_mb)
+        collected = []
+        with self.display.bar(description, len(rows)) as advance:
+            for _, stack in perturbed_networks(
+                self.network,
+                self.initial if self.recipe.online.start == "initial" else {},
+                self.target,
+                synset,
+                perturbations,
+                self.recipe.online,
+                self.recipe.matching,
+                self.recipe.training,
+                self.recipe.general.seed,
+                self.recipe.general.memory_mb,
+            ):
+                collected.append(self.network.logits(stack, queries.images))
+                advance()
+        return torch.cat(collected)
+
+    def design_logits(self, queries: Queries) -> Tensor:
+        """Logits (P, N, classes) of the recipe's own design; remembered for the queries asked last."""
+        known = self._logits.get((id(queries), True))
+        if known is None:
+            self._logits.clear()
+            known = (queries, self.perturbed_logits(queries, self.perturbations, self.synset))
+            self._logits[id(queries), True] = known
+        return known[1]
+
+    def reference(self, queries: Queries) -> Reference:
+        """What objectives measure against."""
+        return Reference(queries.images, queries.labels, self.target_logits(queries.images), self.info)
+
+    def attribution(self, queries: Queries, objective: Objective) -> Attribution:
+        """The attribution matrix of an objective by the recipe's design (Alg. 1, online)."""
+        online = self.recipe.online
+        return fit(
+            objective,
+            self.reference(queries),
+            self.perturbations,
+            self.design_logits(queries),
+            beta_weights(self.perturbations, online.beta),
+            online.ridge,
+        )
+
+
+def fit(
+    objective: Objective,
+    reference: Reference,
+    perturbations: Tensor,
+    logits: Tensor,
+    weights: Tensor,
+    ridge: float = 0.0,
+) -> Attribution:
+    """Measure every perturbed network and regress (Eq. 8).
+
+    Args:
+        logits: (P, N, classes).
+        weights: β, (P,).
+    """
+    # A loop, not a vmap: objectives of others may use `.item()` or scikit-learn, and no network runs here.
+    behaviours = torch.stack([objective.measure(each, reference) for each in logits])
+    matrix, intercept = fit_attribution(perturbations, behaviours, weights, ridge)
+    own = objective.measure(reference.target_logits, reference).double().cpu()
+    return Attribution(objective, matrix, intercept, own)
+
+
+def declared(choice: Choice) -> Objective:
+    """An objective with its declaration.
+
+    Raises:
+        PluginError: if the function is not decorated.
+    """
+    declaration = getattr(choice.target, "ddm_declaration", None)
+    if not isinstance(declaration, Declaration):
+        raise PluginError(
+            f"objective {choice.name!r} does not say which effect is more influential; decorate its function with "
+            "@objective(more_influential=...) from ddm_framework"
+        )
+    return Objective(choice, declaration)
+
+
+def choose(registry: Registry, kind: str, name: str, options: Mapping[str, Any]) -> Choice:
+    """A component with options given from Python.
+
+    Raises:
+        DDMError: for an unknown name or wrong options.
+    """
+    registered = registry.get(kind, name)
+    target = registered.load()
+    signature = read_signature(target, kind, f"{kind} {name!r} of plugin {registered.plugin}")
+    if problems := signature.problems(options, f"{kind} {name!r}"):
+        raise DDMError("\n".join(message for _, message in problems))
+    return Choice(kind, name, {**signature.defaults(), **options}, target)

@@ -1,0 +1,129 @@
+"""Every classifier of timm by name, made fit for matching: no batch norm, no fused attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ddm_framework.data import DataInfo
+from ddm_framework.errors import DDMError, suggestion
+
+RESERVED = ("num_classes", "in_chans", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
+"""Arguments of `timm.create_model` that the data set and the options of `build` decide."""
+
+
+def build(
+    data: DataInfo,
+    /,
+    *,
+    model: str = "resnet18",
+    pretrained: bool = False,
+    checkpoint: Path | None = None,
+    groups: Annotated[int, Field(ge=1)] = 8,
+    arguments: dict[str, Any] | None = None,
+) -> nn.Module:
+    """A classifier of timm with group norm in the place of batch norm, in evaluation mode.
+
+    Attention is not fused, since fused attention has no second derivative. Weights trained with batch norm keep their
+    scale and shift but lose its statistics, so they are a place to start training from, not a finished network.
+
+    Args:
+        data: shape of an image and number of classes.
+        model: its name in timm, such as `resnet18` or `vit_tiny_patch16_224`.
+        pretrained: start from timm's weights, which are downloaded.
+        checkpoint: start from a local state dict, `.safetensors`, `.pt` or `.pth`. A head of another number of
+            classes is left out.
+        groups: of the group norms; where it does not divide the channels, the next lower number that does.
+        arguments: passed to `timm.create_model`, such as `{img_size: 32, patch_size: 4}` for a ViT.
+    Returns:
+        (B, C, H, W) -> logits (B, classes).
+    Raises:
+        DDMError: if timm does not know or cannot create the network, weights cannot be had or do not fit, a layer
+            mixes the samples of a batch, or the network cannot take the data set's images.
+    Source: Sec. 4.1, Table 5; Wightman, PyTorch Image Models, 2019.
+    """
+    # Only here, so that a recipe is checked without waiting for timm.
+    from ddm_backbones.checkpoint import load_checkpoint
+    from ddm_backbones.group_norms import mixing_layers, replace_batch_norms
+
+    if pretrained and checkpoint is not None:
+        raise DDMError("backbone timm: `pretrained: true` and `checkpoint` exclude each other; drop one")
+    network = _create(model, data, pretrained, arguments or {})
+    replace_batch_norms(network, groups)
+    mixing = mixing_layers(network)
+    if mixing:
+        raise DDMError(
+            f"backbone timm: {model} keeps statistics of the batch in {', '.join(mixing[:3])}"
+            f" ({len(mixing)} in all) that no group norm can replace; take another model"
+        )
+    for module in network.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+    if checkpoint is not None:
+        load_checkpoint(network, checkpoint, heads=_named(network, "classifier"), stems=_named(network, "first_conv"))
+    _try_out(network.eval(), model, data)
+    return network
+
+
+def _create(model: str, data: DataInfo, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
+    import timm
+
+    if not timm.is_model(model):
+        known = timm.list_models()
+        raise DDMError(
+            f"backbone timm: timm {timm.__version__} has no model {model!r}{suggestion(model, known)}"
+            " (timm.list_models() lists them)"
+        )
+    reserved = [name for name in RESERVED if name in arguments]
+    if reserved:
+        raise DDMError(
+            f"backbone timm: {reserved[0]} does not belong in `arguments`; the data set sets channels and classes,"
+            " the options `pretrained` and `checkpoint` the weights"
+        )
+    try:
+        network: nn.Module = timm.create_model(
+            model, pretrained=pretrained, in_chans=data.shape[0], num_classes=data.num_classes, **arguments
+        )
+    except Exception as error:  # whatever a network's constructor or a download raises
+        advice = (
+            f"without a network, fetch the weights of {model} elsewhere (https://huggingface.co/timm) and set"
+            " `checkpoint:` to the file in place of `pretrained: true`"
+            if pretrained
+            else "check `arguments`"
+        )
+        raise DDMError(f"backbone timm: {model} cannot be created: {type(error).__name__}: {error}; {advice}") from error
+    return network
+
+
+def _named(network: nn.Module, role: str) -> tuple[str, ...]:
+    """Names of the modules with a role in timm's description of a network, such as `classifier`."""
+    names = network.pretrained_cfg.get(role) or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _try_out(network: nn.Module, model: str, data: DataInfo) -> None:
+    """Refuse a network that cannot take one image of this shape, before anything trains it.
+
+    Raises:
+        DDMError: with what went wrong and what to change.
+    """
+    shape = "x".join(map(str, data.shape))
+    advice = (
+        f"fit it to the images by `arguments` (a ViT by img_size and patch_size, as in"
+        f" `arguments: {{img_size: {data.shape[-1]}, patch_size: 4}}`), or take another model"
+    )
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, *data.shape))
+    except Exception as error:  # whatever its layers raise
+        raise DDMError(f"backbone timm: {model} fails on one image of {shape}: {error}; {advice}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (1, data.num_classes):
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise DDMError(
+            f"backbone timm: {model} turns one image of {shape} into {found}, not into"
+            f" (1, {data.num_classes}) logits; {advice}"
+        )

@@ -1,0 +1,111 @@
+"""MNIST in torchvision's layout, read in place: compressed or extracted, nothing is written beside the files."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torchvision.datasets import MNIST
+from torchvision.datasets.utils import check_integrity
+
+from ddm_datasets.sizes import positions
+from ddm_framework.data import DataSplits
+from ddm_framework.errors import DataError
+
+UINT8 = 0x0800
+"""An idx file starts with its type (this one) plus its number of dimensions, as a big-endian 32-bit integer."""
+
+
+def load(
+    *,
+    root: Path = Path("data"),
+    download: bool = False,
+    train_size: Annotated[int, Field(ge=1)] | None = None,
+    test_size: Annotated[int, Field(ge=1)] | None = None,
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+) -> DataSplits:
+    """60,000 training and 10,000 test images of 28x28 pixels, ten classes, images (N, 1, 28, 28).
+
+    Args:
+        root: the folder that holds `MNIST/raw`, as for torchvision.
+        download: fetch the files where they are missing.
+        train_size: number of training images (validation included), a stratified draw; all if left out.
+        test_size: the same for the test images.
+        validation: share of the training images held out for validation.
+    Raises:
+        DataError: if files are missing, damaged or not to be fetched, or if there are fewer images than asked for.
+    Source: Sec. 4.1; LeCun et al. 1998.
+    """
+    missing = _missing(root)
+    if missing and not download:
+        raise DataError(f"MNIST: no {', '.join(missing)} under {root}; set `download: true`, or {_by_hand(root)}")
+    if missing:
+        _fetch(root)
+    return DataSplits.from_pixels(
+        _split(root, "train", train_size, "train_size"),
+        _split(root, "t10k", test_size, "test_size"),
+        class_names=tuple("0123456789"),
+        validation=validation,
+    )
+
+
+def read_idx(path: Path, md5: str, num_dimensions: int) -> Tensor:
+    """The array of an idx file, uint8, of the shape that its header gives.
+
+    Args:
+        path: the compressed file; where there is none, the extracted one beside it is read.
+        md5: checksum of the compressed file, as torchvision publishes it.
+        num_dimensions: 3 of images, 1 of labels.
+    Raises:
+        DataError: if the checksum or the header is another, or the file too short or too long.
+    """
+    compressed = path.is_file()
+    if compressed and not check_integrity(path, md5):
+        raise DataError(f"{path} is damaged or another file: its md5 sum is not {md5}; remove it and fetch it anew")
+    path = path if compressed else _extracted(path)
+    content = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
+    start = 4 * (1 + num_dimensions)
+    magic, *shape = (int.from_bytes(content[at : at + 4], "big") for at in range(0, start, 4))
+    if magic != UINT8 + num_dimensions or len(content) != start + math.prod(shape):
+        raise DataError(f"{path} is cut short, or not the idx file that its name says; remove it and fetch it anew")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)
+
+
+def _split(root: Path, prefix: str, size: int | None, option: str) -> tuple[Tensor, Tensor]:
+    """Pixels in [0, 1], float32 (N, 1, 28, 28), and labels int64 (N,)."""
+    raw, md5 = root / "MNIST" / "raw", dict(MNIST.resources)
+    images, labels = (
+        read_idx(raw / name, md5[name], num_dimensions)
+        for name, num_dimensions in ((f"{prefix}-images-idx3-ubyte.gz", 3), (f"{prefix}-labels-idx1-ubyte.gz", 1))
+    )
+    if len(images) != len(labels):
+        raise DataError(f"{raw}: {len(images)} images but {len(labels)} labels in the files {prefix}-*")
+    kept = positions(labels, size, option)
+    return images[kept][:, None].float() / 255, labels[kept].long()
+
+
+def _missing(root: Path) -> list[str]:
+    """Names of the files that are there neither compressed nor extracted."""
+    raw = root / "MNIST" / "raw"
+    return [name for name, _ in MNIST.resources if not (raw / name).is_file() and not _extracted(raw / name).is_file()]
+
+
+def _extracted(path: Path) -> Path:
+    return path.with_suffix("")
+
+
+def _fetch(root: Path) -> None:
+    try:
+        MNIST(root, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"MNIST could not be downloaded: {str(error).strip()}\n{_by_hand(root)}") from error
+
+
+def _by_hand(root: Path) -> str:
+    places = "".join(f"\n    {root / 'MNIST' / 'raw' / name}" for name, _ in MNIST.resources)
+    return f"place these files by hand (from {MNIST.mirrors[0]} or any mirror):{places}"

@@ -1,0 +1,144 @@
+"""Anybody's images and labels as arrays in one .npz file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from ddm_datasets.archive import read_arrays
+from ddm_datasets.sizes import positions
+from ddm_framework.data import DataSplits
+from ddm_framework.errors import DataError
+
+NEEDED = ("x_train", "y_train", "x_test", "y_test")
+MOST_CHANNELS = 4
+"""An axis this short (grey, colour, colour and transparency) is taken for the channels, a longer one for pixels."""
+
+
+def load(
+    *,
+    path: Path | None = None,
+    layout: Literal["auto", "nhwc", "nchw"] = "auto",
+    train_size: Annotated[int, Field(ge=1)] | None = None,
+    test_size: Annotated[int, Field(ge=1)] | None = None,
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+) -> DataSplits:
+    """Arrays `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`.
+
+    Images are uint8 from 0 to 255 or floats from 0 to 1, of shape (N, H, W), (N, H, W, C) or (N, C, H, W). Labels
+    are integers (N,) that count from 0. Class names are strings, one a class.
+
+    Args:
+        path: the .npz file, as `numpy.savez` writes it.
+        layout: which of four axes holds the channels; `auto` finds it where it is the only short one.
+        train_size: number of training images (validation included), a stratified draw; all if left out.
+        test_size: the same for the test images.
+        validation: share of the training images held out for validation.
+    Raises:
+        DataError: if the file or an array in it is not as described, or if there are fewer images than asked for.
+    """
+    if path is None:
+        raise DataError(f"the data set npz needs `path:`, an .npz file with the arrays {', '.join(NEEDED)}")
+    arrays = read_arrays(path, NEEDED, optional=("class_names",))
+    train = _split(arrays, "train", layout, train_size, path)
+    test = _split(arrays, "test", layout, test_size, path)
+    return DataSplits.from_pixels(train, test, class_names=_class_names(arrays, path), validation=validation)
+
+
+def to_pixels(images: NDArray[Any], layout: str, where: str) -> Tensor:
+    """Images as stored -> pixels in [0, 1], float32 (N, C, H, W).
+
+    Raises:
+        DataError: starting with `where`, if their dtype, shape or values are not those that `load` describes.
+    """
+    if images.ndim not in (3, 4):
+        raise DataError(f"{where} has shape {images.shape}; images are (N, H, W), (N, H, W, C) or (N, C, H, W)")
+    pixels = torch.from_numpy(images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1))
+    if images.ndim == 3:
+        return pixels[:, None]
+    return pixels if _channel_axis(images.shape, layout, where) == 1 else pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def check_values(images: NDArray[Any], where: str) -> None:
+    """Refuse images that are neither uint8 nor floats in [0, 1].
+
+    Raises:
+        DataError: starting with `where`.
+    """
+    if images.dtype == np.uint8 or images.size == 0:
+        return
+    if images.dtype.kind != "f":
+        raise DataError(f"{where} is {images.dtype}; store uint8 from 0 to 255, or floats from 0 to 1")
+    broken = ~np.isfinite(images).reshape(len(images), -1).all(1)
+    if broken.any():
+        raise DataError(
+            f"{where} holds NaN or infinity in {broken.sum()} of {len(images)} images, the first at position"
+            f" {broken.argmax()}; remove or repair them"
+        )
+    low, high = images.min(), images.max()
+    if low < 0 or high > 1:
+        raise DataError(f"{where} runs from {low:g} to {high:g}; floats must lie in [0, 1], so rescale or store uint8")
+
+
+def to_labels(labels: NDArray[Any], where: str) -> Tensor:
+    """Labels as stored -> int64 (N,).
+
+    Raises:
+        DataError: starting with `where`, if they are not integers (N,), at least one and none negative.
+    """
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{where} is {labels.dtype}; labels are integers that count from 0")
+    if labels.ndim != 1 or len(labels) == 0:
+        raise DataError(f"{where} has shape {labels.shape}; labels are (N,), one an image")
+    if labels.min() < 0:
+        raise DataError(f"{where} holds the label {labels.min()}; labels count from 0")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _split(
+    arrays: dict[str, NDArray[Any]], name: str, layout: str, size: int | None, path: Path
+) -> tuple[Tensor, Tensor]:
+    images, labels = arrays[f"x_{name}"], to_labels(arrays[f"y_{name}"], f"{path}: y_{name}")
+    if images.ndim == 0 or len(images) != len(labels):
+        raise DataError(f"{path}: x_{name} has shape {images.shape}, but y_{name} has {len(labels)} labels")
+    check_values(images, f"{path}: x_{name}")
+    kept = positions(labels, size, f"{name}_size")
+    return to_pixels(images[kept.numpy()], layout, f"{path}: x_{name}"), labels[kept]
+
+
+def _channel_axis(shape: tuple[int, ...], layout: str, where: str) -> int:
+    if layout != "auto":
+        return {"nhwc": 3, "nchw": 1}[layout]
+    short = [axis for axis in (1, 3) if shape[axis] <= MOST_CHANNELS]
+    if len(short) != 1:
+        raise DataError(
+            f"{where} has shape {shape}, in which axis 1 and axis 3 {'both' if short else 'neither'}"
+            f" look like channels (at most {MOST_CHANNELS}); set `layout: nhwc` or `layout: nchw`"
+        )
+    return short[0]
+
+
+def _class_names(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[str, ...]:
+    """One name a class: those of the file, else the numbers.
+
+    Raises:
+        DataError: if names are no strings (classes,), or a class has no training image.
+    """
+    present = np.unique(arrays["y_train"])
+    names = arrays.get("class_names")
+    if names is not None and (names.ndim != 1 or names.dtype.kind not in "US"):
+        raise DataError(f"{path}: class_names is {names.dtype} of shape {names.shape}; store strings (classes,)")
+    count = int(present[-1]) + 1 if names is None else len(names)
+    if len(present) < count:
+        gap = next((i for i, label in enumerate(present.tolist()) if label != i), len(present))
+        raise DataError(
+            f"{path}: y_train has {len(present)} of {count} classes, the first without an image is {gap};"
+            " labels count from 0 without gaps"
+        )
+    return tuple(map(str, range(count))) if names is None else tuple(names.astype(str).tolist())

@@ -1,0 +1,27 @@
+"""The options `train_size` and `test_size`: a stratified draw of a split, the same in every run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ddm_framework.data import subset
+from ddm_framework.errors import DataError
+
+
+def positions(labels: Tensor, size: int | None, option: str) -> Tensor:
+    """Positions of the samples that a split keeps, sorted, int64 (size,).
+
+    Args:
+        labels: int64 (N,).
+        size: how many samples to keep; None keeps all.
+        option: the recipe's option that says so, named in errors.
+    Raises:
+        DataError: if there are fewer samples than that.
+    """
+    if size is None:
+        return torch.arange(len(labels))
+    try:
+        return subset(labels, size, seed=0)
+    except DataError as error:
+        raise DataError(f"`{option}: {size}`: {error}") from error
