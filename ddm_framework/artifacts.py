@@ -84,8 +84,13 @@ def _write_synced(path: Path, text: str) -> None:
 
 
 def save_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented; NaN becomes null, for readers that know no NaN."""
-    save_text(path, json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON atomically."""
+    save_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON; NaN and infinity become null."""
+    return json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _without_nan(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddm_framework.artifacts import load_tensors, save_tensors
+from ddm_framework.artifacts import load_json, load_tensors, save_tensors
 from ddm_framework.data import DataInfo
 from ddm_framework.errors import RunFolderError
 from ddm_framework.matching import Synset
@@ -144,6 +144,12 @@ def load_synset(folder: RunFolder, level: str, device: torch.device) -> Synset:
     names = (f"{level}.{each.name}" for each in fields(Synset))
     tensors = load_tensors(folder.file("offline", "synset.safetensors"), names)
     return Synset.from_tensors(_on(_under(tensors, f"{level}."), device))
+
+
+def load_metrics(folder: RunFolder) -> dict[str, Any]:
+    """The numbers of a finished run."""
+    metrics: dict[str, Any] = load_json(folder.file("metrics.json"))
+    return metrics
 
 
 def _on(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ import pluggy
 from ddm_framework import hookspecs
 from ddm_framework.components import KINDS, Component, hook_name
 from ddm_framework.errors import PluginError
-from ddm_framework.registry import Registered, Registry
+from ddm_framework.registry import LOCAL_PREFIX, Registered, Registry
 
 GROUP = "ddm"
 
@@ -140,7 +140,7 @@ def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise PluginError("there is no such file")
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    name = f"ddm_local_{file.stem}_{digest}"
+    name = f"{LOCAL_PREFIX}{file.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, file.resolve())
     if spec is None or spec.loader is None:
         raise PluginError("it is not a Python file; its name must end in .py")

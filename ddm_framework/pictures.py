@@ -235,11 +235,12 @@ def _name_positions(axes: Axes, names: Sequence[str], length: int) -> None:
     if not names:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return
-    labels, places = [_label(name, 24) for name in names], [float(each) for each in range(length)]
-    shared = neighbours(labels)
-    if not _fits(labels) and _fits([label for label, _, _ in shared]):
-        labels = [label for label, _, _ in shared]
-        places = [start + (span - 1) / 2 for _, start, span in shared]
+    labels = [_label(name, 24) for name in names]
+    places = [float(each) for each in range(length)]
+    shared = neighbours(names)
+    shared_labels = [_label(name, 24) for name, _, _ in shared]
+    if not _fits(labels) and _fits(shared_labels):
+        labels, places = shared_labels, [start + (span - 1) / 2 for _, start, span in shared]
     slanted = not _fits(labels) and len(labels) <= 24
     stride = 1 if slanted else next(each for each in range(1, length + 1) if _fits(labels[::each]))
     axes.set_xticks(places[::stride], labels[::stride])
@@ -251,15 +252,18 @@ def _name_positions(axes: Axes, names: Sequence[str], length: int) -> None:
 
 
 def neighbours(labels: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Runs of labels that agree up to their last ", " as (what they share, first position, number of labels).
+    """Runs of labels that agree up to their last ", " or " · ", as (what they share, first position, number of labels)."""
+    runs = [list(run) for _, run in groupby(labels, _stem)]
+    starts = accumulate(map(len, runs), initial=0)
+    return [
+        (run[0] if len(set(run)) == 1 else _stem(run[0]), start, len(run))
+        for run, start in zip(runs, starts, strict=False)
+    ]
 
-    Where some label has no such part, each label is a run of its own.
-    """
-    if not all(label.rpartition(", ")[0] for label in labels):
-        return [(label, start, 1) for start, label in enumerate(labels)]
-    runs = [(prefix, len(list(run))) for prefix, run in groupby(labels, lambda label: label.rpartition(", ")[0])]
-    starts = accumulate((span for _, span in runs), initial=0)
-    return [(prefix, start, span) for (prefix, span), start in zip(runs, starts, strict=False)]
+
+def _stem(label: str) -> str:
+    """The label up to its last separator, all of it where there is none."""
+    return re.split(r"(?:, | · )(?!.*(?:, | · ))", label, maxsplit=1, flags=re.DOTALL)[0]
 
 
 def _fits(labels: Sequence[str]) -> bool:
@@ -283,7 +287,7 @@ def _label(text: str, longest: int) -> str:
 def _inline(document: str, label: str) -> str:
     """An SVG document of matplotlib's as an element of an HTML page.
 
-    Namespaces and the style sheet go (it would style the whole page), so do ids that nothing refers to, and the ink
+    Namespaces and the style sheet go (it would style the whole page), and so do ids that nothing refers to. The ink
     becomes the page's own.
     """
     root = ElementTree.fromstring(document)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from ddm_framework.errors import DDMError, Mark, Problem, RecipeError, suggestion
-from ddm_framework.registry import Registry
+from ddm_framework.registry import LOCAL_PREFIX, Registry
 from ddm_framework.settings import (
     COMPONENT_SECTIONS,
     SECTIONS,
@@ -43,6 +45,13 @@ class Choice:
         """Call the component with the core's arguments and the recipe's options."""
         return self.target(*core, **self.options)
 
+    def code(self) -> dict[str, str]:
+        """A digest of the file of a local plugin (`--plugin`), so that an edited one is not taken for the old one."""
+        module = sys.modules.get(self.target.__module__)
+        if module is None or not module.__name__.startswith(LOCAL_PREFIX):
+            return {}
+        return {"code": hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:16]}
+
     def as_dict(self) -> dict[str, Any]:
         """As written in a recipe."""
         return {"use": self.name, **{name: _plain(value) for name, value in self.options.items()}}
@@ -65,6 +74,10 @@ class Recipe:
     objectives: tuple[Choice, ...]
     study: Choice
 
+    def with_general(self, general: General) -> Recipe:
+        """The same recipe with other general settings."""
+        return replace(self, general=general)
+
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default spelled out, as plain values."""
         return {
@@ -79,6 +92,14 @@ class Recipe:
             "objectives": [objective.as_dict() for objective in self.objectives],
             "study": self.study.as_dict(),
         }
+
+    def in_words(self) -> str:
+        """One line for `ddm validate`."""
+        return (
+            f"{self.dataset.name}, {self.backbone.name}, {self.clusterer.name} with "
+            f"{self.clustering.clusters_per_class} clusters a class, {self.distance.name} matching, "
+            f"{', '.join(objective.name for objective in self.objectives)}, study {self.study.name}"
+        )
 
     def as_yaml(self) -> str:
         """The resolved recipe as YAML text."""

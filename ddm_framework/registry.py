@@ -13,6 +13,9 @@ from ddm_framework.errors import DDMError, PluginError, suggestion
 if TYPE_CHECKING:
     from ddm_framework.loader import Plugin
 
+LOCAL_PREFIX = "ddm_local_"
+"""Modules of plugins that are single files are named so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Registered:

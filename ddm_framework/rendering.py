@@ -19,6 +19,7 @@ from ddm_framework.reports import Block, Card, Chart, Clusters, Heatmap, Report
 
 _MOST_MEMBERS = 12
 _MOST_LABELS = 20
+_LINE = 140  # characters across a heat map
 _MOST_HINTS = 400  # columns: beyond, their names would outweigh the picture
 
 
@@ -56,7 +57,7 @@ def render(
             title=title,
             facts=facts,
             stages={name: value for name, value in seconds.items() if name != "total"},
-            total=seconds.get("total", math.fsum(seconds.values())),
+            total=seconds.get("total", math.fsum(filter(math.isfinite, seconds.values()))),
             strips={each: Strip.of(_pixels(info, members[each])) for each in referred if len(members.get(each, ()))},
             name_of=lambda each: cluster_names.get(int(each), f"cluster {each}"),
             picture=functools.partial(Picture.of, info),
@@ -74,11 +75,10 @@ def format_number(value: float | None) -> str:
     number = float(value)
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else "∞" if number > 0 else "−∞"
-    mantissa, exponent = f"{number:.3e}".split("e")
-    power = int(exponent)
-    if number and not -3 <= power < 5:
-        return f"{mantissa}e{power}".replace("-", "−")
-    return (f"{number:.{max(0, 3 - power)}f}" if number else "0").replace("-", "−")
+    mantissa, power = f"{number:.3e}".split("e")
+    if number and not 1e-3 <= abs(number) < 1e5:
+        return f"{mantissa}e{int(power)}".replace("-", "−")
+    return (f"{number:.{max(0, 3 - int(power))}f}" if number else "0").replace("-", "−")
 
 
 def format_seconds(value: float) -> str:
@@ -138,7 +138,7 @@ class Tick:
 
 
 def ticks(labels: Sequence[str], most: int = _MOST_LABELS) -> list[Tick]:
-    """At most so many labels: each by itself, or one for neighbours that agree up to the last ", ", or one in many."""
+    """At most so many labels: each by itself, or what neighbours share, or one in so many."""
     if len(labels) <= most:
         return [Tick(label, start, 1) for start, label in enumerate(labels, 1)]
     shared = neighbours(labels)
@@ -155,6 +155,7 @@ class HeatmapView:
     uri: str
     rows: list[Tick]
     columns: list[Tick]
+    upright: bool
     hints: Sequence[str]
     row_height: int
     least_width: int
@@ -165,17 +166,20 @@ class HeatmapView:
 
     @classmethod
     def of(cls, heatmap: Heatmap) -> HeatmapView:
-        """A heat map that has cells: its picture, its labels, and the colours from its smallest to its largest value."""
+        """A heat map that has cells: its picture, its labels, and the colours from its smallest to its largest."""
         values = heatmap.values.detach().cpu().double()
         finite = values[values.isfinite()]
         num_rows, num_columns = values.shape
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
         limit = float(finite.abs().max()) if len(finite) else 0.0
         row_height = max(1, min(18, 480 // num_rows))
+        columns = ticks(heatmap.column_labels)
+        room = min(tick.span for tick in columns) / num_columns * _LINE
         return cls(
             uri=heatmap_png(values, limit=limit),
             rows=ticks(heatmap.row_labels, max(1, num_rows * row_height // 13)),
-            columns=ticks(heatmap.column_labels),
+            columns=columns,
+            upright=num_columns > 8 and max(len(tick.label) for tick in columns) > room,
             hints=heatmap.column_labels if num_columns <= _MOST_HINTS else (),
             row_height=row_height,
             least_width=max(num_columns, min(7 * num_columns, 620)),

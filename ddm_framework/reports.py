@@ -65,8 +65,8 @@ class Pictures:
 class Heatmap:
     """A matrix (rows, columns) drawn in a diverging colour scale centred on zero, with the extremes printed.
 
-    Labels are one a row and one a column; where columns are too many to be named singly, neighbours whose labels agree
-    up to the last ", " share one ("class 3, cluster 0" ... "class 3, cluster 9" become "class 3").
+    Labels are one a row and one a column. Where they are too many to be named singly, neighbours whose labels agree up
+    to the last ", " or " · " share one: "cat · cluster 30" ... "cat · cluster 39" become "cat".
 
     Raises:
         ValueError: if the values are not a matrix or the labels are of another number.
@@ -95,7 +95,8 @@ class Chart:
     has none. Values that are not finite are marked in grey.
 
     Raises:
-        ValueError: if there is no series, or one has another length than `x` or than the others (histograms may).
+        ValueError: if the kind is unknown, there is no series, or one has another length than `x` or than the others
+            (those of a histogram may differ).
     """
 
     kind: Literal["bar", "line", "histogram"]
@@ -108,6 +109,8 @@ class Chart:
     def __post_init__(self) -> None:
         if not self.series:
             raise ValueError("a chart needs at least one series")
+        if self.kind not in {"bar", "line", "histogram"}:
+            raise ValueError(f"a chart is of kind 'bar', 'line' or 'histogram', not {self.kind!r}")
         if self.kind == "histogram":
             return
         lengths = {name: len(values) for name, values in self.series.items()}

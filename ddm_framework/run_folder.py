@@ -184,10 +184,17 @@ class StageClock:
     def __init__(self, folder: RunFolder, record: dict[str, Any]) -> None:
         self._folder, self._record = folder, record
         self._before, self._begun = float(record.get("seconds", 0.0)), time.monotonic()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """What the stage does from here on is not counted."""
+        self.saved()
+        self._stopped = True
 
     def saved(self) -> None:
         """Something lasting was written: remember the time spent on it too."""
-        self._record["seconds"] = round(self._before + time.monotonic() - self._begun, 3)
+        if not self._stopped:
+            self._record["seconds"] = round(self._before + time.monotonic() - self._begun, 3)
         self._folder._write()
 
 

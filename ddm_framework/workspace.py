@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddm_framework import files
 from ddm_framework.data import DataInfo, DataSplits, ImageSet
@@ -95,7 +96,7 @@ class Objective:
             raise DDMError(
                 f"objective {self.name!r} measures {effect.shape[2]} behaviours at once; clusters have no rank"
             )
-        return effect[:, :, 0].argsort(1, descending=self.more_influential == "larger", stable=True)
+        return effect[:, :, 0].argsort(dim=1, descending=self.more_influential == "larger", stable=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,11 @@ class Workspace:
     @cached_property
     def _built(self) -> tuple[Network, Parameters]:
         return build_network(self.recipe.backbone, self.info, self.recipe.general.seed, self.device)
+
+    @property
+    def untrained(self) -> Parameters:
+        """θ_0 as the backbone and the seed give it."""
+        return self._built[1]
 
     @property
     def network(self) -> Network:
@@ -224,6 +230,11 @@ class Workspace:
         """The target's logits (N, classes), by the same engine as the perturbed networks."""
         return self.network.logits(broadcast(self.target, 2), images)[0]
 
+    def accuracy(self, split: str) -> float:
+        """Share of a split that the target classifies correctly."""
+        images: ImageSet = getattr(self.data, split)
+        return float((self.target_logits(images.images).argmax(1) == images.labels).float().mean())
+
     @cached_property
     def perturbations(self) -> Tensor:
         """The recipe's design, (P, K); the first row deletes nothing."""
@@ -236,21 +247,32 @@ class Workspace:
         rows = network_chunks(self.network, len(perturbations), self.recipe.general.memory_mb)
         collected = []
         with self.display.bar(description, len(rows)) as advance:
-            for _, stack in perturbed_networks(
-                self.network,
-                self.initial if self.recipe.online.start == "initial" else {},
-                self.target,
-                synset,
-                perturbations,
-                self.recipe.online,
-                self.recipe.matching,
-                self.recipe.training,
-                self.recipe.general.seed,
-                self.recipe.general.memory_mb,
-            ):
+            for _, stack in self.perturbed(perturbations, synset):
                 collected.append(self.network.logits(stack, queries.images))
                 advance()
         return torch.cat(collected)
+
+    def perturbed(self, perturbations: Tensor, synset: Synset) -> Iterator[tuple[slice, Parameters]]:
+        """The estimated networks themselves (Eq. 9), a chunk of rows at a time, stacked."""
+        recipe = self.recipe
+        return perturbed_networks(
+            self.network,
+            self.initial if recipe.online.start == "initial" else {},
+            self.target,
+            synset,
+            perturbations,
+            recipe.online,
+            recipe.matching,
+            recipe.training,
+            recipe.general.seed,
+            recipe.general.memory_mb,
+        )
+
+    def module(self, parameters: Parameters) -> nn.Module:
+        """The backbone as an ordinary module with these weights, in evaluation mode."""
+        module = copy.deepcopy(self.network.module)
+        module.load_state_dict({**self.network.buffers, **parameters}, strict=False)
+        return module.eval()
 
     def design_logits(self, queries: Queries) -> Tensor:
         """Logits (P, N, classes) of the recipe's own design; remembered for the queries asked last."""
@@ -276,6 +298,13 @@ class Workspace:
             beta_weights(self.perturbations, online.beta),
             online.ridge,
         )
+
+    def prediction_matrix(self, queries: Queries, chosen: Sequence[int]) -> Tensor:
+        """W of the predicted probabilities of some of the queries (Eq. 7), float64 (len(chosen), K, classes)."""
+        online, index = self.recipe.online, torch.tensor(list(chosen), dtype=torch.int64)
+        probabilities = self.design_logits(queries)[:, index.to(self.device)].softmax(2)
+        weights = beta_weights(self.perturbations, online.beta)
+        return fit_attribution(self.perturbations, probabilities, weights, online.ridge)[0]
 
 
 def fit(

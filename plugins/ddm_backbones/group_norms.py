@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from timm.layers import BatchNormAct2d, GroupNormAct
+from timm.layers.norm_act import BatchNormAct2d, GroupNormAct
 from torch import nn
 
 
@@ -18,7 +18,8 @@ def replace_batch_norms(module: nn.Module, groups: int) -> None:
     Source: Sec. 4.1; Wu and He, Group Normalization, 2018.
     """
     for name, child in module.named_children():
-        if type(child) in (nn.BatchNorm2d, BatchNormAct2d):
+        # By exact type: a subclass with a forward of its own would lose it, and is better refused by name.
+        if isinstance(child, nn.BatchNorm2d) and type(child) in (nn.BatchNorm2d, BatchNormAct2d):
             setattr(module, name, _group_norm(child, groups))
         else:
             replace_batch_norms(child, groups)
@@ -29,13 +30,15 @@ def mixing_layers(module: nn.Module) -> list[str]:
     return [
         name
         for name, child in module.named_modules()
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) or "running_var" in dict(child.named_buffers(recurse=False))
+        if isinstance(child, nn.modules.batchnorm._BatchNorm)
+        or "running_var" in dict(child.named_buffers(recurse=False))
     ]
 
 
 def _group_norm(old: nn.BatchNorm2d, groups: int) -> nn.GroupNorm:
     channels = old.num_features
     groups = next(number for number in range(min(groups, channels), 0, -1) if channels % number == 0)
+    new: nn.GroupNorm
     if isinstance(old, BatchNormAct2d):
         new = GroupNormAct(channels, num_groups=groups, eps=old.eps, affine=old.affine, apply_act=False)
         new.drop, new.act = old.drop, old.act

@@ -43,7 +43,7 @@ def build(
         (B, C, H, W) -> logits (B, classes).
     Raises:
         DDMError: if timm does not know or cannot create the network, weights cannot be had or do not fit, a layer
-            mixes the samples of a batch, or the network cannot take the data set's images.
+            mixes the samples of a batch or has no second derivative, or the data set's images do not fit.
     Source: Sec. 4.1, Table 5; Wightman, PyTorch Image Models, 2019.
     """
     # Only here, so that a recipe is checked without waiting for timm.
@@ -60,9 +60,9 @@ def build(
             f"backbone timm: {model} keeps statistics of the batch in {', '.join(mixing[:3])}"
             f" ({len(mixing)} in all) that no group norm can replace; take another model"
         )
-    for module in network.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False
+    attentions: list[Any] = [module for module in network.modules() if hasattr(module, "fused_attn")]
+    for attention in attentions:
+        attention.fused_attn = False
     if checkpoint is not None:
         load_checkpoint(network, checkpoint, heads=_named(network, "classifier"), stems=_named(network, "first_conv"))
     _try_out(network.eval(), model, data)
@@ -95,30 +95,30 @@ def _create(model: str, data: DataInfo, pretrained: bool, arguments: dict[str, A
             if pretrained
             else "check `arguments`"
         )
-        raise DDMError(f"backbone timm: {model} cannot be created: {type(error).__name__}: {error}; {advice}") from error
+        raise DDMError(f"backbone timm: {model} cannot be created: {error}; {advice}") from error
     return network
 
 
-def _named(network: nn.Module, role: str) -> tuple[str, ...]:
+def _named(network: Any, role: str) -> tuple[str, ...]:
     """Names of the modules with a role in timm's description of a network, such as `classifier`."""
     names = network.pretrained_cfg.get(role) or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _try_out(network: nn.Module, model: str, data: DataInfo) -> None:
-    """Refuse a network that cannot take one image of this shape, before anything trains it.
+    """Refuse a network that cannot be matched on images of this shape, before anything trains it.
 
     Raises:
         DDMError: with what went wrong and what to change.
     """
     shape = "x".join(map(str, data.shape))
     advice = (
-        f"fit it to the images by `arguments` (a ViT by img_size and patch_size, as in"
+        "fit it to the images by `arguments` (a ViT by its img_size and patch_size, as in"
         f" `arguments: {{img_size: {data.shape[-1]}, patch_size: 4}}`), or take another model"
     )
+    image = torch.zeros(1, *data.shape, requires_grad=True)
     try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, *data.shape))
+        logits = network(image)
     except Exception as error:  # whatever its layers raise
         raise DDMError(f"backbone timm: {model} fails on one image of {shape}: {error}; {advice}") from error
     if not isinstance(logits, Tensor) or logits.shape != (1, data.num_classes):
@@ -127,3 +127,11 @@ def _try_out(network: nn.Module, model: str, data: DataInfo) -> None:
             f"backbone timm: {model} turns one image of {shape} into {found}, not into"
             f" (1, {data.num_classes}) logits; {advice}"
         )
+    try:
+        (slope,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+        torch.autograd.grad(slope.sum(), image, allow_unused=True)
+    except RuntimeError as error:
+        raise DDMError(
+            f"backbone timm: {model} is not twice differentiable, as matching gradients needs: {error};"
+            " take another model, or another `act_layer` in `arguments`"
+        ) from error

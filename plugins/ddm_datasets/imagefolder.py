@@ -115,9 +115,7 @@ def _classes(folder: Path, layout: str) -> ImageFolder:
         raise DataError(f"{folder} is no folder of classes: {error}\n{layout}") from error
 
 
-def _read(
-    samples: Samples, size: int | None, option: str, mode: str, transform: v2.Transform
-) -> tuple[Tensor, Tensor]:
+def _read(samples: Samples, size: int | None, option: str, mode: str, transform: v2.Transform) -> tuple[Tensor, Tensor]:
     """Pixels in [0, 1], float32 (N, C, H, W), and labels int64 (N,); files that are not drawn stay unread."""
     labels = torch.tensor([label for _, label in samples])
     kept = positions(labels, size, option)

@@ -1,0 +1,157 @@
+"""ddm from Python: run a recipe, ask an old run a new question, unlearn clusters for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddm_framework import files, pipeline
+from ddm_framework.errors import DDMError
+from ddm_framework.finetuning import perturbed_networks
+from ddm_framework.loader import load_plugins
+from ddm_framework.networks import take
+from ddm_framework.progress import SILENT, ProgressDisplay
+from ddm_framework.recipes import check_source, load_recipe
+from ddm_framework.registry import Registry
+from ddm_framework.run_folder import RunFolder
+from ddm_framework.workspace import Attribution, Objective, Queries, Workspace
+from ddm_framework.yaml_source import read_source
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        workspace: its artifacts.
+        metrics: what metrics.json holds.
+    """
+
+    workspace: Workspace
+    metrics: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.workspace.folder.path
+
+    @property
+    def report(self) -> Path:
+        """The report, an HTML file."""
+        return self.workspace.folder.file("report.html")
+
+    def attribute(
+        self, images: Tensor, labels: Tensor | None = None, objective: str | None = None, **options: Any
+    ) -> Attribution:
+        """Ask a new question; no offline work is done.
+
+        Args:
+            images: network inputs, float32 (N, C, H, W), normalised (`run.workspace.info.normalise(pixels)`).
+            labels: int64 (N,), where they are known.
+            objective: name of an objective; the recipe's first one by default.
+            options: of that objective.
+        Returns:
+            W, the intercept, and the effect of deleting each cluster, -W.
+        Raises:
+            DDMError: for images that do not fit, or an unknown objective.
+        """
+        return self.ask(self.queries(images, labels), self.objective(objective, **options))
+
+    def ask(self, queries: Queries, objective: Objective) -> Attribution:
+        """The attribution of prepared queries by a prepared objective."""
+        return self.workspace.attribution(queries, objective)
+
+    def objective(self, name: str | None = None, **options: Any) -> Objective:
+        """An objective by name, or the recipe's first."""
+        if name is None:
+            return self.workspace.objectives[0]
+        return self.workspace.objective(name, **options)
+
+    def queries(self, images: Tensor, labels: Tensor | None = None, ids: Sequence[str] = ()) -> Queries:
+        """Check images and labels and make queries of them.
+
+        Raises:
+            DDMError: if they do not fit the run's data.
+        """
+        info, device = self.workspace.info, self.workspace.device
+        if images.ndim != 4 or tuple(images.shape[1:]) != info.shape or len(images) == 0:
+            raise DDMError(
+                f"images must be (N, {', '.join(map(str, info.shape))}) with N ≥ 1, found {tuple(images.shape)}"
+            )
+        if not torch.isfinite(images).all():
+            raise DDMError("the images hold NaN or infinity")
+        if labels is not None and (labels.shape != (len(images),) or not _in_range(labels, info.num_classes)):
+            raise DDMError(f"labels must be {len(images)} class ids from 0 to {info.num_classes - 1}")
+        named = tuple(ids) or tuple(f"query {index}" for index in range(len(images)))
+        return Queries(images.float().to(device), None if labels is None else labels.long().to(device), named)
+
+    def unlearn(self, clusters: Sequence[int]) -> nn.Module:
+        """The network with some clusters unlearned by their synset (Eq. 9), for good.
+
+        Args:
+            clusters: ids from 0 to K - 1.
+        Returns:
+            The backbone with the new weights, in evaluation mode, on the run's device.
+        Raises:
+            DDMError: for a cluster that does not exist.
+        """
+        workspace = self.workspace
+        count = workspace.partition.num_clusters
+        if wrong := [cluster for cluster in clusters if not 0 <= cluster < count]:
+            raise DDMError(f"there is no cluster {wrong[0]}; clusters are 0 to {count - 1}")
+        row = torch.ones(1, count)
+        row[0, list(clusters)] = 0
+        _, stack = next(workspace.perturbed(row.expand(2, -1).clone(), workspace.synset))
+        return workspace.module(take(stack, 0))
+
+
+def run(
+    recipe: str | Path,
+    settings: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    plugins: Sequence[str | Path] = (),
+    fresh: bool = False,
+    display: ProgressDisplay = SILENT,
+) -> Run:
+    """Run a recipe, or take up what its folder already holds.
+
+    Args:
+        recipe: a path, or the name of a recipe that comes with ddm.
+        settings: overrides, such as `matching.steps=50`.
+        out: the run folder; `runs/<recipe>` by default.
+        plugins: local files to load as plugins.
+        fresh: redo the first stage whose inputs changed, and what follows from it, instead of refusing.
+        display: where progress is shown.
+    Raises:
+        DDMError: for a mistake of the user's.
+    """
+    registry = load_plugins([Path(each) for each in plugins])
+    checked = load_recipe(str(recipe), registry, settings)
+    folder = Path(out) if out is not None else Path("runs") / checked.name
+    return Run(*pipeline.execute(checked, registry, folder, fresh=fresh, display=display))
+
+
+def open_run(
+    folder: str | Path, *, plugins: Sequence[str | Path] = (), display: ProgressDisplay = SILENT, device: str = "auto"
+) -> Run:
+    """Open a finished run, to ask it something new.
+
+    Raises:
+        DDMError: if the folder holds no finished run.
+    """
+    found = RunFolder.existing(Path(folder))
+    registry: Registry = load_plugins([Path(each) for each in plugins])
+    source = read_source(found.file("recipe.yaml"))
+    source.value["device"] = device
+    recipe, chosen = pipeline.settle(check_source(source, str(found.manifest.get("recipe", found.path.name)), registry))
+    return Run(Workspace(recipe, found, registry, chosen, display), files.load_metrics(found))
+
+
+def _in_range(labels: Tensor, num_classes: int) -> bool:
+    return not labels.is_floating_point() and bool(((labels >= 0) & (labels < num_classes)).all())

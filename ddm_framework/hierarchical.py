@@ -1,0 +1,61 @@
+"""Find the most influential cluster in L + C fine-tunings instead of L x C: first the class, then within it (Eq. 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddm_framework.matching import Synset
+from ddm_framework.perturbations import beta_weights, leave_one_out
+from ddm_framework.workspace import Objective, Queries, Workspace, fit
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a hierarchical search found.
+
+    Attributes:
+        label: the most influential class.
+        cluster: the most influential cluster within it.
+        num_finetunings: networks that were fine-tuned for it, L + C.
+        class_effect: of deleting each class, (L,), mean over the queries.
+        cluster_effect: of deleting each cluster of that class, (C,), mean over the queries.
+    """
+
+    label: int
+    cluster: int
+    num_finetunings: int
+    class_effect: Tensor
+    cluster_effect: Tensor
+
+
+def search(workspace: Workspace, queries: Queries, objective: Objective) -> Found:
+    """Search for one query, or for a batch that is answered as a whole (the mean of its effects).
+
+    Args:
+        workspace: a run with a class-wise and a cluster-wise synset.
+        queries: one or more.
+        objective: with one behaviour.
+    Raises:
+        DDMError: if the objective has several behaviours.
+    Source: Eq. 11, Sec. 6.2.
+    """
+    labels = torch.arange(len(workspace.class_synset))
+    class_effect = effects(workspace, queries, objective, workspace.class_synset, labels).mean(0, keepdim=True)
+    label = int(objective.ranking(class_effect)[0, 0])
+    clusters = workspace.partition.of_class(label).cpu()
+    cluster_effect = effects(workspace, queries, objective, workspace.synset, clusters).mean(0, keepdim=True)
+    cluster = int(clusters[objective.ranking(cluster_effect)[0, 0]])
+    return Found(label, cluster, len(labels) + len(clusters), class_effect[0, :, 0], cluster_effect[0, :, 0])
+
+
+def effects(workspace: Workspace, queries: Queries, objective: Objective, synset: Synset, chosen: Tensor) -> Tensor:
+    """Effect (N, M, m) of deleting each of M chosen clusters of a synset, one at a time."""
+    rows = torch.ones(len(chosen) + 1, len(synset))
+    rows[torch.arange(len(chosen)) + 1, chosen] = 0
+    logits = workspace.perturbed_logits(queries, rows, synset, "online: hierarchical search")
+    design = leave_one_out(len(chosen))
+    reference = workspace.reference(queries)
+    return fit(objective, reference, design, logits, beta_weights(design, "uniform")).effect

@@ -1,0 +1,251 @@
+"""Which clusters of training data made the network predict what it did?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ddm_framework import DDMError, Report, Section
+from ddm_framework.cards import query_cards
+from ddm_framework.hierarchical import effects, search
+from ddm_framework.reports import Block, Chart, Clusters, Pictures, Table, Text
+from ddm_framework.workspace import Attribution, Queries, Workspace
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def run(
+    workspace: Workspace,
+    /,
+    *,
+    queries: Literal["all", "validation"] | Count = "all",
+    show: Annotated[int, Field(ge=0)] = 20,
+    sets: Literal["validation", "queries"] = "validation",
+) -> Report:
+    """Attribute queries to clusters by every objective of the recipe.
+
+    Args:
+        workspace: the run.
+        queries: all test images, the first so many of them, or the validation split.
+        show: how many are shown with pictures, misclassified ones first.
+        sets: what set-level objectives (Eq. 14) are measured on, the validation split or the queries.
+    Returns:
+        The report; its tensors hold W and the intercept of each objective.
+    Source: Sec. 3.3, Alg. 1, Eq. 7-11.
+    """
+    asked = workspace.queries_of("validation") if queries == "validation" else _test(workspace, queries)
+    single, whole = _attributions(workspace, asked, sets)
+    sections, metrics = [], {}
+    if single:
+        shown = _shown(workspace, asked, show)
+        sections = [
+            _query_section(workspace, asked, single[0], shown),
+            *_search_section(workspace, asked, single[0], shown),
+        ]
+        metrics = {**_agreements(workspace, asked, single), **_search_metrics(workspace, asked, single[0])}
+    set_sections = [_set_section(attribution) for attribution in whole]
+    return Report(
+        sections=[_asked_section(workspace, asked), *set_sections, *sections, _synset_section(workspace)],
+        metrics={"attribution": {"num_queries": len(asked), **metrics}},
+        tensors={key: each for index, a in enumerate([*single, *whole]) for key, each in _tensors(index, a).items()},
+        question="Which training data made this network predict what it did, and what would it predict without them?",
+        answer=_answer(workspace, asked, single, metrics),
+    )
+
+
+def _test(workspace: Workspace, queries: Any) -> Queries:
+    return workspace.queries_of("test", None if queries == "all" else queries)
+
+
+def _attributions(workspace: Workspace, asked: Queries, sets: str) -> tuple[list[Attribution], list[Attribution]]:
+    """Of the objectives a query, and of the set-level ones."""
+    single = [workspace.attribution(asked, each) for each in workspace.objectives if not each.declaration.set_level]
+    set_level = [each for each in workspace.objectives if each.declaration.set_level]
+    if not set_level:
+        return single, []
+    judged = workspace.queries_of("validation") if sets == "validation" else asked
+    if len(judged) == 0:
+        raise DDMError(
+            "the validation split is empty, so no set-level objective can be measured; set dataset.validation"
+        )
+    return single, [workspace.attribution(judged, each) for each in set_level]
+
+
+def _shown(workspace: Workspace, asked: Queries, show: int) -> list[int]:
+    """Misclassified queries first, then the others in order."""
+    assert asked.labels is not None
+    wrong = workspace.target_logits(asked.images).argmax(1) != asked.labels
+    return torch.argsort(~wrong, stable=True)[:show].tolist()
+
+
+def _agreements(workspace: Workspace, asked: Queries, single: list[Attribution]) -> dict[str, Any]:
+    """Share of correctly classified queries whose top cluster is of the predicted class, by objective."""
+    found: dict[str, Any] = {}
+    for attribution in single:
+        if attribution.matrix.shape[2] == 1:
+            found.setdefault(attribution.objective.name, {})["top_class_agreement"] = _agreement(
+                workspace, asked, attribution
+            )
+    first = next(iter(found.values()), {})
+    return {**first, **found}
+
+
+def _agreement(workspace: Workspace, asked: Queries, attribution: Attribution) -> float:
+    assert asked.labels is not None
+    predicted = workspace.target_logits(asked.images).argmax(1)
+    top = attribution.objective.ranking(attribution.effect)[:, 0]
+    same = workspace.partition.classes.cpu()[top] == predicted.cpu()
+    return float(same[(predicted == asked.labels).cpu()].float().mean())
+
+
+def _search_metrics(workspace: Workspace, asked: Queries, attribution: Attribution) -> dict[str, Any]:
+    """Agreement of hierarchical with flat search over all queries, each searched by itself."""
+    if attribution.matrix.shape[2] != 1:
+        return {}
+    objective, classes = attribution.objective, workspace.partition.classes.cpu()
+    labels = torch.arange(len(workspace.class_synset))
+    by_class = effects(workspace, asked, objective, workspace.class_synset, labels)
+    label = objective.ranking(by_class)[:, 0]
+    flat = objective.ranking(attribution.effect)
+    within = classes[flat] == label[:, None]
+    found = flat.gather(1, within.int().argmax(1, keepdim=True))[:, 0]
+    per_class = len(classes) // len(labels)
+    return {
+        "hierarchical": {
+            "same_class_as_flat": float((classes[flat[:, 0]] == label).float().mean()),
+            "same_cluster_as_flat": float((flat[:, 0] == found).float().mean()),
+            "num_finetunings": len(labels) + per_class,
+            "num_finetunings_flat": len(classes),
+        }
+    }
+
+
+def _asked_section(workspace: Workspace, asked: Queries) -> Section:
+    online, matching = workspace.recipe.online, workspace.recipe.matching
+    names = ", ".join(each.name for each in workspace.objectives)
+    return Section(
+        "What was asked",
+        [
+            Text(
+                f"{len(asked)} images were attributed to {workspace.partition.num_clusters} clusters of training data, by the "
+                f"objective {names}. The network without a cluster was not retrained: it was estimated by "
+                f"{online.steps} small step{'s' if online.steps > 1 else ''} from the trained network on that cluster's "
+                f"{matching.images_per_cluster} synthetic image{'s' if matching.images_per_cluster > 1 else ''}."
+            )
+        ],
+    )
+
+
+def _query_section(workspace: Workspace, asked: Queries, attribution: Attribution, shown: list[int]) -> Section:
+    if attribution.matrix.shape[2] != 1:
+        return Section(
+            "Queries", [Text(f"Objective {attribution.objective.name} has no single rank; see W in online/.")]
+        )
+    matrix = workspace.prediction_matrix(asked, shown)
+    cards = query_cards(workspace, asked, attribution, matrix, shown)
+    wrong = sum(card.alarm for card in cards)
+    note = Text(f"{len(cards)} of {len(asked)} queries, misclassified ones first ({wrong} of these).")
+    return Section("Queries", [note, *cards])
+
+
+def _search_section(workspace: Workspace, asked: Queries, attribution: Attribution, shown: list[int]) -> list[Section]:
+    """Class first, then cluster, for one query and for a batch (Eq. 11)."""
+    if attribution.matrix.shape[2] != 1 or not shown:
+        return []
+    assert asked.labels is not None
+    objective, names = attribution.objective, workspace.info.class_names
+    first = torch.tensor(shown[:1])
+    label = int(asked.labels[shown[0]])
+    batch = (asked.labels == label).nonzero()[:, 0].cpu()
+    rows = []
+    for what, index in ((asked.ids[shown[0]], first), (f"all {len(batch)} labelled {names[label]}", batch)):
+        found = search(workspace, asked.take(index), objective)
+        flat = int(objective.ranking(attribution.effect[index].mean(0, keepdim=True))[0, 0])
+        rows.append([what, names[found.label], found.cluster, found.num_finetunings, flat, attribution.matrix.shape[1]])
+    columns = [
+        "searched for",
+        "class found",
+        "cluster found",
+        "fine-tunings",
+        "flat search's cluster",
+        "its fine-tunings",
+    ]
+    return [
+        Section(
+            "Hierarchical search",
+            [
+                Text("The class is found first, on the class-wise synset, then the cluster within it."),
+                Table(columns, rows),
+            ],
+        )
+    ]
+
+
+def _set_section(attribution: Attribution) -> Section:
+    """Clusters ranked by what a whole set would lose without them."""
+    objective = attribution.objective
+    options = ", ".join(f"{key} {value}" for key, value in objective.choice.options.items() if value is not None)
+    blocks: list[Block] = [
+        Text(f"{objective.name} ({options}) of the target: {float(attribution.target_behaviour[0, 0]):.4g}.")
+    ]
+    effect = attribution.effect[0, :, 0]
+    ranking = objective.ranking(attribution.effect)[0].tolist()
+    blocks += [
+        Clusters("hurts most to lose", ranking[:8], effect[ranking[:8]].tolist()),
+        Clusters("best to lose", ranking[::-1][:8], effect[ranking[::-1][:8]].tolist()),
+        Chart("bar", {"effect": effect[ranking].tolist()}, "cluster, ranked", f"change of {objective.name}"),
+    ]
+    return Section(f"A whole set: {objective.name}", blocks)
+
+
+def _synset_section(workspace: Workspace) -> Section:
+    """Synthetic images beside real ones, and how well each cluster was matched."""
+    synset, partition, info = workspace.synset, workspace.partition, workspace.info
+    firsts = [int(partition.of_class(label)[0]) for label in range(min(info.num_classes, 10))]
+    real = torch.stack([workspace.data.train.images[partition.members(cluster)[0]] for cluster in firsts]).cpu()
+    captions = [f"{info.class_names[int(partition.classes[cluster])]} · {cluster}" for cluster in firsts]
+    order = synset.cosine.argsort().tolist()
+    worst = [
+        [workspace.info.class_names[int(partition.classes[c])], c, int(partition.sizes[c]), float(synset.cosine[c])]
+        for c in order[:5]
+    ]
+    return Section(
+        "The synset and how well it matches",
+        [
+            Pictures(real, captions, "One real member of the first cluster of each class"),
+            Pictures(
+                synset.images[firsts, 0].cpu(), captions, "The synthetic image whose gradient undoes that cluster"
+            ),
+            Pictures(
+                workspace.class_synset.images[: min(info.num_classes, 10), 0].cpu(),
+                list(info.class_names[:10]),
+                "The class-wise synset",
+            ),
+            Text(
+                f"Cosine of the synthetic with the reversed real gradient: mean {float(synset.cosine.mean()):.3f} over "
+                f"{partition.num_clusters} clusters, {float(workspace.class_synset.cosine.mean()):.3f} class-wise."
+            ),
+            Chart(
+                "bar", {"cosine": synset.cosine.tolist()}, "cluster", "cosine", caption="Matching, cluster by cluster"
+            ),
+            Table(["class", "cluster", "images", "cosine"], worst, "The clusters matched worst"),
+        ],
+    )
+
+
+def _tensors(index: int, attribution: Attribution) -> dict[str, Tensor]:
+    name = f"{index}.{attribution.objective.name}"
+    return {f"{name}.matrix": attribution.matrix.float(), f"{name}.intercept": attribution.intercept.float()}
+
+
+def _answer(workspace: Workspace, asked: Queries, single: list[Attribution], metrics: dict[str, Any]) -> str:
+    agreement = metrics.get("top_class_agreement")
+    if agreement is None:
+        return f"{workspace.partition.num_clusters} clusters were ranked; see below."
+    return (
+        f"For {agreement:.1%} of the correctly classified queries the most influential cluster is of the predicted class; "
+        "below, the clusters behind each of the shown predictions."
+    )

@@ -1,0 +1,109 @@
+"""timm's classifiers: what is changed in them, and every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+from ddm_backbones.timm import build
+from torch import nn
+
+from ddm_framework.data import DataInfo
+from ddm_framework.errors import DDMError
+
+Info = Callable[..., DataInfo]
+
+
+@pytest.mark.parametrize("model", ["resnet18", "resnet10t", "test_efficientnet"])
+def test_batch_norms_are_gone(info: Info, model: str) -> None:
+    original = timm.create_model(model, num_classes=3)
+    network = build(info(32, 3), model=model)
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.GroupNorm)]
+    assert not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+    assert len(norms) == sum(isinstance(layer, nn.BatchNorm2d) for layer in original.modules())
+    assert {name for name, _ in network.named_parameters()} == {name for name, _ in original.named_parameters()}
+
+
+def test_channels_classes_and_groups(info: Info) -> None:
+    network = build(info(32, 1, 7), model="resnet10t", groups=4)
+    assert network(torch.randn(2, 1, 32, 32)).shape == (2, 7)
+    assert {layer.num_groups for layer in network.modules() if isinstance(layer, nn.GroupNorm)} == {4}
+    assert not network.training
+
+
+def test_attention_is_not_fused_here_and_as_before_elsewhere(info: Info) -> None:
+    small = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    before = timm.layers.use_fused_attn()
+    network = build(info(16, 3), model="vit_tiny_patch16_224", arguments=small)
+    assert [layer.fused_attn for layer in network.modules() if hasattr(layer, "fused_attn")] == [False]
+    assert timm.layers.use_fused_attn() == before
+
+
+def test_unknown_model_gets_near_names(info: Info) -> None:
+    with pytest.raises(DDMError, match=r"has no model 'resnet81'; did you mean 'resnet18'.*\(timm\.list_models\(\)"):
+        build(info(), model="resnet81")
+
+
+def test_names_that_would_fetch_from_elsewhere_are_unknown(info: Info) -> None:
+    with pytest.raises(DDMError, match="has no model 'hf-hub:someone/something'"):
+        build(info(), model="hf-hub:someone/something")
+
+
+def test_bad_argument(info: Info) -> None:
+    with pytest.raises(
+        DDMError, match=r"resnet18 cannot be created: .*unexpected keyword.*img_siz.*; check `arguments`"
+    ):
+        build(info(), arguments={"img_siz": 32})
+
+
+@pytest.mark.parametrize("name", ["num_classes", "in_chans", "pretrained", "pretrained_cfg_overlay", "checkpoint_path"])
+def test_arguments_that_others_decide(info: Info, name: str) -> None:
+    with pytest.raises(DDMError, match=f"`{name}` does not belong in `arguments`; the data set sets channels"):
+        build(info(), arguments={name: 3})
+
+
+def test_failed_download_says_how_to_place_the_weights(info: Info, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> nn.Module:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    wanted = r"cannot be created: no route to host; .* fetch the weights of resnet18 elsewhere .* `checkpoint:`"
+    with pytest.raises(DDMError, match=wanted):
+        build(info(), pretrained=True)
+
+
+def test_two_sources_of_weights(info: Info, tmp_path: Any) -> None:
+    with pytest.raises(DDMError, match="`pretrained: true` and `checkpoint` exclude each other"):
+        build(info(), pretrained=True, checkpoint=tmp_path / "w.pt")
+
+
+def test_remaining_batch_norm(info: Info) -> None:
+    with pytest.raises(DDMError, match=r"levit_128s keeps statistics of the batch in stages\.0.* take another model"):
+        build(info(224, 3), model="levit_128s")
+
+
+def test_image_that_does_not_fit(info: Info) -> None:
+    wanted = r"vit_tiny_patch16_224 fails on one image of 3x16x16: .*; .*`arguments: \{img_size: 16, patch_size: 4\}`"
+    with pytest.raises(DDMError, match=wanted):
+        build(info(16, 3), model="vit_tiny_patch16_224", arguments={"depth": 1})
+
+
+def test_image_of_another_channel_size_than_the_patches(info: Info) -> None:
+    with pytest.raises(DDMError, match="cannot be created|fails on one image"):
+        build(info(16, 3), model="vit_tiny_patch16_224", arguments={"img_size": 8, "depth": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"), [({"features_only": True}, "list"), ({"global_pool": ""}, r"shape \(1, 3, 1, 1\)")]
+)
+def test_network_that_is_no_classifier(info: Info, arguments: dict[str, Any], found: str) -> None:
+    with pytest.raises(DDMError, match=rf"turns one image of 3x32x32 into {found}, not into \(1, 3\) logits"):
+        build(info(32, 3), model="resnet10t", arguments=arguments)
+
+
+def test_network_without_a_second_derivative(info: Info) -> None:
+    with pytest.raises(DDMError, match=r"lcnet_035 is not twice differentiable.*hardsigmoid.*take another model"):
+        build(info(32, 3), model="lcnet_035")

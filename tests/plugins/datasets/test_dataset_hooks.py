@@ -1,0 +1,26 @@
+"""What the package registers, and how little is imported to do so."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import ddm_datasets
+
+
+def test_registered_names_and_targets() -> None:
+    components = {component.name: component for component in ddm_datasets.ddm_register_datasets()}
+    assert sorted(components) == ["digits", "imagefolder", "mnist", "npz"]
+    for component in components.values():
+        module, function = component.target.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+        assert component.summary
+
+
+def test_registering_imports_no_torch_and_digits_neither_torchvision_nor_scikit_learn() -> None:
+    code = (
+        "import sys, ddm_datasets; list(ddm_datasets.ddm_register_datasets()); assert 'torch' not in sys.modules\n"
+        "import ddm_datasets.digits; heavy = {'torchvision', 'timm', 'sklearn'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
