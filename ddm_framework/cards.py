@@ -61,6 +61,8 @@ def _blocks(
             matrix.T,
             [f"{name}" for name in names],
             [names[label] for label in classes],
-            "W: how much each cluster (columns) adds to the probability of each class (rows)",
+            "W: how much each cluster adds to the probability of each class",
+            row_title="class",
+            column_title="cluster",
         ),
     ]

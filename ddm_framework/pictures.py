@@ -252,7 +252,7 @@ def _name_positions(axes: Axes, names: Sequence[str], length: int) -> None:
 
 
 def neighbours(labels: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Runs of labels that agree up to their last ", " or " · ", as (what they share, first position, number of labels)."""
+    """Runs of labels that agree up to their last ", " or " · ": (what they share, first position, number of labels)."""
     runs = [list(run) for _, run in groupby(labels, _stem)]
     starts = accumulate(map(len, runs), initial=0)
     return [
@@ -263,7 +263,8 @@ def neighbours(labels: Sequence[str]) -> list[tuple[str, int, int]]:
 
 def _stem(label: str) -> str:
     """The label up to its last separator, all of it where there is none."""
-    return re.split(r"(?:, | · )(?!.*(?:, | · ))", label, maxsplit=1, flags=re.DOTALL)[0]
+    end = max(label.rfind(", "), label.rfind(" · "))
+    return label[:end] if end > 0 else label
 
 
 def _fits(labels: Sequence[str]) -> bool:

@@ -81,7 +81,7 @@ def _create(model: str, data: DataInfo, pretrained: bool, arguments: dict[str, A
     reserved = [name for name in RESERVED if name in arguments]
     if reserved:
         raise DDMError(
-            f"backbone timm: {reserved[0]} does not belong in `arguments`; the data set sets channels and classes,"
+            f"backbone timm: `{reserved[0]}` does not belong in `arguments`; the data set sets channels and classes,"
             " the options `pretrained` and `checkpoint` the weights"
         )
     try:
@@ -95,7 +95,8 @@ def _create(model: str, data: DataInfo, pretrained: bool, arguments: dict[str, A
             if pretrained
             else "check `arguments`"
         )
-        raise DDMError(f"backbone timm: {model} cannot be created: {error}; {advice}") from error
+        reason = str(error).rstrip(".")
+        raise DDMError(f"backbone timm: {model} cannot be created: {reason}; {advice}") from error
     return network
 
 

@@ -1,10 +1,11 @@
-"""Shapes of data sets for networks to be built for."""
+"""Shapes of data sets for networks to be built for, and one thread to try them on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 
 from ddm_framework.data import DataInfo
 
@@ -18,3 +19,12 @@ def info() -> Callable[..., DataInfo]:
         return DataInfo((channels, size, size), classes, (0.5,) * channels, (0.25,) * channels, names)
 
     return make
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from threads, which on a busy machine wait for one another ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -19,6 +19,7 @@ from ddm_framework.data import DataInfo
 pytestmark = pytest.mark.filterwarnings("error:.*performance drop")
 
 TINY_VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
+NARROW_RESNET = {"channels": (4, 8, 8, 8), "stem_width": 8}
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,7 @@ CASES = {
     "convnet-odd-size": Case(convnet.build, 7, 3, {"width": 6, "depth": 2}),
     "convnet-group": Case(convnet.build, 8, 3, {"width": 6, "depth": 2, "norm": "group", "groups": 3}),
     "vit": Case(timm_backbone.build, 16, 3, {"model": "vit_tiny_patch16_224", "arguments": TINY_VIT}),
-    "resnet10t": Case(timm_backbone.build, 16, 1, {"model": "resnet10t"}),
-    "resnetv2": Case(timm_backbone.build, 16, 3, {"model": "test_resnet"}),
-    "efficientnet": Case(timm_backbone.build, 16, 3, {"model": "test_efficientnet"}),
+    "resnet": Case(timm_backbone.build, 16, 1, {"model": "resnet10t", "groups": 4, "arguments": NARROW_RESNET}),
 }
 
 
@@ -91,11 +90,6 @@ def test_nothing_but_parameters_is_kept_between_calls(subject: Subject) -> None:
     before = {name: value.clone() for name, value in subject.network.train().named_buffers()}
     subject.network(subject.images)
     assert all(torch.equal(value, before[name]) for name, value in subject.network.named_buffers())
-
-
-def test_every_parameter_matters(subject: Subject) -> None:
-    found = grad(subject.loss)(subject.parameters, subject.images, subject.labels)
-    assert all(values.abs().max() > 1e-12 for values in found.values())
 
 
 def test_second_derivative_is_that_of_the_first(subject: Subject) -> None:

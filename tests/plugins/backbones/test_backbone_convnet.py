@@ -32,6 +32,14 @@ def test_instance_norm_is_one_group_a_channel_and_needs_no_bias_before_it(info: 
 
 
 @pytest.mark.parametrize("norm", ["instance", "group"])
+def test_no_parameter_is_idle(info: Info, norm: str) -> None:
+    torch.manual_seed(0)
+    network = build(info(), width=4, depth=2, norm=norm, groups=2).double()
+    network(torch.randn(2, 1, 8, 8, dtype=torch.float64)).square().sum().backward()
+    assert all(parameter.grad.abs().max() > 1e-9 for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("norm", ["instance", "group"])
 def test_both_derivatives_agree_with_finite_differences(info: Info, norm: str) -> None:
     torch.manual_seed(0)
     network = build(info(4), width=2, depth=1, norm=norm, groups=1).double()
@@ -48,7 +56,7 @@ def test_deepest_network_that_an_image_allows(info: Info, size: int, deepest: in
 
 
 def test_image_of_one_pixel(info: Info) -> None:
-    with pytest.raises(DDMError, match="halves images of 1x1 pixels .* they are too small for any$"):
+    with pytest.raises(DDMError, match=r"halves images of 1x1 pixels .* they are too small for any$"):
         build(info(1), depth=1)
 
 

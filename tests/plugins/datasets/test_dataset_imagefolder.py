@@ -147,7 +147,7 @@ def test_empty_class(split: Path) -> None:
 
 def test_class_of_the_test_folder_alone(split: Path) -> None:
     paint(split / "test" / "green" / "0.png", (0, 255, 0))
-    with pytest.raises(DataError, match="test has classes that .*train has not: green; images belong in"):
+    with pytest.raises(DataError, match=r"test has classes that .*train has not: green; images belong in"):
         load(root=split)
 
 

@@ -92,7 +92,7 @@ def test_sizes(tmp_path: Path) -> None:
 
 def test_path_is_needed() -> None:
     with pytest.raises(
-        DataError, match="the data set npz needs `path:`, an .npz file with the arrays x_train, y_train"
+        DataError, match=r"the data set npz needs `path:`, an \.npz file with the arrays x_train, y_train"
     ):
         load()
 
@@ -208,7 +208,7 @@ def test_fewer_classes_than_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changes", [{"y_test": np.arange(6)}, {"class_names": np.array(["ant", "bee"])}])
 def test_more_classes_than_names(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="labels run from 0 to .*, but there are . class names"):
+    with pytest.raises(DataError, match=r"labels run from 0 to .*, but there are . class names"):
         load(path=save(tmp_path, **arrays(**changes)))
 
 
