@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ddm_framework import files, pipeline
 from ddm_framework.errors import DDMError
-from ddm_framework.finetuning import perturbed_networks
 from ddm_framework.loader import load_plugins
 from ddm_framework.networks import take
 from ddm_framework.progress import SILENT, ProgressDisplay

@@ -36,21 +36,28 @@ def query_cards(
         if labelled is not None:
             heading += f", labelled {names[labelled]}"
         wrong = labelled is not None and labelled != predicted
-        blocks = _blocks(workspace, attribution, ranking[position], position, predictions[row], predicted)
+        probability = float(probabilities[position, predicted])
+        blocks = _blocks(workspace, attribution, ranking[position], position, predictions[row], predicted, probability)
         cards.append(Card(heading, queries.images[position].cpu(), blocks, alarm=wrong))
     return cards
 
 
 def _blocks(
-    workspace: Workspace, attribution: Attribution, ranking: Tensor, position: int, matrix: Tensor, predicted: int
+    workspace: Workspace,
+    attribution: Attribution,
+    ranking: Tensor,
+    position: int,
+    matrix: Tensor,
+    predicted: int,
+    probability: float,
 ) -> list[Block]:
     effect = attribution.effect[position, :, 0]
     objective, names = attribution.objective.name, workspace.info.class_names
     top, classes = int(ranking[0]), workspace.partition.classes.tolist()
-    change = float(matrix[top, predicted])
+    without = min(max(probability - float(matrix[top, predicted]), 0.0), 1.0)
     said = (
         f"Without {names[classes[top]]} · cluster {top} ({int(workspace.partition.sizes[top])} images) the network "
-        f"would give {names[predicted]} a probability {abs(change):.2%} {'lower' if change > 0 else 'higher'}."
+        f"would give {names[predicted]} a probability of {without:.2%} instead of {probability:.2%}, by this estimate."
     )
     most, least = ranking[:NUM_SHOWN].tolist(), ranking[-NUM_SHOWN:].flip(0).tolist()
     return [
@@ -59,7 +66,7 @@ def _blocks(
         Clusters("pushed it least", least, effect[least].tolist()),
         Heatmap(
             matrix.T,
-            [f"{name}" for name in names],
+            list(names),
             [names[label] for label in classes],
             "W: how much each cluster adds to the probability of each class",
             row_title="class",

@@ -1,4 +1,4 @@
-"""Find the most influential cluster in L + C fine-tunings instead of L x C: first the class, then within it (Eq. 11)."""
+"""Find the most influential cluster in L + C fine-tunings instead of L x C: the class, then within it (Eq. 11)."""
 
 from __future__ import annotations
 

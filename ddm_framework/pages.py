@@ -34,7 +34,8 @@ def facts(workspace: Workspace, metrics: Mapping[str, Any]) -> dict[str, str]:
     manifest = workspace.folder.manifest
     sizes = manifest.get("data", {}).get("sizes", {})
     return {
-        "data set": f"{workspace.recipe.dataset.name} ({sizes.get('train', '?')} training, {sizes.get('test', '?')} test)",
+        "data set": f"{workspace.recipe.dataset.name}"
+        f" ({sizes.get('train', '?')} training, {sizes.get('test', '?')} test)",
         "backbone": workspace.recipe.backbone.name,
         "test accuracy": f"{metrics['target']['test_accuracy']:.1%}",
         "clusters": str(workspace.partition.num_clusters),

@@ -52,7 +52,7 @@ def run(
         metrics={"attribution": {"num_queries": len(asked), **metrics}},
         tensors={key: each for index, a in enumerate([*single, *whole]) for key, each in _tensors(index, a).items()},
         question="Which training data made this network predict what it did, and what would it predict without them?",
-        answer=_answer(workspace, asked, single, metrics),
+        answer=_answer(workspace, metrics),
     )
 
 
@@ -130,13 +130,17 @@ def _asked_section(workspace: Workspace, asked: Queries) -> Section:
         "What was asked",
         [
             Text(
-                f"{len(asked)} images were attributed to {workspace.partition.num_clusters} clusters of training data, by the "
-                f"objective {names}. The network without a cluster was not retrained: it was estimated by "
-                f"{online.steps} small step{'s' if online.steps > 1 else ''} from the trained network on that cluster's "
-                f"{matching.images_per_cluster} synthetic image{'s' if matching.images_per_cluster > 1 else ''}."
+                f"{len(asked)} images were attributed to {workspace.partition.num_clusters} clusters of training data, "
+                f"by the objective {names}. The network without a cluster was not retrained: it was estimated by "
+                f"{_counted(online.steps, 'small step')} from the trained network on that cluster's "
+                f"{_counted(matching.images_per_cluster, 'synthetic image')}."
             )
         ],
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"one {what}" if number == 1 else f"{number} {what}s"
 
 
 def _query_section(workspace: Workspace, asked: Queries, attribution: Attribution, shown: list[int]) -> Section:
@@ -204,9 +208,12 @@ def _set_section(attribution: Attribution) -> Section:
 def _synset_section(workspace: Workspace) -> Section:
     """Synthetic images beside real ones, and how well each cluster was matched."""
     synset, partition, info = workspace.synset, workspace.partition, workspace.info
-    firsts = [int(partition.of_class(label)[0]) for label in range(min(info.num_classes, 10))]
+    shown = range(min(info.num_classes, 10))
+    firsts = [int(partition.of_class(label)[0]) for label in shown]
     real = torch.stack([workspace.data.train.images[partition.members(cluster)[0]] for cluster in firsts]).cpu()
-    captions = [f"{info.class_names[int(partition.classes[cluster])]} · {cluster}" for cluster in firsts]
+    pairs = torch.stack([real, synset.images[firsts, 0].cpu()], 1).flatten(0, 1)
+    class_wise = torch.stack([real, workspace.class_synset.images[list(shown), 0].cpu()], 1).flatten(0, 1)
+    names = [f"{info.class_names[int(partition.classes[cluster])]} · cluster {cluster}" for cluster in firsts]
     order = synset.cosine.argsort().tolist()
     worst = [
         [workspace.info.class_names[int(partition.classes[c])], c, int(partition.sizes[c]), float(synset.cosine[c])]
@@ -215,15 +222,10 @@ def _synset_section(workspace: Workspace) -> Section:
     return Section(
         "The synset and how well it matches",
         [
-            Pictures(real, captions, "One real member of the first cluster of each class"),
             Pictures(
-                synset.images[firsts, 0].cpu(), captions, "The synthetic image whose gradient undoes that cluster"
+                pairs, names, "A real member of a cluster, and the synthetic image whose gradient undoes it", group=2
             ),
-            Pictures(
-                workspace.class_synset.images[: min(info.num_classes, 10), 0].cpu(),
-                list(info.class_names[:10]),
-                "The class-wise synset",
-            ),
+            Pictures(class_wise, list(info.class_names[:10]), "The same for each class as a whole", group=2),
             Text(
                 f"Cosine of the synthetic with the reversed real gradient: mean {float(synset.cosine.mean()):.3f} over "
                 f"{partition.num_clusters} clusters, {float(workspace.class_synset.cosine.mean()):.3f} class-wise."
@@ -241,11 +243,11 @@ def _tensors(index: int, attribution: Attribution) -> dict[str, Tensor]:
     return {f"{name}.matrix": attribution.matrix.float(), f"{name}.intercept": attribution.intercept.float()}
 
 
-def _answer(workspace: Workspace, asked: Queries, single: list[Attribution], metrics: dict[str, Any]) -> str:
+def _answer(workspace: Workspace, metrics: dict[str, Any]) -> str:
     agreement = metrics.get("top_class_agreement")
     if agreement is None:
         return f"{workspace.partition.num_clusters} clusters were ranked; see below."
     return (
-        f"For {agreement:.1%} of the correctly classified queries the most influential cluster is of the predicted class; "
-        "below, the clusters behind each of the shown predictions."
+        f"For {agreement:.1%} of the correctly classified queries the most influential cluster is of the predicted "
+        "class; below, the clusters behind each of the shown predictions."
     )

@@ -1,0 +1,34 @@
+# Everything sets up what it needs in .venv; Python 3.11 or newer and make are all that must be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed  ## Run the first recipe and say where its report lies
+	$(BIN)/ddm run recipes/digits_convnet.yaml
+
+test: $(VENV)/.installed-test  ## Run the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-lint  ## Format, style, types, and that the core imports no plugin
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Entry points are frozen at install, so a changed pyproject.toml means a new installation.
+$(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+clean:  ## Remove the environment and everything built; runs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
