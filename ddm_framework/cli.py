@@ -18,6 +18,9 @@ app = typer.Typer(
     help="Which training data made this network do that, and what would it do without them?",
 )
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, also that of Typer, which turns the interruption into it."""
+
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python file to load as a plugin.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Override, as in matching.steps=50.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto.")]
@@ -27,8 +30,8 @@ Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the 
 
 
 @app.callback()
-def _options(traceback: Traceback = False) -> None:  # noqa: ARG001 - read from sys.argv by `main`
-    pass
+def _options(traceback: Traceback = False) -> None:
+    """`--traceback` is for `main`, which reads it from the command line."""
 
 
 @app.command()
@@ -177,8 +180,10 @@ def main() -> None:
         app()
     except DDMError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept, run the same command again to go on", 130)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        _fail("interrupted; what was finished is kept, run the same command again to go on", INTERRUPTED)
 
 
 def _fail(message: str, status: int) -> None:

@@ -40,5 +40,6 @@ class Component:
             raise ValueError(f"component name {self.name!r} is not a plain name like 'my_objective'")
         if not isinstance(self.target, str) or not _TARGET.fullmatch(self.target):
             raise ValueError(
-                f"target {self.target!r} of component {self.name!r} is not 'module:function', as in 'my_package.mine:measure'"
+                f"target {self.target!r} of component {self.name!r} is not 'module:function', "
+                "as in 'my_package.mine:measure'"
             )

@@ -57,9 +57,15 @@ class RecipeError(DDMError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def suggestion(name: str, known: Sequence[str]) -> str:
+def shown(value: object) -> str:
+    """What was found, short enough for a message."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def suggestion(name: str, known: Sequence[str], most: int = 3) -> str:
     """`; did you mean 'kmeans'?` with the nearest known names, or an empty string."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name, known, n=most, cutoff=0.6)
     if not near:
         return ""
     return "; did you mean " + " or ".join(repr(each) for each in near) + "?"

@@ -5,8 +5,9 @@ A plugin is a module with `@hookimpl` functions. A package offers it by an entry
     [project.entry-points.ddm]
     my_plugin = "my_package.plugin"
 
-and `ddm run recipe.yaml --plugin my_file.py` loads a single file. Hooks are called once, when ddm starts; the
-targets are imported only when a recipe uses them, so keep heavy imports out of the module with the hooks.
+and `ddm run recipe.yaml --plugin my_file.py` loads a single file, whose own functions are the targets
+`f"{__name__}:measure"`. Hooks are called once, when ddm starts; the targets are imported only when a recipe uses
+them, so keep heavy imports out of the module with the hooks.
 
 In every target the positional-only arguments come from the core and the keyword-only arguments are the options
 that a recipe may set: annotated and with defaults. `**kwargs` is refused, because the signature is the schema.
@@ -34,7 +35,7 @@ def ddm_register_datasets() -> Iterable[Component]:  # type: ignore[empty-body]
     Images are float32 (N, C, H, W), normalised, labels int64 (N,). The validation split is cut from the training
     set, never from the test set. Nothing is downloaded unless the recipe says `download: true`.
 
-        def load(*, root: Path, validation: float = 0.1) -> DataSplits:
+        def load(*, root: Path = Path("pets"), validation: float = 0.1) -> DataSplits:
             train, test = read(root)
             return DataSplits.from_pixels(train, test, class_names=("cat", "dog"), validation=validation)
 

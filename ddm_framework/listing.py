@@ -20,7 +20,7 @@ def print_components(registry: Registry, kind: str | None, console: Console | No
         DDMError: for an unknown kind.
     """
     if kind is not None and kind not in KINDS:
-        raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)}; kinds are {', '.join(KINDS)}")
+        raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")
     table = Table("kind", "name", "what it is", "source", "plugin", box=None, pad_edge=False)
     for each in KINDS if kind is None else (kind,):
         for registered in registry.components(each):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions
+from functools import partial
+from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,10 +19,14 @@ import pluggy
 
 from ddm_framework import hookspecs
 from ddm_framework.components import KINDS, Component, hook_name
-from ddm_framework.errors import PluginError
+from ddm_framework.errors import PluginError, shown, suggestion
 from ddm_framework.registry import LOCAL_PREFIX, Registered, Registry
 
 GROUP = "ddm"
+_PREFIX = "ddm_register_"
+_HOOKS = tuple(map(hook_name, KINDS))
+_HOSTS = ("importlib", "pluggy", "ddm_framework")
+"""Who stands between us and a plugin's own code when it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +53,9 @@ def load_plugins(files: Sequence[Path] = ()) -> Registry:
         PluginError: if a local file that was asked for by name cannot be loaded. An installed plugin that fails is
             remembered in the registry instead, for `ddm plugins` to show.
     """
-    plugins = [_load_entry_point(distribution, entry) for distribution, entry in _entry_points()]
+    plugins = list(_installed())
     for file in files:
-        plugin = _load(str(file), "", lambda file=file: _import_file(file))
+        plugin = _load(str(file), "", partial(_import_file, file))
         if plugin.failure:
             raise PluginError(f"plugin file {file}: {plugin.failure}")
         plugins.append(plugin)
@@ -58,25 +65,26 @@ def load_plugins(files: Sequence[Path] = ()) -> Registry:
     )
 
 
-def _entry_points() -> Iterator[tuple[Distribution, EntryPoint]]:
-    """Entry points of the group, each distribution once: the first on the path is the one that Python imports."""
+def _installed() -> Iterator[Plugin]:
+    """Plugins of all distributions, each once: the first on the path is the one that Python imports."""
     seen = set()
     for distribution in distributions():
-        name = distribution.name
-        if not name or name.lower().replace("_", "-") in seen:
+        name = ""
+        try:
+            name = distribution.name or ""
+            entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+        except Exception as error:
+            yield Plugin(name or "unnamed distribution", failure=f"its metadata cannot be read: {error!r}")
             continue
-        entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
-        if entries:
-            seen.add(name.lower().replace("_", "-"))
+        plain = name.lower().replace("_", "-")
+        if not entries or not plain or plain in seen:
+            continue
+        seen.add(plain)
         for entry in entries:
-            yield distribution, entry
+            yield _load(f"{name}:{entry.name}", distribution.version or "", partial(_import_entry_point, entry))
 
 
-def _load_entry_point(distribution: Distribution, entry: EntryPoint) -> Plugin:
-    return _load(f"{distribution.name}:{entry.name}", distribution.version, entry.load)
-
-
-def _load(name: str, version: str, load: Any) -> Plugin:
+def _load(name: str, version: str, load: Callable[[], Any]) -> Plugin:
     """Import a plugin and drain its hooks; whatever it raises becomes its failure."""
     try:
         return Plugin(name, version, tuple(_drain(load(), name)))
@@ -86,39 +94,39 @@ def _load(name: str, version: str, load: Any) -> Plugin:
 
 def _drain(module: Any, name: str) -> Iterator[tuple[str, Component]]:
     """The components of one plugin. A manager of its own keeps a bad plugin from touching the others."""
-    unmarked = [hook for hook in map(hook_name, KINDS) if hasattr(module, hook) and not _is_marked(module, hook)]
-    if unmarked:
-        raise PluginError(f"function {unmarked[0]} is not marked with @hookimpl, so it would be ignored")
+    _check_names(module)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name)
     manager.check_pending()
     for kind in KINDS:
         seen: set[str] = set()
-        for yielded in getattr(manager.hook, hook_name(kind))():
-            for component in _records(yielded, kind):
+        for implementation in getattr(manager.hook, hook_name(kind)).get_hookimpls():
+            for component in _records(implementation.function(), kind):
                 if component.name in seen:
                     raise PluginError(f"{hook_name(kind)} yields two components named {component.name!r}")
                 seen.add(component.name)
                 yield kind, component
 
 
-def _is_marked(module: Any, hook: str) -> bool:
-    return hasattr(getattr(module, hook), f"{hookspecs.PROJECT}_impl")
+def _check_names(module: Any) -> None:
+    """Refuse what looks like a hook and would be ignored."""
+    for name in dir(module):
+        if not name.startswith(_PREFIX):
+            continue
+        if name not in _HOOKS:
+            raise PluginError(f"there is no hook {name!r}{suggestion(name, _HOOKS, most=1)}")
+        if not hasattr(getattr(module, name), f"{hookspecs.PROJECT}_impl"):
+            raise PluginError(f"function {name} is not marked with @hookimpl, so it would be ignored")
 
 
 def _records(yielded: Any, kind: str) -> Iterator[Component]:
     if isinstance(yielded, Component) or not isinstance(yielded, Iterable):
-        raise PluginError(f"{hook_name(kind)} must yield Component records, it returned {_shown(yielded)}")
+        raise PluginError(f"{hook_name(kind)} must yield Component records, it returned {shown(yielded)}")
     for record in yielded:
         if not isinstance(record, Component):
-            raise PluginError(f"{hook_name(kind)} must yield Component records, it yielded {_shown(record)}")
+            raise PluginError(f"{hook_name(kind)} must yield Component records, it yielded {shown(record)}")
         yield record
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _reason(error: BaseException) -> str:
@@ -126,13 +134,19 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, PluginError):
         return text
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if Path(file).is_file() and "importlib" not in file and file != __file__ and "pluggy" not in Path(file).parts:
-            place = f" ({Path(file).name}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(error).__name__}: {text}{place}"
+    places = [
+        (str(frame.f_globals.get("__name__")).partition(".")[0], f" ({Path(frame.f_code.co_filename).name}:{line})")
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    foreign = [(package, place) for package, place in places if package not in _HOSTS]
+    own = [place for package, place in foreign if package == foreign[0][0]]
+    return f"{type(error).__name__}: {text}{own[-1] if own else ''}"
+
+
+def _import_entry_point(entry: EntryPoint) -> Any:
+    if not entry.pattern.match(entry.value):
+        raise PluginError(f"its entry point names no module: {entry.value!r}")
+    return entry.load()
 
 
 def _import_file(file: Path) -> ModuleType:
@@ -140,7 +154,8 @@ def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise PluginError("there is no such file")
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    name = f"{LOCAL_PREFIX}{file.stem}_{digest}"
+    stem = re.sub(r"\W", "_", file.stem)
+    name = f"{LOCAL_PREFIX}{stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, file.resolve())
     if spec is None or spec.loader is None:
         raise PluginError("it is not a Python file; its name must end in .py")

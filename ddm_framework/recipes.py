@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from ddm_framework.errors import DDMError, Mark, Problem, RecipeError, suggestion
+from ddm_framework.errors import DDMError, Mark, Problem, RecipeError, shown, suggestion
 from ddm_framework.registry import LOCAL_PREFIX, Registry
 from ddm_framework.settings import (
     COMPONENT_SECTIONS,
@@ -26,7 +26,7 @@ from ddm_framework.settings import (
     Training,
 )
 from ddm_framework.signatures import Signature, read_signature, value_problems
-from ddm_framework.yaml_source import Place, Source, parse, read_source
+from ddm_framework.yaml_source import Place, Source, parse, read_source, write
 
 _GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb")
 _KEYS = (*_GENERAL_KEYS, *COMPONENT_SECTIONS, *SECTIONS, "objectives", "extends")
@@ -103,7 +103,7 @@ class Recipe:
 
     def as_yaml(self) -> str:
         """The resolved recipe as YAML text."""
-        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
+        return write(self.as_dict())
 
 
 def load_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> Recipe:
@@ -129,7 +129,7 @@ def find_recipe(name: str) -> Path:
     Raises:
         RecipeError: if there is none, with the nearest names.
     """
-    if Path(name).is_file():
+    if _is_file(Path(name)):
         return Path(name)
     package = Path(__file__).resolve().parent
     known: dict[str, Path] = {}
@@ -148,23 +148,32 @@ def find_recipe(name: str) -> Path:
     )
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; no, if the system refuses even to look (the name is too long, a folder closed)."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _read_with_bases(path: Path, chain: tuple[Path, ...]) -> Source:
     """The file laid over the recipes that it extends."""
-    if path.resolve() in chain:
-        raise RecipeError([Problem(f"`extends` runs in a circle through {path.name}", Mark(str(chain[-1])))])
     source = read_source(path)
     if not isinstance(source.value, dict):
         raise RecipeError([Problem("a recipe is a mapping of keys such as `dataset:`", source.mark(()))])
-    base = source.value.pop("extends", None)
-    if base is None:
+    if "extends" not in source.value:
         return source
+    base = source.value.pop("extends")
     mark = source.mark(("extends",))
     if not isinstance(base, str):
-        raise RecipeError([Problem(f"`extends` names one file, found {base!r}", mark)])
+        raise RecipeError([Problem(f"`extends` names one file, found {shown(base)}", mark)])
     base_path = source.folder(("extends",)) / base
-    if not base_path.is_file():
+    if not _is_file(base_path):
         raise RecipeError([Problem(f"`extends` names {base!r}, but there is no file {base_path}", mark)])
-    merged = _read_with_bases(base_path, (*chain, path.resolve()))
+    chain = (*chain, path.resolve())
+    if base_path.resolve() in chain:
+        raise RecipeError([Problem(f"`extends` runs in a circle through {base_path.name}", mark)])
+    merged = _read_with_bases(base_path, chain)
     merged.overlay(source)
     return merged
 
@@ -176,6 +185,8 @@ def _apply_setting(source: Source, setting: str) -> None:
     if not equals or not all(parts):
         raise RecipeError([Problem(f"--set takes key=value as in --set matching.steps=50, found {setting!r}")])
     mark = Mark(f"--set {key}")
+    if parts[0] == "extends":
+        raise RecipeError([Problem("`extends` can only stand in a file", mark)])
     value = parse(text, mark.file, Path.cwd(), has_lines=False).value if text else None
     place: Place = ()
     around = source.value
@@ -184,12 +195,14 @@ def _apply_setting(source: Source, setting: str) -> None:
             place = (*place, int(part))
         elif isinstance(around, dict):
             place = (*place, part)
-            if len(place) < len(parts):
-                around.setdefault(part, {})
+            if len(place) < len(parts) and part not in around:
+                source.put(place, {}, mark, Path.cwd())
         else:
-            raise RecipeError([Problem(f"{'.'.join(map(str, place))} is not a section that has {part!r}", mark)])
+            within = f"`{'.'.join(map(str, place))}`"
+            isnt = f"a list of {len(around)}, counted from 0" if isinstance(around, list) else "no section"
+            raise RecipeError([Problem(f"{within} is {isnt}; it has no {part!r}", mark)])
         section, around = around, around[place[-1]] if len(place) < len(parts) else None
-    if parts[-1] == "use" and section.get("use") != value:
+    if len(parts) > 1 and parts[-1] == "use" and section.get("use") != value:
         section.clear()
     source.put(place, value, mark, Path.cwd())
 
@@ -203,8 +216,12 @@ def check_source(source: Source, name: str, registry: Registry) -> Recipe:
     checker = _Checker(source, registry)
     recipe = checker.recipe(name)
     if checker.problems or recipe is None:
-        raise RecipeError(sorted(checker.problems, key=lambda problem: (problem.mark and problem.mark.line) or 0))
+        raise RecipeError(sorted(checker.problems, key=_order))
     return recipe
+
+
+def _order(problem: Problem) -> tuple[str, int]:
+    return (problem.mark.file, problem.mark.line or 0) if problem.mark else ("", 0)
 
 
 class _Checker:
@@ -241,44 +258,54 @@ class _Checker:
         """One of the core's own sections."""
         values = self.source.value.get(key, {})
         if not isinstance(values, dict):
-            self.add((key,), f"`{key}` is a section of settings, found {values!r}")
+            self.add((key,), f"`{key}` is a section of settings, found {shown(values)}")
             return None
         return self.settings(model, (key,), values)
 
-    def settings(self, model: type[Any], place: Place, values: dict[str, Any]) -> Any:
+    def settings(self, model: type[Settings], place: Place, values: dict[str, Any]) -> Settings | None:
         """Validate values against a model of settings."""
-        names = [info.alias or name for name, info in model.model_fields.items()]
+        fields = {info.alias or name: info for name, info in model.model_fields.items()}
         before = len(self.problems)
-        for key in values:
-            if key not in names:
-                inside = f"`{place[-1]}`" if place else "the recipe"
+        known = {}
+        for key, value in values.items():
+            if key not in fields:
+                names = ", ".join(fields)
                 self.add(
                     (*place, key),
-                    f"{inside} has no setting {key!r}{suggestion(key, names)} (settings: {', '.join(names)})",
+                    f"`{place[-1]}` has no setting {key!r}{suggestion(key, list(fields))} (settings: {names})",
                 )
-        known = {key: self.with_paths(place, key, values[key]) for key in values if key in names}
+            elif (inner := _inner_settings(fields[key])) and isinstance(value, dict):
+                known[key] = self.settings(inner, (*place, key), value) or fields[key].default
+            else:
+                known[key] = self.existing(key, (*place, key), value) if fields[key].annotation is Path else value
         for key, message in value_problems(model, known):
             self.add((*place, key), message)
         return model.model_validate(known) if len(self.problems) == before else None
 
-    def with_paths(self, place: Place, key: str, value: Any) -> Any:
-        """Resolve the paths inside the core's own settings (today: the checkpoint of a feature extractor)."""
-        if key == "features" and isinstance(value, dict) and isinstance(value.get("checkpoint"), str):
-            path = self.path((*place, key, "checkpoint"), value["checkpoint"])
-            if not path.is_file():
-                self.add((*place, key, "checkpoint"), f"checkpoint: there is no file {path}")
-            return {**value, "checkpoint": path}
-        return value
+    def existing(self, key: str, place: Place, value: Any) -> Any:
+        """The file that a setting of the core names."""
+        path = self.paths(place, value)
+        if isinstance(path, Path) and not _is_file(path):
+            self.add(place, f"{key}: there is no file {path}")
+        return path
 
-    def path(self, place: Place, text: str) -> Path:
-        """A path relative to the file that it stands in, or to the current folder where it comes from --set."""
-        return (self.source.folder(place) / Path(text).expanduser()).resolve()
+    def paths(self, place: Place, value: Any) -> Any:
+        """Paths relative to the file that they stand in, or to the current folder where they come from --set."""
+        if isinstance(value, list):
+            return [self.paths((*place, index), each) for index, each in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        try:
+            return (self.source.folder(place) / Path(value).expanduser()).resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            self.add(place, f"{shown(value)} is no path: {error}")
+            return Path(value)
 
     def objectives(self) -> tuple[Choice, ...]:
         """The list of objectives; at least one."""
         listed = self.source.value.get("objectives")
         if not isinstance(listed, list) or not listed:
-            found = "" if listed is None else f", found {listed!r}"
+            found = "" if listed is None else f", found {shown(listed)}"
             self.add(("objectives",), f"`objectives` lists at least one, as in [{{use: output_shift}}]{found}")
             return ()
         found_choices = [self.component("objective", ("objectives", index))[0] for index in range(len(listed))]
@@ -292,7 +319,7 @@ class _Checker:
             self.add((), f"`{kind}` is missing; write `{kind}: {{use: ...}}`; `ddm ls {kind}` lists what there is")
             return None, None
         if not isinstance(values, dict) or not isinstance(values.get("use"), str):
-            self.add(place, f"a {kind} is written {{use: name, option: value}}, found {values!r}")
+            self.add(place, f"{kind}: write {{use: name, option: value}}, found {shown(values)}")
             return None, None
         core = SHARED_SECTIONS.get(kind)
         core_names = list(core.model_fields) if core else []
@@ -318,18 +345,16 @@ class _Checker:
         core_names: list[str],
     ) -> Choice | None:
         """A component with its options checked and its paths resolved."""
+        before = len(self.problems)
         for option in signature.options:
-            if option.is_path and isinstance(options.get(option.name), str):
-                options[option.name] = self.path((*place, option.name), options[option.name])
-        what = f"{kind} {name!r}"
-        problems = list(signature.problems(options, what))
-        for key, message in problems:
-            near = suggestion(key, core_names) if "has no option" in message and "did you mean" not in message else ""
-            self.add((*place, key), f"{message}{near}; `ddm show {kind} {name}` explains them")
-        if problems:
+            if option.is_path and option.name in options:
+                options[option.name] = self.paths((*place, option.name), options[option.name])
+        for key, message in signature.problems(options, f"{kind} {name!r}", core_names):
+            self.add((*place, key), f"{message}; `ddm show {kind} {name}` explains them")
+        if len(self.problems) > before:
             return None
         values = signature.model.model_validate(options)
-        return Choice(kind, name, {each: getattr(values, each) for each in signature.names}, target)
+        return Choice(kind, name, {each: _resolved(getattr(values, each)) for each in signature.names}, target)
 
     def cross_checks(self, training: Any, matching: Any) -> None:
         """Settings that fit alone but not together."""
@@ -345,6 +370,17 @@ class _Checker:
                 f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
                 "because both ends of a pair must be saved checkpoints",
             )
+
+
+def _inner_settings(info: FieldInfo) -> type[Settings] | None:
+    """The settings that a mapping stands for, where a setting may be one."""
+    members = (each for each in get_args(info.annotation) if isinstance(each, type) and issubclass(each, Settings))
+    return next(members, None)
+
+
+def _resolved(value: Any) -> Any:
+    """A default path is relative to the current folder, and so spelled out, as the resolved recipe lies elsewhere."""
+    return value.resolve() if isinstance(value, Path) else value
 
 
 def _plain(value: Any) -> Any:

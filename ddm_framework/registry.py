@@ -34,11 +34,13 @@ class Registered:
         module_name, _, attribute = self.component.target.partition(":")
         who = f"{self.kind} {self.component.name!r} of plugin {self.plugin}"
         try:
-            target = getattr(importlib.import_module(module_name), attribute)
-        except AttributeError:
-            raise PluginError(f"{who}: module {module_name} has no {attribute!r}") from None
+            module = importlib.import_module(module_name)
         except (Exception, SystemExit) as error:
-            raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
+            text = " ".join(str(error).split())
+            raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {text}") from error
+        if not hasattr(module, attribute):
+            raise PluginError(f"{who}: module {module_name} has no {attribute!r}")
+        target = getattr(module, attribute)
         if not callable(target):
             raise PluginError(f"{who}: {self.component.target} is not a function")
         return target  # type: ignore[no-any-return]
@@ -68,11 +70,11 @@ class Registry:
             DDMError: for an unknown kind, an unknown name (with the nearest ones), or a name that two plugins bring.
         """
         if kind not in KINDS:
-            raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)}; kinds are {', '.join(KINDS)}")
+            raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")
         found = self._entries.get((kind, name), [])
         if not found:
             near = suggestion(name, self.names(kind))
-            raise DDMError(f"unknown {kind} {name!r}{near}; `ddm ls {kind}` lists them all{self._failures()}")
+            raise DDMError(f"unknown {kind} {name!r}{near} (`ddm ls {kind}` lists them all{self._failures()})")
         if len(found) > 1:
             plugins = " and ".join(registered.plugin for registered in found)
             raise DDMError(f"{kind} {name!r} is brought by {plugins}; uninstall one of them, or rename one component")
@@ -84,4 +86,4 @@ class Registry:
 
     def _failures(self) -> str:
         failed = [plugin.name for plugin in self.plugins if plugin.failure]
-        return f" (not loaded: {', '.join(failed)}; see `ddm plugins`)" if failed else ""
+        return f"; not loaded: {', '.join(failed)}, `ddm plugins` says why" if failed else ""

@@ -12,9 +12,9 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 
 
 class Settings(BaseModel):
-    """Strict, closed and frozen: a misspelt or mistyped key is an error, never ignored."""
+    """Strict, closed and frozen: a misspelt or mistyped key is an error, never ignored; so is infinity."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Training(Settings):

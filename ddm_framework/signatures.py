@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 
-from ddm_framework.errors import PluginError, suggestion
+from ddm_framework.errors import PluginError, shown, suggestion
 
 NUM_CORE_ARGUMENTS = {
     "dataset": 0,
@@ -23,6 +25,8 @@ NUM_CORE_ARGUMENTS = {
     "study": 1,
 }
 """How many positional-only arguments the core passes to a target of each kind."""
+
+_STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -53,17 +57,22 @@ class Signature:
         """Every option's default."""
         return {option.name: option.default for option in self.options}
 
-    def problems(self, values: Mapping[str, Any], what: str) -> list[tuple[str, str]]:
-        """What is wrong with these values, as (option, message); empty if nothing is."""
+    def problems(self, values: Mapping[str, Any], what: str, core_names: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """What is wrong with these values, as (option, message); empty if nothing is.
+
+        Args:
+            values: of the options.
+            what: how to name the component in a message.
+            core_names: settings of the core that stand beside the options, to be named as well.
+        """
+        known = (*self.names, *core_names)
+        listing = f" (options: {', '.join(known)})" if known else " (it has none)"
         unknown = [
-            (name, f"{what} has no option {name!r}{suggestion(name, self.names)}{self._listing()}")
+            (name, f"{what} has no option {name!r}{suggestion(name, known)}{listing}")
             for name in values
             if name not in self.names
         ]
         return unknown + value_problems(self.model, {name: values[name] for name in values if name in self.names})
-
-    def _listing(self) -> str:
-        return f" (options: {', '.join(self.names)})" if self.names else " (it has none)"
 
 
 def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature:
@@ -76,29 +85,42 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
     Raises:
         PluginError: if the signature breaks the contract of its kind.
     """
-    parameters = list(inspect.signature(target).parameters.values())
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        raise PluginError(f"{who}: it has no signature; wrap it in a function of yours") from None
     core = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
     options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     for parameter in parameters:
         if parameter not in core and parameter not in options:
-            shown = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(
-                parameter.kind, ""
-            ) + parameter.name
+            written = _STARS.get(parameter.kind, "") + parameter.name
             raise PluginError(
-                f"{who}: argument {shown!r} must stand before '/' (from the core) or after '*' (an option of the recipe)"
+                f"{who}: argument {written!r} must stand before '/' (from the core) or after '*' "
+                "(an option of the recipe)"
             )
     if len(core) != NUM_CORE_ARGUMENTS[kind]:
-        raise PluginError(
-            f"{who}: a {kind} takes {NUM_CORE_ARGUMENTS[kind]} positional-only arguments from the core, not {len(core)}"
-        )
+        wanted = NUM_CORE_ARGUMENTS[kind]
+        raise PluginError(f"{who}: it has {len(core)} positional-only arguments before '/', the core passes {wanted}")
     hints = _hints(target, who)
     for option in options:
         if option.annotation is option.empty or option.default is option.empty:
             raise PluginError(f"{who}: option {option.name!r} needs an annotation and a default")
+        if option.name.startswith("_"):
+            raise PluginError(f"{who}: option {option.name!r} must not start with an underscore")
     return Signature(
         tuple(Option(p.name, _as_written(p.annotation), p.default, _mentions_path(hints[p.name])) for p in options),
-        create_model("Options", __config__=STRICT, **{p.name: (hints[p.name], p.default) for p in options}),
+        _model({p.name: (_fillable(hints[p.name]), p.default) for p in options}, who),
     )
+
+
+def _model(fields: dict[str, Any], who: str) -> type[BaseModel]:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+            return create_model("Options", __config__=STRICT, **fields)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise PluginError(f"{who}: its options make no schema: {text}") from error
 
 
 def _hints(target: Callable[..., Any], who: str) -> dict[str, Any]:
@@ -112,6 +134,18 @@ def _hints(target: Callable[..., Any], who: str) -> dict[str, Any]:
         raise PluginError(f"{who}: an annotation cannot be resolved: {error}") from error
 
 
+def _fillable(hint: Any) -> Any:
+    """The hint with tuples that a list can fill, since YAML has no tuples; what is in them stays strict."""
+    origin, arguments = typing.get_origin(hint), tuple(map(_fillable, typing.get_args(hint)))
+    if origin is tuple or hint is tuple:
+        return typing.Annotated[hint, Strict(False)]
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[arguments]  # noqa: UP007 - as many members as there are
+    if origin is typing.Annotated:
+        return typing.Annotated[arguments]
+    return origin[arguments] if origin in (list, dict) else hint
+
+
 def _mentions_path(hint: Any) -> bool:
     return hint is Path or any(_mentions_path(argument) for argument in typing.get_args(hint))
 
@@ -121,7 +155,7 @@ def _as_written(annotation: Any) -> str:
 
 
 def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What pydantic finds wrong, as (dotted place, message in our words)."""
+    """What pydantic finds wrong, as (name, message in our words)."""
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
@@ -129,9 +163,10 @@ def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tu
         for each in error.errors(include_url=False):
             place = str(each["loc"][0]) if each["loc"] else ""
             messages.setdefault(place, []).append(_in_words(each))
+        found = {place: f", found {shown(values[place])}" for place in messages if place in values}
         return [
-            (place, f"{place}: {' or '.join(dict.fromkeys(found))}, found {values.get(place)!r}")
-            for place, found in messages.items()
+            (place, f"{place}: {' or '.join(dict.fromkeys(words))}{found.get(place, '')}")
+            for place, words in messages.items()
         ]
     return []
 
@@ -139,5 +174,7 @@ def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tu
 def _in_words(error: Any) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
+    if error["type"] == "model_type":
+        return "input should be a mapping"
     text = str(error["msg"])
     return text[0].lower() + text[1:]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ddm_framework.errors import Mark, Problem, RecipeError
+from ddm_framework.errors import Mark, Problem, RecipeError, shown
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 100_000
+MAX_DEPTH = 20
 Place = tuple[str | int, ...]
 
 
@@ -85,7 +86,8 @@ def read_source(path: Path) -> Source:
     """Read one file.
 
     Raises:
-        RecipeError: for a missing, unreadable or too large file, bad YAML, duplicate keys, or aliases.
+        RecipeError: for a missing, unreadable or too large file, bad YAML, duplicate keys, aliases, tags of lists and
+            mappings, or nesting without end.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -108,82 +110,111 @@ def parse(text: str, file: str, folder: Path, has_lines: bool = True) -> Source:
     Raises:
         RecipeError: as `read_source`.
     """
+
+    def mark(where: Any) -> Mark:
+        return Mark(file, where.line + 1 if has_lines else None)
+
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                where = Mark(file, event.start_mark.line + 1 if has_lines else None)
-                raise RecipeError(
-                    [Problem("aliases (*name) are not allowed in a recipe; use `extends:` to share", where)]
-                )
+        _refuse_tricks(text, mark)
         node = yaml.compose(text, Loader=_Scalars)
-        source = Source(None)
-        problems: list[Problem] = []
-        source.value = _build(node, (), source, problems, file, folder, has_lines) if node is not None else {}
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = Mark(file, mark.line + 1 if mark and has_lines else None)
-        raise RecipeError([Problem(f"not valid YAML: {error.problem or error.context}", where)]) from None
-    except yaml.YAMLError as error:
-        raise RecipeError([Problem(f"not valid YAML: {' '.join(str(error).split())}", Mark(file))]) from None
-    except RecursionError:
-        raise RecipeError([Problem("nested too deeply for a recipe", Mark(file))]) from None
+        where = error.problem_mark or error.context_mark
+        reason = ", ".join(each for each in (error.context, error.problem) if each)
+        raise RecipeError([Problem(f"not valid YAML: {reason}", mark(where) if where else Mark(file))]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1 if has_lines else None
+        reason = f"not valid YAML: character #x{error.character:04x}"
+        raise RecipeError([Problem(reason, Mark(file, line))]) from None
+    if node is None:
+        return Source({}, {(): Mark(file, 1 if has_lines else None)}, {(): folder})
+    source = Source(None)
+    problems: list[Problem] = []
+    source.value = _build(node, (), source, problems, mark, folder)
     if problems:
         raise RecipeError(problems)
     return source
 
 
+def _refuse_tricks(text: str, mark: Callable[[Any], Mark]) -> None:
+    """Aliases can make a small file huge, and deep nesting exhausts the stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise RecipeError([Problem("nested too deeply for a recipe", mark(event.start_mark))])
+        if isinstance(event, yaml.AliasEvent):
+            message = "aliases (*name) are not allowed in a recipe; use `extends:` to share"
+            raise RecipeError([Problem(message, mark(event.start_mark))])
+
+
 def _build(
-    node: yaml.Node, place: Place, source: Source, problems: list[Problem], file: str, folder: Path, lines: bool
+    node: yaml.Node, place: Place, source: Source, problems: list[Problem], mark: Callable[[Any], Mark], folder: Path
 ) -> Any:
     """Plain values of a YAML node, recording marks on the way."""
-    source.marks[place] = Mark(file, node.start_mark.line + 1 if lines else None)
+    source.marks[place] = mark(node.start_mark)
     source.folders[place] = folder
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key, key_node, value_node in _pairs(node, problems, file):
-            if key in mapping:
-                first = source.marks[(*place, key)]
-                problems.append(
-                    Problem(
-                        f"key {key!r} stands twice (first at line {first.line})",
-                        Mark(file, key_node.start_mark.line + 1),
-                    )
-                )
-                continue
-            mapping[key] = _build(value_node, (*place, key), source, problems, file, folder, lines)
-            source.marks[(*place, key)] = Mark(file, key_node.start_mark.line + 1 if lines else None)
-        return mapping
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, problems, source.marks[place])
+    if node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+        problems.append(Problem(f"a tag such as {node.tag!r} is not allowed in a recipe", source.marks[place]))
     if isinstance(node, yaml.SequenceNode):
         return [
-            _build(child, (*place, index), source, problems, file, folder, lines)
-            for index, child in enumerate(node.value)
+            _build(child, (*place, index), source, problems, mark, folder) for index, child in enumerate(node.value)
         ]
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        where = mark(key_node.start_mark)
+        if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+            problems.append(Problem("a key must be a plain word", where))
+            continue
+        key = str(key_node.value)
+        if key in mapping:
+            line = source.marks[(*place, key)].line
+            first = f" (first at line {line})" if line else ""
+            problems.append(Problem(f"key {key!r} stands twice{first}", where))
+            continue
+        mapping[key] = _build(value_node, (*place, key), source, problems, mark, folder)
+        source.marks[(*place, key)] = where
+    return mapping
+
+
+def _scalar(node: yaml.ScalarNode, problems: list[Problem], mark: Mark) -> Any:
     try:
         return _SCALARS.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        text = error.problem if isinstance(error, yaml.MarkedYAMLError) else str(error)
-        problems.append(Problem(f"not a plain value: {text}", source.marks[place]))
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError):
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        problems.append(Problem(f"{shown(node.value)} cannot be read as a plain value of the kind {kind!r}", mark))
         return None
-
-
-def _pairs(node: yaml.MappingNode, problems: list[Problem], file: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-    for key_node, value_node in node.value:
-        if isinstance(key_node, yaml.ScalarNode) and key_node.tag != "tag:yaml.org,2002:merge":
-            yield str(key_node.value), key_node, value_node
-        else:
-            problems.append(Problem("a key must be a plain word", Mark(file, key_node.start_mark.line + 1)))
 
 
 class _Scalars(yaml.SafeLoader):
     """SafeLoader with numbers as people write them: `5e-4` is a float (YAML 1.1 wants `5.0e-4`)."""
 
 
-_Scalars.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Scalars` reads back: text that looks like one of its numbers is put in quotes."""
+
+
+for _class in (_Scalars, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 _SCALARS = _Scalars("")
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Escaped where it holds a next-line character, which PyYAML would write as it is and read as a space."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def write(value: Any) -> str:
+    """YAML text that `parse` reads back as the same plain values."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _error(message: str, path: Path) -> RecipeError:
