@@ -28,6 +28,8 @@ from ddm_framework.settings import (
 from ddm_framework.signatures import Signature, read_signature, value_problems
 from ddm_framework.yaml_source import Place, Source, parse, read_source, write
 
+_LASTING = {section: tuple(model.model_fields) for section, model in SHARED_SECTIONS.items()}
+"""Keys of a component's section that are the core's, and so outlast the component."""
 _GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb")
 _KEYS = (*_GENERAL_KEYS, *COMPONENT_SECTIONS, *SECTIONS, "objectives", "extends")
 
@@ -174,7 +176,7 @@ def _read_with_bases(path: Path, chain: tuple[Path, ...]) -> Source:
     if base_path.resolve() in chain:
         raise RecipeError([Problem(f"`extends` runs in a circle through {base_path.name}", mark)])
     merged = _read_with_bases(base_path, chain)
-    merged.overlay(source)
+    merged.overlay(source, lasting=_LASTING)
     return merged
 
 
@@ -201,9 +203,9 @@ def _apply_setting(source: Source, setting: str) -> None:
             within = f"`{'.'.join(map(str, place))}`"
             isnt = f"a list of {len(around)}, counted from 0" if isinstance(around, list) else "no section"
             raise RecipeError([Problem(f"{within} is {isnt}; it has no {part!r}", mark)])
-        section, around = around, around[place[-1]] if len(place) < len(parts) else None
-    if len(parts) > 1 and parts[-1] == "use" and section.get("use") != value:
-        section.clear()
+        around = around[place[-1]] if len(place) < len(parts) else None
+    if len(parts) > 1 and parts[-1] == "use":
+        source.choose(place[:-1], value, _LASTING)
     source.put(place, value, mark, Path.cwd())
 
 

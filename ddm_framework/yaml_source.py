@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ddm_framework.errors import Mark, Problem, RecipeError, shown
 MAX_BYTES = 100_000
 MAX_DEPTH = 20
 Place = tuple[str | int, ...]
+EMPTY: Mapping[str, Collection[str]] = {}
 
 
 @dataclass(slots=True)
@@ -34,20 +35,36 @@ class Source:
         around = (self.folders[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.folders)
         return next(around, Path.cwd())
 
-    def overlay(self, other: Source, place: Place = ()) -> None:
-        """Merge another tree over this one: mappings key by key, anything else whole."""
+    def overlay(self, other: Source, place: Place = (), lasting: Mapping[str, Collection[str]] = EMPTY) -> None:
+        """Merge another tree over this one: mappings key by key, anything else whole.
+
+        Options belong to their component, so `use` of another component starts its section anew, but for the keys that
+        are `lasting` in the section of that name.
+        """
         mine, theirs = self.at(place), other.at(place)
-        if isinstance(mine, dict) and isinstance(theirs, dict) and _same_component(mine, theirs):
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            if "use" in theirs:
+                self.choose(place, theirs["use"], lasting)
             self._copy_marks(other, place, deep=False)
             for key in theirs:
                 if key in mine:
-                    self.overlay(other, (*place, key))
+                    self.overlay(other, (*place, key), lasting)
                 else:
                     mine[key] = theirs[key]
                     self._copy_marks(other, (*place, key), deep=True)
             return
         self._replace(place, theirs)
         self._copy_marks(other, place, deep=True)
+
+    def choose(self, place: Place, component: Any, lasting: Mapping[str, Collection[str]]) -> None:
+        """Drop the options of the component that stands at a place, if it is another one."""
+        section = self.at(place)
+        if section.get("use", component) == component:
+            return
+        kept = lasting.get(str(place[-1]), ()) if place else ()
+        for key in [key for key in section if key not in kept]:
+            del section[key]
+            self._forget((*place, key))
 
     def at(self, place: Place) -> Any:
         """The value at a place."""
@@ -66,6 +83,9 @@ class Source:
             self.at(place[:-1])[place[-1]] = value
         else:
             self.value = value
+        self._forget(place)
+
+    def _forget(self, place: Place) -> None:
         for known in [each for each in self.marks if each[: len(place)] == place]:
             del self.marks[known]
             self.folders.pop(known, None)
@@ -75,11 +95,6 @@ class Source:
             if known == place or (deep and known[: len(place)] == place):
                 self.marks[known] = other.marks[known]
                 self.folders[known] = other.folders[known]
-
-
-def _same_component(mine: dict[Any, Any], theirs: dict[Any, Any]) -> bool:
-    """Options belong to their component: `use` of another component starts its section anew."""
-    return "use" not in theirs or mine.get("use", theirs["use"]) == theirs["use"]
 
 
 def read_source(path: Path) -> Source:

@@ -635,3 +635,13 @@ def test_differences_are_named_by_their_place() -> None:
     old = {"a": {"b": 1, "c": [1]}, "d": 2}
     new = {"a": {"b": 1, "c": [2]}, "e": 3}
     assert list(differences(old, new)) == [("a.c", [1], [2]), ("d", 2, None), ("e", None, 3)]
+
+
+def test_another_clusterer_keeps_what_the_core_asks_of_any(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text((ROOT / "recipes" / "digits_convnet.yaml").read_text().replace(": 10,", ": 7,"))
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\nclusterer: {use: sequential}\n")
+    registry = load_plugins()
+    extended = load_recipe(str(tmp_path / "mine.yaml"), registry)
+    overridden = load_recipe(str(tmp_path / "base.yaml"), registry, ["clusterer.use=sequential"])
+    assert extended.clusterer.name == overridden.clusterer.name == "sequential"
+    assert extended.clustering.clusters_per_class == overridden.clustering.clusters_per_class == 7
