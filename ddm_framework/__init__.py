@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ddm_framework.attributors import attributor
 from ddm_framework.components import Component
 from ddm_framework.errors import DataError, DDMError, RecipeError
 from ddm_framework.hookspecs import hookimpl
-from ddm_framework.objectives import Reference, objective
+from ddm_framework.objectives import Reference, Surrogate, objective
 
 if TYPE_CHECKING:
     from ddm_framework.api import Run, open_run, run
@@ -46,7 +47,9 @@ __all__ = [
     "Report",
     "Run",
     "Section",
+    "Surrogate",
     "Workspace",
+    "attributor",
     "hookimpl",
     "objective",
     "open_run",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
 
-from ddm_framework.networks import Gradient, Network, Parameters, chunk_size, num_weights
+from ddm_framework.networks import Gradient, Network, Parameters, broadcast, chunk_size, num_weights
 
 BLOCK = 16
 """Samples in a block. Clusters of any size are cut into blocks, so that one large cluster pads no other."""
@@ -33,18 +32,14 @@ def cluster_gradients(
     Returns:
         One gradient a cluster, with a leading dimension num_clusters.
     """
-
-    def loss(theta: Parameters, block: Tensor, targets: Tensor, share: Tensor) -> Tensor:
-        return (network.loss(theta, block, targets) * share).sum()
-
     index, present, owners = _blocks(clusters, num_clusters)
-    shares = present / clusters.bincount(minlength=num_clusters)[owners, None]
-    gradients = vmap(grad(loss), in_dims=(None, 0, 0, 0))
+    shares = present.to(images.dtype) / clusters.bincount(minlength=num_clusters)[owners, None]
     total = {name: each.new_zeros(num_clusters, *each.shape) for name, each in parameters.items()}
-    size = chunk_size(memory_mb, 3 * BLOCK * network.activation_values + num_weights(parameters), most=512 // BLOCK)
+    size = chunk_size(memory_mb, 3 * BLOCK * network.activation_values + 2 * num_weights(parameters), most=512 // BLOCK)
     for low in range(0, len(index), size):
         part = slice(low, low + size)
-        block = gradients(parameters, images[index[part]], labels[index[part]], shares[part])
+        stack = broadcast(parameters, len(shares[part]))
+        block = network.gradients(stack, images[index[part]], labels[index[part]], shares[part])
         for name, each in block.items():
             total[name].index_add_(0, owners[part], each)
     return total
@@ -60,4 +55,5 @@ def _blocks(clusters: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor
     within = nth[:, None] * BLOCK + torch.arange(BLOCK, device=clusters.device)
     present = within < sizes[owners, None]
     first = (sizes.cumsum(0) - sizes)[owners, None]
-    return order[(first + within).clamp_max(len(order) - 1)], present.float(), owners
+    # An empty place repeats the cluster's own first sample: another's could spoil it, for NaN times 0 is NaN.
+    return order[first + within * present], present, owners

@@ -99,7 +99,8 @@ class DataSplits:
         pixels, labels = train[0].float(), train[1].long()
         if pixels.shape[1:] != test[0].shape[1:]:
             raise DataError(
-                f"training images are {tuple(pixels.shape[1:])} and test images {tuple(test[0].shape[1:])}; both must have one (C, H, W)"
+                f"training images are {tuple(pixels.shape[1:])} and test images {tuple(test[0].shape[1:])}; "
+                "both must have one (C, H, W)"
             )
         kept, held = hold_out(labels, validation, split_seed)
         missing = sorted(set(range(len(class_names))) - set(labels[kept].tolist()))
@@ -203,10 +204,12 @@ def check_pixels(name: str, pixels: Tensor, labels: Tensor, class_names: tuple[s
     if bad.any():
         where = bad.nonzero()[:, 0]
         raise DataError(
-            f"{len(where)} {name} images hold NaN or infinity, the first at position {int(where[0])}; remove or repair them"
+            f"{len(where)} {name} images hold NaN or infinity, the first at position {int(where[0])}; "
+            "remove or repair them"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(class_names):
         raise DataError(
-            f"{name} labels run from {low} to {high}, but there are {len(class_names)} class names (0 to {len(class_names) - 1})"
+            f"{name} labels run from {low} to {high}, but there are {len(class_names)} class names "
+            f"(0 to {len(class_names) - 1})"
         )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ddm_framework.data import DataInfo
-from ddm_framework.errors import DDMError
+from ddm_framework.errors import DDMError, suggestion
 from ddm_framework.networks import Network, Parameters
 from ddm_framework.settings import TimmFeatures
 
@@ -71,17 +71,31 @@ def timm_features(settings: TimmFeatures, images: Tensor, info: DataInfo) -> Ten
     is repeated.
 
     Raises:
-        DDMError: if timm does not know the model, or the file does not hold its weights.
+        DDMError: if timm does not know the model, the file does not hold its weights, or it does not take the images.
     """
     import timm
 
+    # Anything else is a name that timm would look for on the network.
+    if not timm.is_model(settings.timm):
+        raise DDMError(
+            f"clusterer.features: timm {timm.__version__} has no model {settings.timm!r}"
+            f"{suggestion(settings.timm, timm.list_models())} (timm.list_models() lists them)"
+        )
+    if not settings.checkpoint.is_file():
+        raise DDMError(f"clusterer.features: there is no file {settings.checkpoint} with weights of {settings.timm!r}")
     try:
-        model = timm.create_model(settings.timm, pretrained=False, checkpoint_path="")
-        timm.models.load_checkpoint(model, str(settings.checkpoint), weights_only=True)
-        model.reset_classifier(0)
-    except Exception as error:
+        return _pooled(settings, images, info)
+    except Exception as error:  # whatever the file or the network's layers raise
         text = " ".join(str(error).split())
         raise DDMError(f"clusterer.features: {settings.timm!r} with {settings.checkpoint}: {text[:300]}") from error
+
+
+def _pooled(settings: TimmFeatures, images: Tensor, info: DataInfo) -> Tensor:
+    import timm
+
+    model = timm.create_model(settings.timm, pretrained=False, checkpoint_path="")
+    timm.models.load_checkpoint(model, str(settings.checkpoint), weights_only=True)
+    model.reset_classifier(0)
     model = model.eval().to(images.device)
     config = timm.data.resolve_model_data_config(model)
     size = settings.size or config["input_size"][-1]

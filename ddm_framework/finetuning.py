@@ -13,7 +13,7 @@ from ddm_framework.networks import (
     Parameters,
     broadcast,
     chunk_size,
-    chunks,
+    network_chunks,
     norms,
     num_weights,
     scaled,
@@ -21,15 +21,6 @@ from ddm_framework.networks import (
 )
 from ddm_framework.settings import Matching, Online, Training
 from ddm_framework.training import start, train
-
-QUERY_BATCH = 128
-"""Queries that a chunk of networks is evaluated on at a time."""
-
-
-def network_chunks(network: Network, total: int, memory_mb: int) -> list[slice]:
-    """Networks that are fine-tuned and evaluated at a time."""
-    weights = num_weights(dict(network.module.named_parameters()))
-    return list(chunks(total, chunk_size(memory_mb, 6 * weights + 4 * QUERY_BATCH * network.activation_values)))
 
 
 def finetune(
@@ -69,7 +60,7 @@ def finetune(
 def step_lengths(target: Parameters, synset: Synset, online: Online) -> Tensor:
     """η_κ (K,): the length of the whole move for each deleted cluster; for `raw`, the plain learning rate."""
     if online.scale == "raw":
-        return torch.full((len(synset),), online.step_size, device=synset.images.device)
+        return synset.images.new_full((len(synset),), online.step_size)
     length = online.step_size * norms(broadcast(target, 1))
     if online.scale == "common":
         return length.expand(len(synset))

@@ -141,7 +141,7 @@ def ddm_register_studies() -> Iterable[Component]:  # type: ignore[empty-body]
     nothing itself: the core stores and renders the report.
 
         def run(workspace: Workspace, /, *, queries: int = 10) -> Report:
-            effect = workspace.attribute(workspace.test_queries(queries), workspace.objectives[0])
+            effect = workspace.attribution(workspace.queries_of("test", queries), workspace.objectives[0]).effect
             return Report(metrics={"mean_effect": effect.mean().item()},
                           sections=[Section("Effects", [Text("How much each cluster matters.")])])
 

@@ -16,6 +16,7 @@ from ddm_framework.networks import (
     Gradient,
     Network,
     Parameters,
+    broadcast,
     chunk_size,
     chunks,
     flat,
@@ -124,10 +125,12 @@ def match(
         logits.grad = label_gradient if settings.labels == "learned" else torch.zeros_like(logits)
         optimizer.step()
         scheduler.step()
-        _check_finite(images, logits, clusters, partition, step, settings)
+        finite = torch.isfinite(images).flatten(1).all(1) & ~torch.isnan(logits).flatten(1).any(1)
+        _check_finite(finite, clusters, partition, step, settings)
         advance()
     labels = logits.softmax(-1)
     cosine = _mean_cosine(network, trajectory, images, labels, targets, pairs)
+    _check_finite(torch.isfinite(cosine), clusters, partition, settings.steps - 1, settings)
     return Synset(images, labels, cosine, real_norm)
 
 
@@ -176,7 +179,7 @@ def _start(
     for cluster in range(clusters.start, clusters.stop):
         random = generator(seed, "synthetic", partition.num_clusters, cluster)
         if settings.init == "noise":
-            starts.append(torch.randn(count, *data.images.shape[1:], generator=random).to(data.images.device))
+            starts.append(torch.randn(count, *data.images.shape[1:], generator=random).to(data.images))
         else:
             members = partition.members(cluster)
             rounds = -(-count // len(members))
@@ -185,9 +188,9 @@ def _start(
     images = torch.stack(starts).clone()
     classes = partition.classes[clusters]
     if settings.labels == "learned":
-        logits = torch.zeros(len(images), count, num_classes, device=images.device)
+        logits = images.new_zeros(len(images), count, num_classes)
     else:
-        certain = torch.full((len(images), count, num_classes), float("-inf"), device=images.device)
+        certain = images.new_full((len(images), count, num_classes), float("-inf"))
         logits = certain.scatter(2, classes[:, None, None].expand(-1, count, 1), 0.0)
     return images, logits
 
@@ -212,16 +215,14 @@ def _draw(pairs: Sequence[Pair], steps: int, seed: int) -> Iterator[Pair]:
         yield pairs[index]
 
 
-def _check_finite(
-    images: Tensor, logits: Tensor, clusters: slice, partition: Partition, step: int, settings: Matching
-) -> None:
-    bad = ~torch.isfinite(images).flatten(1).all(1) | torch.isnan(logits).flatten(1).any(1)
-    if bad.any():
-        cluster = clusters.start + int(bad.nonzero()[0, 0])
+def _check_finite(finite: Tensor, clusters: slice, partition: Partition, step: int, settings: Matching) -> None:
+    """Name the first of the clusters whose images or gradients are not finite, bool (K,)."""
+    if not finite.all():
+        cluster = clusters.start + int((~finite).nonzero()[0, 0])
         raise DivergenceError(
             f"matching diverged at step {step + 1}: the synthetic images of cluster {cluster} "
-            f"(class {int(partition.classes[cluster])}) are NaN or infinite; lower matching.lr ({settings.lr}) "
-            f"or matching.label_lr ({settings.label_lr})"
+            f"(class {int(partition.classes[cluster])}) or their gradients are NaN or infinite; lower matching.lr "
+            f"({settings.lr}) or matching.label_lr ({settings.label_lr})"
         )
 
 
@@ -233,11 +234,12 @@ def _mean_cosine(
     targets: Mapping[int, Gradient],
     pairs: Sequence[Pair],
 ) -> Tensor:
-    """Cosine (K,) of the whole gradient with its target, mean over all pairs."""
+    """Cosine (K,) of the whole gradient with its target, mean over all pairs; 0 where a gradient is zero."""
     total = images.new_zeros(len(images))
+    tiny = torch.finfo(images.dtype).tiny
     for real, synthetic in pairs:
         gradient = synset_gradients(network, trajectory[synthetic], images, labels)
-        total += torch.cosine_similarity(flat(gradient), flat(targets[real]), dim=1)
+        total += torch.cosine_similarity(flat(gradient), flat(targets[real]), dim=1, eps=tiny)
     return total / len(pairs)
 
 
@@ -249,19 +251,9 @@ def synset_gradients(network: Network, parameters: Parameters, images: Tensor, l
         images: (K, M, C, H, W).
         labels: (K, M, classes).
     """
-
-    def loss(theta: Parameters, each: Tensor, label: Tensor) -> Tensor:
-        return synthetic_loss(network, theta, each, label)
-
-    gradient: Gradient = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)
-    return gradient
+    return paired_gradients(network, broadcast(parameters, len(images)), images, labels)
 
 
 def paired_gradients(network: Network, stack: Parameters, images: Tensor, labels: Tensor) -> Gradient:
     """∇L(θ_i, S_i) of each of M networks on its own synthetic images, stacked; shapes as `synset_gradients`."""
-
-    def loss(theta: Parameters, each: Tensor, label: Tensor) -> Tensor:
-        return synthetic_loss(network, theta, each, label)
-
-    gradient: Gradient = vmap(grad(loss), in_dims=(0, 0, 0))(stack, images, labels)
-    return gradient
+    return network.gradients(stack, images, labels, images.new_full(images.shape[:2], 1 / images.shape[1]))

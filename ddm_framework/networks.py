@@ -14,6 +14,7 @@ from torch.func import functional_call, vmap
 
 from ddm_framework.data import DataInfo
 from ddm_framework.errors import DDMError
+from ddm_framework.grouped import Stacked, grouped
 from ddm_framework.randomness import derive_seed
 
 Parameters = dict[str, Tensor]
@@ -21,6 +22,9 @@ Parameters = dict[str, Tensor]
 
 Gradient = Parameters
 """A gradient has the shapes of the parameters."""
+
+QUERY_BATCH = 128
+"""Queries that a chunk of networks is evaluated on at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +35,15 @@ class Network:
         module: in evaluation mode; its own parameters are never used.
         info: the data it takes.
         activation_values: numbers that one forward pass of one image leaves behind, for sizing chunks.
+        buffers: constants of the module.
+        grouped: the module for a stack of parameters, where it is of a form that needs no vmap for it.
     """
 
     module: nn.Module
     info: DataInfo
     activation_values: int
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    grouped: Stacked | None = None
 
     def __call__(self, parameters: Parameters, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, C, H, W)."""
@@ -47,11 +54,42 @@ class Network:
         """Cross entropy (B,) of each image; labels are class ids (B,) or probabilities (B, classes)."""
         return F.cross_entropy(self(parameters, images), labels, reduction="none")
 
-    def logits(self, stack: Parameters, images: Tensor, batch_size: int = 128) -> Tensor:
+    def stacked(self, stack: Parameters, images: Tensor) -> Tensor:
+        """Logits (R, B, classes) of a stack of R networks.
+
+        Args:
+            stack: R networks.
+            images: (B, C, H, W) that all are given, or (R, B, C, H, W), to each its own.
+        """
+        if self.grouped is not None:
+            return self.grouped(stack, images)
+        logits: Tensor = vmap(self, in_dims=(0, None if images.ndim == 4 else 0))(stack, images)
+        return logits
+
+    def logits(self, stack: Parameters, images: Tensor, batch_size: int = QUERY_BATCH) -> Tensor:
         """Logits (R, N, classes) of a stack of R networks on the same images (N, C, H, W)."""
         with torch.no_grad():
-            batches = [vmap(self, in_dims=(0, None))(stack, batch) for batch in images.split(batch_size)]
-        return torch.cat(batches, 1)
+            return torch.cat([self.stacked(stack, batch) for batch in images.split(batch_size)], 1)
+
+    def gradients(self, stack: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Gradient:
+        """∇ Σ_b w_rb ℓ(θ_r, x_b) of each of R networks, stacked; ℓ is the cross entropy.
+
+        Args:
+            stack: R networks.
+            images: (B, C, H, W) that all are given, or (R, B, C, H, W).
+            labels: class ids (B,) or (R, B), or probabilities (B, classes) or (R, B, classes).
+            weights: (R, B).
+        """
+        # The networks do not meet, so the gradient of the sum of their losses holds the gradient of each. Autograd
+        # around the batch, and not within it, takes the kernels that need not be differentiated once more.
+        leaves = {name: each.detach().requires_grad_() for name, each in stack.items()}
+        logits = self.stacked(leaves, images).flatten(0, 1)
+        own = labels.ndim == (3 if labels.is_floating_point() else 2)
+        labels = labels.flatten(0, 1) if own else labels.repeat(len(weights), *[1] * (labels.ndim - 1))
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        total = (losses * weights.flatten()).sum()
+        found = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, found, strict=True))
 
 
 def build_network(
@@ -77,7 +115,7 @@ def build_network(
         )
     buffers = {name: buffer.detach() for name, buffer in module.named_buffers()}
     initial = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-    return Network(module, info, values, buffers), initial
+    return Network(module, info, values, buffers, None if buffers else grouped(module)), initial
 
 
 def _refuse_batch_norm(module: nn.Module) -> None:
@@ -154,7 +192,8 @@ def is_finite(parameters: Parameters) -> bool:
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:
-    """Slices of nearly equal length, at most `size` and at least two where there are two.
+    """Slices of nearly equal length, never of one where there are two, and else at most `size` (an odd total in twos
+    has one slice of three).
 
     A chunk of one network runs other kernels than a chunk of many and rounds differently; that alone would show as
     an effect of the deletion.
@@ -169,3 +208,9 @@ def chunks(total: int, size: int) -> Iterator[slice]:
 def chunk_size(memory_mb: int, values_each: int, most: int = 64) -> int:
     """How many items of so many float32 values fit the memory, between 1 and `most` (beyond it nothing is gained)."""
     return max(1, min(most, memory_mb * 2**20 // (4 * max(values_each, 1))))
+
+
+def network_chunks(network: Network, total: int, memory_mb: int) -> list[slice]:
+    """Networks that are fine-tuned and evaluated at a time."""
+    weights = num_weights(dict(network.module.named_parameters()))
+    return list(chunks(total, chunk_size(memory_mb, 6 * weights + 4 * QUERY_BATCH * network.activation_values)))

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from ddm_framework.data import DataInfo
 
-Direction = Literal["larger", "smaller"]
+Direction = Literal["larger", "smaller", "nearest_zero"]
+"""Which effect (behaviour without the cluster minus behaviour of the target) is sought."""
 Measure = TypeVar("Measure", bound=Callable[..., Any])
 
 
@@ -33,11 +34,24 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class Surrogate:
+    """What first-order methods attribute in the place of an objective without a gradient at the target.
+
+    Attributes:
+        objective: its name.
+        more_influential: which of its effects comes nearest to the one that the objective seeks.
+    """
+
+    objective: str
+    more_influential: Direction
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """What an objective says of itself; `more_influential` may depend on the objective's options."""
 
     more_influential: Direction | Callable[[dict[str, Any]], Direction]
-    surrogate: str | None = None
+    surrogate: Surrogate | None = None
     set_level: bool = False
     needs_labels: bool = False
 
@@ -45,16 +59,17 @@ class Declaration:
 def objective(
     *,
     more_influential: Direction | Callable[[dict[str, Any]], Direction],
-    surrogate: str | None = None,
+    surrogate: Surrogate | None = None,
     set_level: bool = False,
     needs_labels: bool = False,
 ) -> Callable[[Measure], Measure]:
     """Declare a function an evaluation objective.
 
     Args:
-        more_influential: whether the cluster with the `larger` or the `smaller` effect (behaviour without it minus
-            behaviour of the target) is the one sought; a function of the options where it depends on them.
-        surrogate: name of the objective that first-order methods use where this one has no gradient at the target.
+        more_influential: whether the cluster with the `larger`, the `smaller` or the `nearest_zero` effect (behaviour
+            without it minus behaviour of the target) is the one sought; a function of the options where it depends on
+            them.
+        surrogate: what first-order methods use instead where this objective has no gradient at the target.
         set_level: the objective returns one row for the whole set of queries (Eq. 14) instead of one a query.
         needs_labels: it cannot be measured on queries without labels.
     """

@@ -92,5 +92,6 @@ def _check_ids(ids: object, count: int, num_clusters: int, clusterer: str, class
         raise PluginError(f"{who}: ids must be 0 to {num_clusters - 1}, found {outside[:5]}")
     if empty := sorted(set(range(num_clusters)) - found):
         raise PluginError(
-            f"{who}: cluster {', '.join(map(str, empty[:5]))} is empty; every id from 0 to {num_clusters - 1} must be used"
+            f"{who}: cluster {', '.join(map(str, empty[:5]))} is empty; "
+            f"every id from 0 to {num_clusters - 1} must be used"
         )

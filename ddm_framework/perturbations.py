@@ -46,7 +46,8 @@ def check_determined(perturbations: Tensor, ridge: float = 0.0) -> None:
     if rank <= num_clusters and ridge == 0:
         raise DDMError(
             f"{count} perturbations of {num_clusters} clusters have rank {rank} and cannot determine "
-            f"{num_clusters + 1} unknowns; set online.num_perturbations to {2 * num_clusters} or more, or online.ridge above 0"
+            f"{num_clusters + 1} unknowns; set online.num_perturbations to {2 * num_clusters} or more, "
+            "or online.ridge above 0"
         )
 
 

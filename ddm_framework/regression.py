@@ -30,7 +30,8 @@ def fit_attribution(
     check_determined(perturbations, ridge)
     if not torch.isfinite(behaviours).all():
         raise DDMError(
-            "an objective returned NaN or infinity for a perturbed network; lower online.step_size, or mend the objective"
+            "an objective returned NaN or infinity for a perturbed network; "
+            "lower online.step_size, or mend the objective"
         )
     count, num_clusters = perturbations.shape
     _, num_queries, num_behaviours = behaviours.shape

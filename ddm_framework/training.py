@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
 
 from ddm_framework.errors import DivergenceError
-from ddm_framework.networks import Network, Parameters, broadcast, is_finite
+from ddm_framework.networks import Network, Parameters, is_finite
 from ddm_framework.randomness import generator
 from ddm_framework.settings import Training
 
@@ -30,7 +29,12 @@ class TrainingState:
 
 def start(initial: Parameters, count: int) -> TrainingState:
     """A stack of `count` networks that all start at θ_0."""
-    parameters = broadcast(initial, count)
+    return start_each([initial] * count)
+
+
+def start_each(initial: Sequence[Parameters]) -> TrainingState:
+    """A stack of networks, each from a start of its own."""
+    parameters = {name: torch.stack([each[name] for each in initial]) for name in initial[0]}
     return TrainingState(0, parameters, {name: torch.zeros_like(each) for name, each in parameters.items()})
 
 
@@ -41,7 +45,7 @@ def train(
     labels: Tensor,
     weights: Tensor,
     settings: Training,
-    seed: int,
+    seed: int | Sequence[int],
 ) -> Iterator[TrainingState]:
     """Train on, one epoch at a time.
 
@@ -55,30 +59,36 @@ def train(
         labels: class ids (N,), or probabilities (N, classes).
         weights: (R, N); 1 = the sample is there, 0 = it is deleted.
         settings: of the training.
-        seed: of the batch order; each epoch's order depends on the seed and the epoch alone.
+        seed: of the batch order, or one a network; each epoch's order depends on the seed and the epoch alone.
     Yields:
         The state after each epoch.
     Raises:
         DivergenceError: if a weight becomes NaN or infinite.
     Source: Eq. 2; Sec. 4.1.
     """
-
-    def loss(parameters: Parameters, batch: Tensor, targets: Tensor, present: Tensor) -> Tensor:
-        return (network.loss(parameters, batch, targets) * present).sum() / settings.batch_size
-
-    gradients = vmap(grad(loss), in_dims=(0, None, None, 0))
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    if len(set(seeds)) == 1:
+        seeds = seeds[:1]
+    weights = weights.to(images.dtype)
     parameters, velocity = state.parameters, state.velocity
     for epoch in range(state.epoch, settings.epochs):
         lr = _learning_rate(settings, epoch)
-        order = torch.randperm(len(images), generator=generator(seed, "order", epoch)).to(images.device)
-        for batch in order.split(settings.batch_size):
-            gradient = gradients(parameters, images[batch], labels[batch], weights[:, batch])
+        for batch in _order(len(images), seeds, epoch).to(images.device).split(settings.batch_size, -1):
+            present = weights[:, batch] if batch.ndim == 1 else weights.gather(1, batch)
+            share = present / settings.batch_size
+            gradient = network.gradients(parameters, images[batch], labels[batch], share)
             parameters, velocity = _descend(parameters, velocity, gradient, lr, settings)
         if not is_finite(parameters):
             raise DivergenceError(
                 f"training diverged in epoch {epoch + 1} (NaN or infinite weights); lower training.lr ({settings.lr})"
             )
         yield TrainingState(epoch + 1, parameters, velocity)
+
+
+def _order(count: int, seeds: Sequence[int], epoch: int) -> Tensor:
+    """Order of the samples in an epoch, int64 (N,), or (R, N) where each network has a seed of its own."""
+    orders = [torch.randperm(count, generator=generator(seed, "order", epoch)) for seed in seeds]
+    return orders[0] if len(orders) == 1 else torch.stack(orders)
 
 
 def _descend(

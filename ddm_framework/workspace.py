@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ddm_framework import files
+from ddm_framework.attributors import method_of
 from ddm_framework.data import DataInfo, DataSplits, ImageSet
-from ddm_framework.errors import DDMError, PluginError
-from ddm_framework.finetuning import network_chunks, perturbed_networks
+from ddm_framework.errors import DDMError, PluginError, RunFolderError
+from ddm_framework.finetuning import perturbed_networks
 from ddm_framework.matching import Synset
-from ddm_framework.networks import Network, Parameters, broadcast, build_network
+from ddm_framework.networks import Network, Parameters, broadcast, build_network, network_chunks
 from ddm_framework.objectives import Declaration, Direction, Reference
 from ddm_framework.partition import Partition
 from ddm_framework.perturbations import beta_weights, design
@@ -54,10 +57,11 @@ class Queries:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """An objective with its options, and what it declares of itself."""
+    """An objective with its options, what it declares of itself, and the effect that is sought if not what it declares."""
 
     choice: Choice
     declaration: Declaration
+    sought: Direction | None = None
 
     @property
     def name(self) -> str:
@@ -66,7 +70,9 @@ class Objective:
 
     @property
     def more_influential(self) -> Direction:
-        """Whether the larger or the smaller effect is sought."""
+        """Which effect is sought."""
+        if self.sought is not None:
+            return self.sought
         declared = self.declaration.more_influential
         return declared(self.choice.options) if callable(declared) else declared
 
@@ -96,7 +102,8 @@ class Objective:
             raise DDMError(
                 f"objective {self.name!r} measures {effect.shape[2]} behaviours at once; clusters have no rank"
             )
-        return effect[:, :, 0].argsort(dim=1, descending=self.more_influential == "larger", stable=True)
+        values = effect[:, :, 0].abs() if self.more_influential == "nearest_zero" else effect[:, :, 0]
+        return values.argsort(dim=1, descending=self.more_influential == "larger", stable=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,28 @@ class Attribution:
         return -self.matrix
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an attributor says.
+
+    Attributes:
+        objective: what it attributed, the objective asked for or its surrogate.
+        effect: of deleting each cluster, float64 (N, K, m).
+        partition: whose clusters they are.
+        common: whether that is the run's own partition.
+    """
+
+    objective: Objective
+    effect: Tensor
+    partition: Partition
+    common: bool
+
+    @property
+    def ranking(self) -> Tensor:
+        """Clusters from the most to the least influential, int64 (N, K)."""
+        return self.objective.ranking(self.effect)
+
+
 @dataclass
 class Workspace:
     """One run, as studies and attributors see it. Nothing here is computed twice, and nothing here is written."""
@@ -131,13 +160,27 @@ class Workspace:
     device: torch.device
     display: ProgressDisplay = SILENT
     loaded_data: DataSplits | None = None
+    offline_seconds: float = 0.0
     _logits: dict[tuple[int, bool], tuple[Queries, Tensor]] = field(default_factory=dict)
 
     @cached_property
     def data(self) -> DataSplits:
-        """The data set, on the device."""
-        data = self.loaded_data if self.loaded_data is not None else self.recipe.dataset()
+        """The data set, on the device.
+
+        Raises:
+            RunFolderError: if it is no longer what the run was made with.
+        """
+        data = self.loaded_data if self.loaded_data is not None else self._reloaded()
         return data.to(self.device)
+
+    def _reloaded(self) -> DataSplits:
+        data: DataSplits = self.recipe.dataset()
+        if data.fingerprint() != self.folder.input("training", "data"):
+            raise RunFolderError(
+                f"the data set {self.recipe.dataset.name} is not what it was when {self.folder.path} was made; "
+                "bring the old files back, or run the recipe again with --fresh"
+            )
+        return data
 
     @cached_property
     def info(self) -> DataInfo:
@@ -201,20 +244,43 @@ class Workspace:
         """
         return declared(choose(self.registry, "objective", name, options))
 
-    def attribute(self, queries: Queries, objective: Objective, attributor: str, **options: Any) -> Tensor:
-        """Effect (N, K, m) of deleting each cluster, by any registered attributor."""
-        method = choose(self.registry, "attributor", attributor, options)
-        effect = method(self, queries, objective)
-        rows = 1 if objective.declaration.set_level else len(queries)
-        if (
-            not isinstance(effect, Tensor)
-            or effect.ndim != 3
-            or effect.shape[:2] != (rows, self.partition.num_clusters)
-        ):
+    def surrogate(self, objective: Objective) -> Objective:
+        """What a method that needs a gradient at the target attributes in the place of an objective."""
+        named = objective.declaration.surrogate
+        if named is None:
+            return objective
+        return replace(self.objective(named.objective), sought=named.more_influential)
+
+    def attribute(self, queries: Queries, objective: Objective, attributor: str, **options: Any) -> Estimate:
+        """Effects by any registered attributor; one that is linear is given the objective's surrogate.
+
+        Raises:
+            DDMError: for an unknown attributor or wrong options.
+            PluginError: if it returns something else than effects.
+        """
+        choice = choose(self.registry, "attributor", attributor, options)
+        method = method_of(choice.target)
+        asked = self.surrogate(objective) if method.linear else objective
+        partition = self.partition if method.partition is None else method.partition(self)
+        effect = choice(self, queries, asked)
+        rows = 1 if asked.declaration.set_level else len(queries)
+        wanted = (rows, partition.num_clusters)
+        if not isinstance(effect, Tensor) or effect.ndim != 3 or tuple(effect.shape[:2]) != wanted:
             shape = tuple(effect.shape) if isinstance(effect, Tensor) else type(effect).__name__
-            wanted = f"({rows}, {self.partition.num_clusters}, m)"
-            raise PluginError(f"attributor {attributor!r} must return effects of shape {wanted}, returned {shape}")
-        return effect
+            raise PluginError(
+                f"attributor {attributor!r} must return effects of shape ({rows}, {partition.num_clusters}, m),"
+                f" returned {shape}"
+            )
+        return Estimate(asked, effect.detach().double().cpu(), partition, method.partition is None)
+
+    @contextmanager
+    def offline_work(self) -> Iterator[None]:
+        """Mark what an attributor does once for all queries, so that its cost is told apart from that of a question."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.offline_seconds += time.monotonic() - begun
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """A generator for one purpose, from the recipe's seed."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddm_framework import Reference, objective
+from ddm_framework import Reference, Surrogate, objective
 
 
-@objective(more_influential="larger", surrogate="margin")
+@objective(more_influential="larger", surrogate=Surrogate("margin", "smaller"))
 def output_shift(logits: Tensor, reference: Reference, /) -> Tensor:
     """Squared distance of the predicted probabilities from the target's: Dist_1.
 
@@ -22,7 +22,7 @@ def output_shift(logits: Tensor, reference: Reference, /) -> Tensor:
     return (logits.softmax(1) - reference.target_logits.softmax(1)).square().sum(1, keepdim=True)
 
 
-@objective(more_influential="larger", needs_labels=True)
+@objective(more_influential="larger", surrogate=Surrogate("margin", "smaller"), needs_labels=True)
 def correctness(logits: Tensor, reference: Reference, /) -> Tensor:
     """Cross entropy of the true label, in nats: Dist_2.
 
@@ -37,7 +37,7 @@ def correctness(logits: Tensor, reference: Reference, /) -> Tensor:
     return F.cross_entropy(logits, reference.labels, reduction="none")[:, None]
 
 
-@objective(more_influential="larger", surrogate="margin")
+@objective(more_influential="larger", surrogate=Surrogate("margin", "nearest_zero"))
 def stability(logits: Tensor, reference: Reference, /) -> Tensor:
     """1 / (1 + Dist_1), which is largest where the prediction stays: Dist_3 seeks the least influential cluster.
 

@@ -32,8 +32,9 @@ def performance(
     """One figure for a set of labelled images.
 
     `loss` is the mean cross entropy in nats (Eq. 14 with Dist_2), `accuracy` a share. `precision`, `recall` and `f1`
-    are those of the class `positive`, or the mean over all classes (macro) without one. `false_positives` counts the
-    images taken for `positive` that are not.
+    are those of the class `positive`, or without one the mean over the classes that occur among the labels (macro), so
+    that all networks are averaged over the same ones. `false_positives` counts the images taken for `positive` that are
+    not.
 
     Args:
         logits: (N, classes).
@@ -69,8 +70,8 @@ def _of_class(predicted: Tensor, labels: Tensor, metric: str, positive: int | No
     from sklearn.metrics import f1_score, precision_score, recall_score
 
     score = {"precision": precision_score, "recall": recall_score, "f1": f1_score}[metric]
-    chosen = {"labels": [positive]} if positive is not None else {}
-    value = score(labels.cpu().numpy(), predicted.cpu().numpy(), average="macro", zero_division=0, **chosen)
+    chosen = labels.unique().tolist() if positive is None else [positive]
+    value = score(labels.cpu().numpy(), predicted.cpu().numpy(), labels=chosen, average="macro", zero_division=0)
     return torch.tensor(float(value)).reshape(1, 1)
 
 

@@ -1,0 +1,85 @@
+"""A stack of networks as one network with groups: the numbers of a vmap in fewer passes over memory.
+
+A vmap over weights splits a normalisation into its parts and copies between layouts; on small images that takes longer
+than the convolutions. Networks that are plain sequences of common layers can be laid side by side as channels instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Stacked = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""(a stack of R networks, images (B, C, H, W) common to all or (R, B, C, H, W)) -> logits (R, B, classes)."""
+
+_CHANNEL_WISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.AvgPool2d, nn.MaxPool2d)
+_KNOWN = (nn.Conv2d, nn.GroupNorm, nn.Flatten, nn.Linear, *_CHANNEL_WISE)
+
+
+def grouped(module: nn.Module) -> Stacked | None:
+    """The module as a function of a stack of its parameters, or None if it is more than a sequence of known layers."""
+    layers = list(_layers(module, ""))
+    with_weights = [layer for _, layer in layers if list(layer.parameters())]
+    if len(set(map(id, with_weights))) < len(with_weights):
+        return None  # tied weights have one name, and layers are looked up by theirs
+    if not layers or not all(_is_known(layer) for _, layer in layers) or not isinstance(layers[-1][1], nn.Linear):
+        return None
+
+    def forward(stack: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        count = len(next(iter(stack.values())))
+        values = images if images.ndim == 4 else images.transpose(0, 1).flatten(1, 2)
+        shared = images.ndim == 4
+        for name, layer in layers:
+            values = _apply(layer, stack, name, values, count, shared)
+            shared = shared and isinstance(layer, _CHANNEL_WISE)
+        return values
+
+    return forward
+
+
+def _layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    """The layers of nested sequences in order, each with the prefix of its parameters' names."""
+    if type(module) is not nn.Sequential:
+        yield prefix, module
+        return
+    for name, child in module._modules.items():  # `named_children` leaves out a layer that stands there twice
+        yield from _layers(child, f"{prefix}{name}.") if child is not None else ()
+
+
+def _is_known(layer: nn.Module) -> bool:
+    """By exact type: a subclass may compute something else."""
+    if type(layer) is nn.Conv2d:
+        return layer.padding_mode == "zeros"
+    if type(layer) is nn.Flatten:
+        return (layer.start_dim, layer.end_dim) == (1, -1)
+    return type(layer) in _KNOWN
+
+
+def _apply(
+    layer: nn.Module, stack: Mapping[str, Tensor], name: str, values: Tensor, count: int, shared: bool
+) -> Tensor:
+    """One layer of all networks. Maps are (B, R·C, H, W), or (B, C, H, W) while they are shared; vectors (R, B, F)."""
+    if isinstance(layer, nn.Conv2d):
+        weight, bias = stack[f"{name}weight"].flatten(0, 1), _flat(stack.get(f"{name}bias"))
+        if shared and layer.groups > 1:
+            values, shared = values.repeat(1, count, 1, 1), False
+        groups = 1 if shared else count * layer.groups
+        return F.conv2d(values, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
+    if isinstance(layer, nn.GroupNorm):
+        values = values.repeat(1, count, 1, 1) if shared else values
+        weight, bias = _flat(stack.get(f"{name}weight")), _flat(stack.get(f"{name}bias"))
+        return F.group_norm(values, count * layer.num_groups, weight, bias, layer.eps)
+    if isinstance(layer, nn.Flatten):
+        values = values.repeat(1, count, 1, 1) if shared else values
+        return values.unflatten(1, (count, -1)).flatten(2).transpose(0, 1)
+    if isinstance(layer, nn.Linear):
+        products = values @ stack[f"{name}weight"].transpose(1, 2)
+        return products + stack[f"{name}bias"][:, None] if f"{name}bias" in stack else products
+    result: Tensor = layer(values)
+    return result
+
+
+def _flat(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.flatten(0, 1)
