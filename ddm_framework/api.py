@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,9 @@ from ddm_framework.errors import DDMError
 from ddm_framework.loader import load_plugins
 from ddm_framework.networks import take
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipes import check_source, load_recipe
-from ddm_framework.registry import Registry
+from ddm_framework.recipes import load_recipe
 from ddm_framework.run_folder import RunFolder
 from ddm_framework.workspace import Attribution, Objective, Queries, Workspace
-from ddm_framework.yaml_source import read_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +80,8 @@ class Run:
             raise DDMError(
                 f"images must be (N, {', '.join(map(str, info.shape))}) with N ≥ 1, found {tuple(images.shape)}"
             )
+        if not images.is_floating_point():
+            raise DDMError(f"images must be float32 and normalised, found {images.dtype}; see info.normalise")
         if not torch.isfinite(images).all():
             raise DDMError("the images hold NaN or infinity")
         if labels is not None and (labels.shape != (len(images),) or not _in_range(labels, info.num_classes)):
@@ -97,10 +97,12 @@ class Run:
         Returns:
             The backbone with the new weights, in evaluation mode, on the run's device.
         Raises:
-            DDMError: for a cluster that does not exist.
+            DDMError: for a cluster that does not exist, or none at all.
         """
         workspace = self.workspace
         count = workspace.partition.num_clusters
+        if len(clusters) == 0:
+            raise DDMError(f"name at least one cluster to unlearn, from 0 to {count - 1}")
         if wrong := [cluster for cluster in clusters if not 0 <= cluster < count]:
             raise DDMError(f"there is no cluster {wrong[0]}; clusters are 0 to {count - 1}")
         row = torch.ones(1, count)
@@ -141,15 +143,29 @@ def open_run(
 ) -> Run:
     """Open a finished run, to ask it something new.
 
+    Args:
+        folder: of the run.
+        plugins: local files to load as plugins, those that the run was made with among them.
+        display: where progress is shown.
+        device: `cpu`, `cuda`, or `auto` for the one that the run was made on, where there is one.
     Raises:
-        DDMError: if the folder holds no finished run.
+        DDMError: if the folder holds no finished run, or the run's offline stages were made of something else by now.
     """
     found = RunFolder.existing(Path(folder))
-    registry: Registry = load_plugins([Path(each) for each in plugins])
-    source = read_source(found.file("recipe.yaml"))
-    source.value["device"] = device
-    recipe, chosen = pipeline.settle(check_source(source, str(found.manifest.get("recipe", found.path.name)), registry))
+    registry = load_plugins([Path(each) for each in plugins])
+    asked = load_recipe(str(found.file("recipe.yaml")), registry, [f"device={device}"])
+    recipe, chosen = pipeline.settle(replace(asked, name=str(found.manifest.get("recipe", found.path.name))), found)
+    made = recipe.general.model_copy(update={"device": found.input("training", "device")})
+    inputs = pipeline.stage_inputs(recipe.with_general(made), registry, found.input("training", "data"))
+    found.check({stage: inputs[stage] for stage in ("training", "partition", "matching")})
     return Run(Workspace(recipe, found, registry, chosen, display), files.load_metrics(found))
+
+
+def workspace_of(folder: Path, plugins: Sequence[Path]) -> Workspace:
+    """The workspace of a run that need not be finished, for the workers that share its work."""
+    found, registry = RunFolder.open(folder), load_plugins(plugins)
+    recipe, device = pipeline.settle(load_recipe(str(found.file("recipe.yaml")), registry), found)
+    return Workspace(recipe, found, registry, device)
 
 
 def _in_range(labels: Tensor, num_classes: int) -> bool:

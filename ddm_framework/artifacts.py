@@ -6,81 +6,91 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from ddm_framework.errors import RunFolderError
 
+PARTIAL = ".partial"
+"""How the name of a file ends while it is being written; a killed process may leave some behind."""
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+_AGAIN = "run with --fresh to make it again"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary name, flush, rename: whoever looks sees the old file or the new one.
 
     Raises:
         RunFolderError: if the disk is full or the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise RunFolderError(_why_not_written(path, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
-def _why_not_written(path: Path, error: Exception) -> str:
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-    if full:
+def _why_not_written(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"cannot write {path}: the disk is full; free some space and run the same command again to go on"
-    return f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
+    return f"cannot write {path}: {error.strerror or error}"
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file atomically."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], stamp: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically; a stamp says what it was made from, and is checked when it is read."""
     ready = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(ready, temporary))
+    write_atomically(path, save(ready, dict(stamp) if stamp else None))
 
 
-def load_tensors(path: Path, names: Iterable[str] = ()) -> dict[str, Tensor]:
+def load_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str] | None = None) -> dict[str, Tensor]:
     """Read a safetensors file.
 
     Args:
         path: the file.
         names: tensors that it must hold.
+        stamp: what it must have been stamped with.
     Raises:
         RunFolderError: if it is missing, truncated, not a safetensors file, or holds something else.
     """
+    check_tensors(path, names, stamp)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+
+
+def check_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str] | None = None) -> None:
+    """Look at the header of a safetensors file alone; arguments and errors are those of `load_tensors`."""
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            found, stamped = set(file.keys()), file.metadata() or {}
     except FileNotFoundError:
-        raise RunFolderError(f"{path} is missing; run with --fresh to make it again") from None
+        raise RunFolderError(f"{path} is missing; {_AGAIN}") from None
     except (SafetensorError, OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is truncated or not a safetensors file ({error}); {_AGAIN}") from error
+    if missing := [name for name in names if name not in found]:
         raise RunFolderError(
-            f"{path} is truncated or not a safetensors file ({error}); run with --fresh to make it again"
-        ) from error
-    if missing := [name for name in names if name not in tensors]:
-        raise RunFolderError(
-            f"{path} is not what ddm wrote there: it lacks {missing[0]!r} and holds {sorted(tensors)[:3]}; "
-            "run with --fresh to make it again"
+            f"{path} is not what ddm wrote there: it lacks {missing[0]!r} and holds {sorted(found)[:3]}; {_AGAIN}"
         )
-    return tensors
+    if any(stamped.get(key) != value for key, value in (stamp or {}).items()):
+        raise RunFolderError(f"{path} is not what ddm wrote there: it comes from another run; {_AGAIN}")
 
 
 def save_text(path: Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
-    write_atomically(path, lambda temporary: _write_synced(temporary, text))
-
-
-def _write_synced(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, text.encode())
 
 
 def save_json(path: Path, value: Any) -> None:
@@ -89,15 +99,16 @@ def save_json(path: Path, value: Any) -> None:
 
 
 def json_text(value: Any) -> str:
-    """Indented JSON; NaN and infinity become null."""
-    return json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Indented JSON; NaN and infinity become null, scalars and arrays of torch and NumPy plain numbers."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _without_nan(each) for key, each in value.items()}
+def _plain(value: Any) -> Any:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -110,6 +121,6 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunFolderError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} is not readable JSON ({error}); run with --fresh to make it again") from error
+        raise RunFolderError(f"{path} is missing; {_AGAIN}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path} is not readable JSON ({error}); {_AGAIN}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -92,12 +92,13 @@ def timm_features(settings: TimmFeatures, images: Tensor, info: DataInfo) -> Ten
 
 def _pooled(settings: TimmFeatures, images: Tensor, info: DataInfo) -> Tensor:
     import timm
+    from timm.data.config import resolve_model_data_config
 
-    model = timm.create_model(settings.timm, pretrained=False, checkpoint_path="")
+    model: Any = timm.create_model(settings.timm, pretrained=False, checkpoint_path="")
     timm.models.load_checkpoint(model, str(settings.checkpoint), weights_only=True)
     model.reset_classifier(0)
     model = model.eval().to(images.device)
-    config = timm.data.resolve_model_data_config(model)
+    config: dict[str, Any] = resolve_model_data_config(model)
     size = settings.size or config["input_size"][-1]
     mean = torch.tensor(config["mean"], device=images.device)[:, None, None]
     std = torch.tensor(config["std"], device=images.device)[:, None, None]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +36,7 @@ def load_info(folder: RunFolder) -> DataInfo:
         RunFolderError: if the manifest has none.
     """
     noted: Any = folder.manifest.get("data")
-    if not isinstance(noted, dict):
+    if not isinstance(noted, dict) or not {each.name for each in fields(DataInfo)} <= noted.keys():
         raise RunFolderError(f"the manifest in {folder.path} says nothing of the data; run the recipe again")
     return DataInfo(
         tuple(noted["shape"]),
@@ -47,19 +49,22 @@ def load_info(folder: RunFolder) -> DataInfo:
 
 def save_checkpoint(folder: RunFolder, epoch: int, parameters: Parameters) -> None:
     """θ_t of the target."""
-    save_tensors(folder.file("offline", "trajectory", f"epoch_{epoch:03d}.safetensors"), parameters)
+    _save(folder, "training", _checkpoint(folder, epoch), parameters)
 
 
 def saved_epochs(folder: RunFolder) -> list[int]:
     """Epochs with a checkpoint, ascending."""
-    names = (path.name for path in folder.file("offline", "trajectory").glob("epoch_*.safetensors"))
+    names = (path.name for path in folder.files("training"))
     return sorted(int(match[1]) for match in map(_EPOCH.fullmatch, names) if match)
 
 
 def load_checkpoint(folder: RunFolder, epoch: int, device: torch.device) -> Parameters:
     """θ_t of the target."""
-    tensors = load_tensors(folder.file("offline", "trajectory", f"epoch_{epoch:03d}.safetensors"))
-    return _on(tensors, device)
+    return _load(folder, "training", _checkpoint(folder, epoch), device)
+
+
+def _checkpoint(folder: RunFolder, epoch: int) -> Path:
+    return folder.file("offline", "trajectory", f"epoch_{epoch:03d}.safetensors")
 
 
 def load_trajectory(folder: RunFolder, device: torch.device) -> dict[int, Parameters]:
@@ -82,7 +87,7 @@ def save_state(folder: RunFolder, state: TrainingState) -> None:
     tensors = {f"parameters.{name}": each for name, each in state.parameters.items()}
     tensors |= {f"velocity.{name}": each for name, each in state.velocity.items()}
     tensors["epoch"] = torch.tensor(state.epoch)
-    save_tensors(folder.file("offline", "trajectory", "resume.safetensors"), tensors)
+    _save(folder, "training", folder.file("offline", "trajectory", "resume.safetensors"), tensors)
 
 
 def load_state(folder: RunFolder, device: torch.device) -> TrainingState | None:
@@ -90,7 +95,7 @@ def load_state(folder: RunFolder, device: torch.device) -> TrainingState | None:
     path = folder.file("offline", "trajectory", "resume.safetensors")
     if not path.is_file():
         return None
-    tensors = _on(load_tensors(path, ("epoch",)), device)
+    tensors = _load(folder, "training", path, device, ("epoch",))
     epoch = int(tensors.pop("epoch"))
     return TrainingState(epoch, _under(tensors, "parameters."), _under(tensors, "velocity."))
 
@@ -102,20 +107,20 @@ def remove_state(folder: RunFolder) -> None:
 
 def save_partition(folder: RunFolder, partition: Partition) -> None:
     """Cluster of each sample, class of each cluster."""
-    save_tensors(
-        folder.file("offline", "partition.safetensors"), {"clusters": partition.clusters, "classes": partition.classes}
-    )
+    path = folder.file("offline", "partition.safetensors")
+    _save(folder, "partition", path, {"clusters": partition.clusters, "classes": partition.classes})
 
 
 def load_partition(folder: RunFolder, device: torch.device) -> Partition:
     """The partition."""
-    tensors = _on(load_tensors(folder.file("offline", "partition.safetensors"), ("clusters", "classes")), device)
+    path = folder.file("offline", "partition.safetensors")
+    tensors = _load(folder, "partition", path, device, ("clusters", "classes"))
     return Partition(tensors["clusters"], tensors["classes"])
 
 
 def save_synset_chunk(folder: RunFolder, name: str, synset: Synset) -> None:
     """A finished chunk of clusters; enough to go on from after an interruption."""
-    save_tensors(folder.file("offline", "synset", f"{name}.safetensors"), synset.tensors())
+    _save(folder, "matching", folder.file("offline", "synset", f"{name}.safetensors"), synset.tensors())
 
 
 def load_synset_chunk(folder: RunFolder, name: str, device: torch.device) -> Synset | None:
@@ -123,27 +128,45 @@ def load_synset_chunk(folder: RunFolder, name: str, device: torch.device) -> Syn
     path = folder.file("offline", "synset", f"{name}.safetensors")
     if not path.is_file():
         return None
-    return Synset.from_tensors(_on(load_tensors(path, [each.name for each in fields(Synset)]), device))
+    return Synset.from_tensors(_load(folder, "matching", path, device, [each.name for each in fields(Synset)]))
 
 
 def save_synsets(folder: RunFolder, synsets: Mapping[str, Synset]) -> None:
-    """The whole synset, cluster-wise and class-wise; the chunks go."""
+    """The whole synset, cluster-wise and class-wise."""
     tensors: dict[str, Tensor] = {}
     for level, synset in synsets.items():
         tensors |= synset.tensors(f"{level}.")
-    save_tensors(folder.file("offline", "synset.safetensors"), tensors)
+    _save(folder, "matching", _synsets(folder), tensors)
+
+
+def has_synsets(folder: RunFolder) -> bool:
+    """Whether the whole synset was saved."""
+    return _synsets(folder).is_file()
+
+
+def remove_synset_chunks(folder: RunFolder) -> None:
+    """The whole synset was saved."""
     chunk_folder = folder.file("offline", "synset")
     for path in chunk_folder.glob("*.safetensors"):
         path.unlink()
-    if chunk_folder.is_dir():
+    with suppress(OSError):  # somebody else's file is in it, or there was no chunk
         chunk_folder.rmdir()
+
+
+def _synsets(folder: RunFolder) -> Path:
+    return folder.file("offline", "synset.safetensors")
 
 
 def load_synset(folder: RunFolder, level: str, device: torch.device) -> Synset:
     """The `cluster`- or `class`-wise synset."""
     names = (f"{level}.{each.name}" for each in fields(Synset))
-    tensors = load_tensors(folder.file("offline", "synset.safetensors"), names)
-    return Synset.from_tensors(_on(_under(tensors, f"{level}."), device))
+    tensors = _load(folder, "matching", _synsets(folder), device, names)
+    return Synset.from_tensors(_under(tensors, f"{level}."))
+
+
+def save_attribution(folder: RunFolder, tensors: Mapping[str, Tensor]) -> None:
+    """What the study found."""
+    _save(folder, "online", folder.file("online", "attribution.safetensors"), tensors)
 
 
 def load_metrics(folder: RunFolder) -> dict[str, Any]:
@@ -152,7 +175,14 @@ def load_metrics(folder: RunFolder) -> dict[str, Any]:
     return metrics
 
 
-def _on(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+def _save(folder: RunFolder, stage: str, path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_tensors(path, tensors, folder.stamp(stage, path))
+
+
+def _load(
+    folder: RunFolder, stage: str, path: Path, device: torch.device, names: Iterable[str] = ()
+) -> dict[str, Tensor]:
+    tensors = load_tensors(path, names, folder.stamp(stage, path))
     return {name: each.to(device) for name, each in tensors.items()}
 
 

@@ -73,7 +73,7 @@ def _first_step(
     """All networks still are the target, so each cluster's gradient is needed once, however many rows delete it."""
     stack = broadcast(target, len(moves))
     wanted = (moves != 0).any(0).nonzero()[:, 0]
-    for part in wanted.split(_gradients_at_a_time(network, synset, memory_mb)):
+    for part in wanted.split(_gradients_at_a_time(network, synset, memory_mb)) if len(wanted) else ():
         gradient = _sized(synset_gradients(network, target, synset.images[part], synset.labels[part]), scale)
         for name, each in gradient.items():
             stack[name] -= torch.tensordot(moves[:, part], each, dims=1)

@@ -49,7 +49,9 @@ def _layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _is_known(layer: nn.Module) -> bool:
-    """By exact type: a subclass may compute something else."""
+    """By exact type: a subclass may compute something else, and so may a layer with hooks."""
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return False
     if type(layer) is nn.Conv2d:
         return layer.padding_mode == "zeros"
     if type(layer) is nn.Flatten:
@@ -69,14 +71,16 @@ def _apply(
         return F.conv2d(values, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
     if isinstance(layer, nn.GroupNorm):
         values = values.repeat(1, count, 1, 1) if shared else values
-        weight, bias = _flat(stack.get(f"{name}weight")), _flat(stack.get(f"{name}bias"))
-        return F.group_norm(values, count * layer.num_groups, weight, bias, layer.eps)
+        scale, shift = _flat(stack.get(f"{name}weight")), _flat(stack.get(f"{name}bias"))
+        return F.group_norm(values, count * layer.num_groups, scale, shift, layer.eps)
     if isinstance(layer, nn.Flatten):
         values = values.repeat(1, count, 1, 1) if shared else values
-        return values.unflatten(1, (count, -1)).flatten(2).transpose(0, 1)
+        vectors: Tensor = values.unflatten(1, (count, -1)).flatten(2).transpose(0, 1)
+        return vectors
     if isinstance(layer, nn.Linear):
-        products = values @ stack[f"{name}weight"].transpose(1, 2)
-        return products + stack[f"{name}bias"][:, None] if f"{name}bias" in stack else products
+        values = values @ stack[f"{name}weight"].transpose(1, 2)
+        bias = stack.get(f"{name}bias")
+        return values if bias is None else values + bias[:, None]
     result: Tensor = layer(values)
     return result
 

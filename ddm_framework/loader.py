@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
@@ -38,12 +38,14 @@ class Plugin:
         version: of the distribution; empty for a local file.
         components: what it brings, as (kind, component).
         failure: why it could not be loaded; empty if it was.
+        file: of a local plugin.
     """
 
     name: str
     version: str = ""
     components: tuple[tuple[str, Component], ...] = ()
     failure: str = ""
+    file: Path | None = None
 
 
 def load_plugins(files: Sequence[Path] = ()) -> Registry:
@@ -55,7 +57,7 @@ def load_plugins(files: Sequence[Path] = ()) -> Registry:
     """
     plugins = list(_installed())
     for file in files:
-        plugin = _load(str(file), "", partial(_import_file, file))
+        plugin = replace(_load(str(file), "", partial(_import_file, file)), file=file.resolve())
         if plugin.failure:
             raise PluginError(f"plugin file {file}: {plugin.failure}")
         plugins.append(plugin)

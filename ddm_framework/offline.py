@@ -20,15 +20,18 @@ def train_target(workspace: Workspace, clock: StageClock) -> None:
     """Train the target, saving θ_0 and every `checkpoint_every`-th epoch; goes on where it was interrupted."""
     settings, folder = workspace.recipe.training, workspace.folder
     images, labels = workspace.data.train.images, workspace.data.train.labels
-    state = files.load_state(folder, workspace.device)
-    if state is None:
+    due = {*range(0, settings.epochs, settings.checkpoint_every), settings.epochs}
+    state, saved = files.load_state(folder, workspace.device), set(files.saved_epochs(folder))
+    if state is None and saved == due:
+        return  # killed between the last epoch and the manifest
+    if state is None or not {epoch for epoch in due if epoch <= state.epoch} <= saved:
         state = start(workspace.untrained, TARGET_COPIES)
         files.save_checkpoint(folder, 0, workspace.untrained)
     everything = torch.ones(TARGET_COPIES, len(images), device=workspace.device)
     seed = workspace.recipe.general.seed
     with workspace.display.bar("training the target (epochs)", settings.epochs, state.epoch) as advance:
         for reached in train(workspace.network, state, images, labels, everything, settings, seed):
-            if reached.epoch % settings.checkpoint_every == 0 or reached.epoch == settings.epochs:
+            if reached.epoch in due:
                 files.save_checkpoint(folder, reached.epoch, take(reached.parameters, 0))
                 files.save_state(folder, reached)
                 clock.saved()
@@ -54,12 +57,16 @@ def divide(workspace: Workspace) -> None:
 
 def distil(workspace: Workspace, clock: StageClock) -> None:
     """Distil the class-wise and the cluster-wise synset, a chunk of clusters at a time."""
+    if files.has_synsets(workspace.folder):  # killed between the last file and the manifest
+        files.remove_synset_chunks(workspace.folder)
+        return
     fine = workspace.partition
     if len(fine.clusters) != len(workspace.data.train):
         raise RunFolderError("the partition is of another training split; run with --fresh to make it again")
     levels = {"class": fine.class_wise(workspace.info.num_classes), "cluster": fine}
     synsets = {level: _distil_level(workspace, level, partition, clock) for level, partition in levels.items()}
     files.save_synsets(workspace.folder, synsets)
+    files.remove_synset_chunks(workspace.folder)
 
 
 def _distil_level(workspace: Workspace, level: str, partition: Partition, clock: StageClock) -> Synset:

@@ -21,6 +21,19 @@ def random_perturbations(num_clusters: int, count: int, keep_probability: float,
     return torch.cat([torch.ones(1, num_clusters), kept.float()])
 
 
+def random_deletions(num_clusters: int, count: int, share: float, random: torch.Generator) -> Tensor:
+    """Rows that each delete the same share of the clusters, drawn at random: float32 (count, K).
+
+    Raises:
+        DDMError: if the share rounds to none or to all of the clusters.
+    """
+    number = round(share * num_clusters)
+    if not 0 < number < num_clusters:
+        raise DDMError(f"a share of {share} of {num_clusters} clusters is {number}; delete at least one and keep one")
+    order = torch.rand(count, num_clusters, generator=random).argsort(1)
+    return torch.ones(count, num_clusters).scatter(1, order[:, :number], 0.0)
+
+
 def design(num_clusters: int, settings: Online, seed: int) -> Tensor:
     """The perturbations that a recipe asks for, (P, K); the first row is the unperturbed one.
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ddm_framework import files, offline
-from ddm_framework.artifacts import save_json, save_tensors, save_text
+from ddm_framework.artifacts import save_json, save_text
+from ddm_framework.certificate import certified
 from ddm_framework.data import DataSplits
 from ddm_framework.errors import DDMError, PluginError
 from ddm_framework.pages import page
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipes import Recipe
-from ddm_framework.registry import Registry
+from ddm_framework.recipes import Choice, Recipe
+from ddm_framework.registry import LOCAL_PREFIX, Registry
 from ddm_framework.reports import Report
-from ddm_framework.run_folder import RunFolder, StageInputs, environment
+from ddm_framework.run_folder import STAGES, RunFolder, StageInputs, environment, locked
 from ddm_framework.workspace import Workspace
 
 
@@ -39,23 +42,26 @@ def execute(
     Raises:
         DDMError: for a mistake of the user's; what was finished before stays.
     """
-    recipe, device = settle(recipe)
-    folder = RunFolder.open(out)
+    recipe, device = settle(recipe, RunFolder.open(out))
     display.say("loading the data")
     data = recipe.dataset()
     if not isinstance(data, DataSplits):
         raise PluginError(f"dataset {recipe.dataset.name!r} must return DataSplits, returned {type(data).__name__}")
-    inputs = stage_inputs(recipe, data.fingerprint())
-    folder.claim(inputs, fresh=fresh)
-    save_text(folder.file("recipe.yaml"), recipe.as_yaml())
-    files.save_info(
-        folder, data.info, {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
-    )
-    folder.note(
-        recipe=recipe.name, seed=recipe.general.seed, threads=recipe.general.threads, device=_device_name(device)
-    )
-    folder.note(plugins=[plugin.name for plugin in registry.plugins if not plugin.failure], **environment())
-    workspace = Workspace(recipe, folder, registry, device, display, data)
+    inputs = stage_inputs(recipe, registry, data.fingerprint())
+    with locked(out):
+        folder = RunFolder.open(out)
+        folder.claim(inputs, fresh=fresh)
+        workspace = Workspace(recipe, folder, registry, device, display, data)
+        if not all(map(folder.is_done, STAGES)):
+            _note(workspace)
+        _save_recipe(workspace)
+        _work(workspace, inputs)
+    return workspace, files.load_metrics(folder)
+
+
+def _work(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
+    """Do the stages that are not done."""
+    folder = workspace.folder
     if not folder.is_done("training"):
         with folder.stage("training", inputs["training"]) as clock:
             offline.train_target(workspace, clock)
@@ -65,43 +71,83 @@ def execute(
     if not folder.is_done("matching"):
         with folder.stage("matching", inputs["matching"]) as clock:
             offline.distil(workspace, clock)
-    return workspace, _online(workspace, inputs)
+    if not folder.is_done("online"):
+        _online(workspace, inputs["online"])
 
 
-def settle(recipe: Recipe) -> tuple[Recipe, torch.device]:
-    """Replace `auto` by what this machine has, and fix the number of threads: it changes roundings.
+def _note(workspace: Workspace) -> None:
+    """Write down what the run is made of and with."""
+    recipe, folder, data = workspace.recipe, workspace.folder, workspace.data
+    files.save_info(
+        folder, data.info, {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    )
+    device = workspace.device
+    folder.note(
+        recipe=recipe.name,
+        seed=recipe.general.seed,
+        threads=recipe.general.threads,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        plugins=[plugin.name for plugin in workspace.registry.plugins if not plugin.failure],
+        **environment(),
+    )
+
+
+def _save_recipe(workspace: Workspace) -> None:
+    """Write the recipe, unless it stands there: the data may have moved, and a finished run may be read-only."""
+    path, text = workspace.folder.file("recipe.yaml"), workspace.recipe.as_yaml()
+    try:
+        old = path.read_bytes()
+    except OSError:
+        old = b""
+    if old != text.encode():
+        save_text(path, text)
+
+
+def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
+    """Replace `auto` by what the run was begun with, else by what this machine has; both change roundings.
 
     Raises:
         DDMError: if cuda is asked for and there is none.
     """
-    general = recipe.general
-    threads = general.threads if general.threads != "auto" else _num_cores()
-    name = general.device if general.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    general, available = recipe.general, torch.cuda.is_available()
+    threads, name = general.threads, general.device
+    if threads == "auto":
+        threads = folder.input("training", "threads") or num_cores()
+    if name == "auto":
+        name = folder.input("training", "device") or "cuda"
+        name = name if available else "cpu"
+    if name == "cuda" and not available:
         raise DDMError("device cuda was asked for, but torch sees no GPU here; use --device cpu or auto")
     torch.set_num_threads(threads)
     settled = recipe.with_general(general.model_copy(update={"threads": threads, "device": name}))
     return settled, torch.device(name)
 
 
-def stage_inputs(recipe: Recipe, data_fingerprint: str) -> dict[str, StageInputs]:
+def stage_inputs(recipe: Recipe, registry: Registry, data_fingerprint: str) -> dict[str, StageInputs]:
     """What each stage's result depends on; each names the digest of the stage before."""
     whole = recipe.as_dict()
-    clusterer = {**whole["clusterer"], **recipe.clusterer.code()}
     training = StageInputs(
         {
             "data": data_fingerprint,
-            "backbone": {**whole["backbone"], **recipe.backbone.code()},
+            "backbone": _inputs(recipe.backbone),
             "training": whole["training"],
             "seed": whole["seed"],
+            "device": whole["device"],
+            "threads": whole["threads"],
         },
         {"dataset": whole["dataset"]},
     )
-    partition = StageInputs({"after": training.digest, "clusterer": clusterer})
+    partition = StageInputs(
+        {
+            "after": training.digest,
+            "clusterer": {**whole["clusterer"], **_inputs(recipe.clusterer)},
+            "contents": dict(_files(recipe.clustering.model_dump())),
+        }
+    )
     matching = StageInputs(
         {
             "after": partition.digest,
-            "distance": {**whole["distance"], **recipe.distance.code()},
+            "distance": _inputs(recipe.distance),
             "matching": whole["matching"],
             "memory_mb": whole["memory_mb"],
         }
@@ -110,30 +156,59 @@ def stage_inputs(recipe: Recipe, data_fingerprint: str) -> dict[str, StageInputs
         {
             "after": matching.digest,
             "online": whole["online"],
-            "objectives": [{**choice.as_dict(), **choice.code()} for choice in recipe.objectives],
-            "study": {**whole["study"], **recipe.study.code()},
+            "objectives": [_inputs(choice) for choice in recipe.objectives],
+            "study": _inputs(recipe.study),
+            "certificate": whole["certificate"],
+            "attributors": _local_attributors(registry),
         }
     )
     return {"training": training, "partition": partition, "matching": matching, "online": online}
 
 
-def _online(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> dict[str, Any]:
-    """Run the study and write what it found, unless that is done already."""
+def _inputs(choice: Choice) -> dict[str, Any]:
+    """A component, its options, its code where it is a local file, and what lies in the files that it reads."""
+    return {**choice.as_dict(), **choice.code(), "contents": dict(_files(choice.options))}
+
+
+def _files(options: Any) -> Iterator[tuple[str, str]]:
+    """Digests of the files among some options: another file under the old name is another input."""
+    if isinstance(options, Mapping | list | tuple):
+        for each in options.values() if isinstance(options, Mapping) else options:
+            yield from _files(each)
+    elif isinstance(options, Path) and options.is_file():
+        yield str(options), _digest(options)
+
+
+def _local_attributors(registry: Registry) -> dict[str, str]:
+    """Code of the attributors in local files: studies take them by name, and theirs is a result of the study."""
+    found = {}
+    for registered in registry.components("attributor"):
+        module = sys.modules.get(registered.component.target.partition(":")[0])
+        if module is not None and module.__name__.startswith(LOCAL_PREFIX):
+            found[registered.component.name] = _digest(Path(str(module.__file__)))
+    return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _online(workspace: Workspace, inputs: StageInputs) -> None:
+    """Run the study and write what it found."""
     folder = workspace.folder
-    if folder.is_done("online"):
-        return files.load_metrics(folder)
-    with folder.stage("online", inputs["online"]) as clock:
+    with folder.stage("online", inputs) as clock:
         report = workspace.recipe.study(workspace)
         if not isinstance(report, Report):
             name = workspace.recipe.study.name
             raise PluginError(f"study {name!r} must return a Report, returned {type(report).__name__}")
-        save_tensors(folder.file("online", "attribution.safetensors"), report.tensors)
+        report = certified(workspace, report)
+        files.save_attribution(folder, report.tensors)
         clock.stop()
-        metrics = _write_report(workspace, report)
-    return metrics
+        _write_report(workspace, report)
 
 
-def _write_report(workspace: Workspace, report: Report) -> dict[str, Any]:
+def _write_report(workspace: Workspace, report: Report) -> None:
     folder, begun = workspace.folder, time.monotonic()
     metrics = core_metrics(workspace)
     metrics = {**metrics, **{key: _merged(metrics.get(key), value) for key, value in report.metrics.items()}}
@@ -143,7 +218,6 @@ def _write_report(workspace: Workspace, report: Report) -> dict[str, Any]:
     seconds["report"] = round(time.monotonic() - begun, 3)
     metrics["seconds"] = {**seconds, "total": round(sum(seconds.values()), 3)}
     save_json(folder.file("metrics.json"), metrics)
-    return metrics
 
 
 def _merged(old: Any, new: Any) -> Any:
@@ -171,10 +245,6 @@ def core_metrics(workspace: Workspace) -> dict[str, Any]:
     return metrics
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

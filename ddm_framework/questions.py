@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from ddm_framework.artifacts import save_text
 from ddm_framework.cards import query_cards
 from ddm_framework.data import DataInfo
-from ddm_framework.errors import DDMError, suggestion
+from ddm_framework.errors import DDMError, RunFolderError, suggestion
 from ddm_framework.pages import page
 from ddm_framework.reports import Report, Section, Text
 from ddm_framework.workspace import Attribution, Queries, Workspace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ddm_framework.api import Run
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def answer(
@@ -51,7 +53,11 @@ def answer(
     attribution = run.ask(queries, chosen)
     target = out or _next_page(run.path / "questions")
     answered = _as_values(workspace, queries, attribution, top, target)
-    save_text(target, _page(run, queries, attribution))
+    text = _page(run, queries, attribution)
+    try:
+        save_text(target, text)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error}; --out writes the page elsewhere") from error
     return answered
 
 
@@ -62,12 +68,13 @@ def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tenso
         DDMError: naming the file that is missing or cannot be read.
     """
     files = [file for path in paths for file in _image_files(path)]
-    return [file.name for file in files], torch.stack([_read(file, info) for file in files])
+    names = [os.fsencode(file.name).decode(errors="replace") for file in files]
+    return names, torch.stack([_read(file, info) for file in files])
 
 
 def _image_files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         if not found:
             raise DDMError(f"{path} holds no image ({', '.join(SUFFIXES)})")
         return found
@@ -78,16 +85,21 @@ def _image_files(path: Path) -> list[Path]:
 
 def _read(file: Path, info: DataInfo) -> Tensor:
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     channels, height, width = info.shape
+    if channels not in _MODES:
+        raise DDMError(f"no image file has {channels} channels; ask from Python, with run.attribute")
     try:
         with Image.open(file) as opened:
-            picture = opened.convert("L" if channels == 1 else "RGB")
-            if picture.size != (width, height):
-                picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            picture = ImageOps.exif_transpose(opened)
+    except Exception as error:  # decoders of damaged files raise whatever they like
         raise DDMError(f"{file} is not a readable image: {error}") from error
+    if picture.mode.startswith(("I", "F")):  # Pillow would clip it to white in silence
+        raise DDMError(f"{file} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits")
+    picture = picture.convert(_MODES[channels])
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     values = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
     return values[None] if channels == 1 else values.permute(2, 0, 1)
 

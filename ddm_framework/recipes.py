@@ -18,6 +18,7 @@ from ddm_framework.settings import (
     COMPONENT_SECTIONS,
     SECTIONS,
     SHARED_SECTIONS,
+    Certificate,
     Clustering,
     General,
     Matching,
@@ -75,6 +76,7 @@ class Recipe:
     online: Online
     objectives: tuple[Choice, ...]
     study: Choice
+    certificate: Certificate
 
     def with_general(self, general: General) -> Recipe:
         """The same recipe with other general settings."""
@@ -93,6 +95,7 @@ class Recipe:
             "online": _plain(self.online),
             "objectives": [objective.as_dict() for objective in self.objectives],
             "study": self.study.as_dict(),
+            "certificate": _plain(self.certificate),
         }
 
     def in_words(self) -> str:
@@ -351,12 +354,34 @@ class _Checker:
         for option in signature.options:
             if option.is_path and option.name in options:
                 options[option.name] = self.paths((*place, option.name), options[option.name])
+            if option.choices_of is not None and isinstance(options.get(option.name), list):
+                self.choices(option.choices_of, (*place, option.name), options[option.name])
         for key, message in signature.problems(options, f"{kind} {name!r}", core_names):
             self.add((*place, key), f"{message}; `ddm show {kind} {name}` explains them")
         if len(self.problems) > before:
             return None
         values = signature.model.model_validate(options)
         return Choice(kind, name, {each: _resolved(getattr(values, each)) for each in signature.names}, target)
+
+    def choices(self, kind: str, place: Place, listed: list[Any]) -> None:
+        """Components that an option lists; an option of theirs may be a list of values to choose from."""
+        for index, entry in enumerate(listed):
+            if not isinstance(entry, dict) or not isinstance(entry.get("use"), str):
+                self.add((*place, index), f"{kind}: write {{use: name, option: value}}, found {shown(entry)}")
+                continue
+            grids = {key: value if isinstance(value, list) else [value] for key, value in entry.items() if key != "use"}
+            try:
+                registered = self.registry.get(kind, entry["use"])
+                signature = read_signature(registered.load(), kind, f"{kind} {entry['use']!r}")
+            except DDMError as error:
+                self.add((*place, index, "use"), str(error))
+                continue
+            for name, values in grids.items():
+                found = [
+                    each for value in values for each in signature.problems({name: value}, f"{kind} {entry['use']!r}")
+                ]
+                for _, message in dict.fromkeys(found):
+                    self.add((*place, index, name), f"{message}; `ddm show {kind} {entry['use']}` explains them")
 
     def cross_checks(self, training: Any, matching: Any) -> None:
         """Settings that fit alone but not together."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddm_framework.components import KINDS, Component
@@ -54,6 +55,11 @@ class Registry:
         self._entries: dict[tuple[str, str], list[Registered]] = {}
         for registered in components:
             self._entries.setdefault((registered.kind, registered.component.name), []).append(registered)
+
+    @property
+    def files(self) -> list[Path]:
+        """Local files that were loaded as plugins."""
+        return [plugin.file for plugin in self.plugins if plugin.file is not None]
 
     def names(self, kind: str) -> list[str]:
         """The names of a kind, sorted."""

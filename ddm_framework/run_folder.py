@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ddm_framework.artifacts import load_json, save_json
+from ddm_framework.artifacts import PARTIAL, check_tensors, load_json, save_json
 from ddm_framework.errors import RunFolderError
 from ddm_framework.recipes import differences
 
+if sys.platform != "win32":
+    import fcntl
+
 STAGES = ("training", "partition", "matching", "online")
 MANIFEST = "manifest.json"
-_OWN = (MANIFEST, "recipe.yaml", "metrics.json", "report.html", "offline", "online", "questions")
+_NOT_OURS = "is not a run folder of ddm; choose another folder (`ddm run --out`)"
 _PACKAGES = ("ddm-framework", "torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors")
 
 
@@ -60,13 +65,13 @@ class RunFolder:
             RunFolderError: if the folder holds other things, or its manifest cannot be read.
         """
         folder = cls(path)
-        if (path / MANIFEST).exists():
-            manifest = load_json(path / MANIFEST)
-            if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
-                raise RunFolderError(f"{path / MANIFEST} is not a manifest of ddm; choose another folder with --out")
-            folder.manifest = manifest
-        elif path.exists() and (not path.is_dir() or any(each.name not in _OWN for each in path.iterdir())):
-            raise RunFolderError(f"{path} exists and is not a run folder of ddm; choose another folder with --out")
+        try:
+            if (path / MANIFEST).exists():
+                folder.manifest = _read_manifest(path / MANIFEST)
+            elif path.exists() and (not path.is_dir() or any(each.suffix != PARTIAL for each in path.iterdir())):
+                raise RunFolderError(f"{path} exists and has no {MANIFEST}, so it {_NOT_OURS}")
+        except OSError as error:
+            raise RunFolderError(f"cannot look into {path}: {error.strerror}") from error
         return folder
 
     @classmethod
@@ -76,13 +81,16 @@ class RunFolder:
         Raises:
             RunFolderError: if there is none in this folder, or it is not finished.
         """
-        if not (path / MANIFEST).is_file():
+        try:
+            found = (path / MANIFEST).is_file()
+        except OSError:
+            found = False
+        if not found:
             raise RunFolderError(
                 f"{path} holds no run of ddm (no {MANIFEST}); make one with `ddm run RECIPE --out {path}`"
             )
         folder = cls.open(path)
-        missing = [stage for stage in STAGES if not folder.is_done(stage)]
-        if missing:
+        if missing := [stage for stage in STAGES if not folder.is_done(stage)]:
             raise RunFolderError(
                 f"the run in {path} is not finished ({', '.join(missing)}); run its recipe again to go on"
             )
@@ -92,9 +100,23 @@ class RunFolder:
         """A file of the run."""
         return self.path.joinpath(*parts)
 
+    def files(self, stage: str) -> list[Path]:
+        """The files of a stage: those that it made, where it is done, else those that are there."""
+        if self.is_done(stage):
+            return [self.path / name for name in self.manifest["stages"][stage].get("files", [])]
+        return stage_files(self.path, stage)
+
     def is_done(self, stage: str) -> bool:
         """Whether a stage is finished."""
         return bool(self.manifest["stages"].get(stage, {}).get("done"))
+
+    def input(self, stage: str, name: str) -> Any:
+        """One of the values that a stage was begun with; None if it was not begun."""
+        return self.manifest["stages"].get(stage, {}).get("inputs", {}).get(name)
+
+    def stamp(self, stage: str, path: Path) -> dict[str, str]:
+        """What a file of a stage is stamped with: the inputs that it was made from, and its own name."""
+        return {"inputs": self.manifest["stages"][stage]["hash"], "file": path.relative_to(self.path).as_posix()}
 
     def seconds(self) -> dict[str, float]:
         """Seconds of each stage, as spent when it was made."""
@@ -106,25 +128,34 @@ class RunFolder:
         self._write()
 
     def claim(self, inputs: Mapping[str, StageInputs], *, fresh: bool) -> None:
-        """Make sure that what the folder holds came from these inputs.
+        """Make sure that what the folder holds came from these inputs, and is whole.
 
         Args:
             inputs: of each stage, in order.
-            fresh: discard the first stage that differs and everything after it, instead of refusing.
+            fresh: discard the first stage that differs or is damaged and everything after it, instead of refusing.
+        Raises:
+            RunFolderError: listing what differs, or naming the damaged file.
+        """
+        self._sweep()
+        begun = [name for name in inputs if name in self.manifest["stages"]]
+        damaged = {name: damage for name in begun if (damage := self._damage(name))}
+        if not fresh:
+            self.check(inputs)
+            if damaged:
+                raise RunFolderError(next(iter(damaged.values())))
+        bad = [name for name in begun if name in damaged or name in self._changed(inputs)]
+        if bad:
+            self.discard(STAGES[STAGES.index(bad[0]) :])
+
+    def check(self, inputs: Mapping[str, StageInputs]) -> None:
+        """Make sure that the stages begun so far had these inputs.
+
         Raises:
             RunFolderError: listing what differs.
         """
-        stages = self.manifest["stages"]
-        changed = [name for name in inputs if name in stages and stages[name]["hash"] != inputs[name].digest]
-        if changed and not fresh:
-            raise RunFolderError(self._refusal(changed, inputs))
-        if fresh:
-            unreadable = [name for name in inputs if name in stages and not self._readable(name)]
-            first = next((name for name in inputs if name in (*changed, *unreadable)), None)
-            if first is not None:
-                self.discard([name for name in STAGES if STAGES.index(name) >= STAGES.index(first)])
-
-    def _refusal(self, changed: Sequence[str], inputs: Mapping[str, StageInputs]) -> str:
+        changed = self._changed(inputs)
+        if not changed:
+            return
         lines = []
         for name in changed:
             record = self.manifest["stages"][name]
@@ -134,24 +165,36 @@ class RunFolder:
                 line = f"  {place}: {before!r} there, {after!r} asked for"
                 if not place.startswith("after") and line not in lines:
                     lines.append(line)
-        return (
+        raise RunFolderError(
             f"{self.path} holds a run with other settings (stage {changed[0]}):\n"
             + "\n".join(lines)
             + "\nchoose another folder with --out, or discard that stage and what follows from it with --fresh"
         )
 
-    def _readable(self, stage: str) -> bool:
-        """Whether the files of a stage are whole, by their recorded sizes and a look at their headers."""
-        from ddm_framework.artifacts import load_tensors
+    def _changed(self, inputs: Mapping[str, StageInputs]) -> list[str]:
+        stages = self.manifest["stages"]
+        return [name for name in inputs if name in stages and stages[name]["hash"] != inputs[name].digest]
 
-        for path in stage_files(self.path, stage):
-            if path.suffix == ".safetensors":
-                try:
-                    load_tensors(path)
-                except RunFolderError:
-                    return False
-        recorded = self.manifest["stages"][stage].get("files", [])
-        return all((self.path / name).is_file() for name in recorded)
+    def _damage(self, stage: str) -> str:
+        """What is wrong with the files of a stage, by a look at their headers; empty if nothing is."""
+        for path in self.files(stage):
+            try:
+                if path.suffix == ".safetensors":
+                    check_tensors(path, stamp=self.stamp(stage, path))
+                elif path.suffix == ".json":
+                    load_json(path)
+                elif not path.is_file():
+                    return f"{path} is missing; run with --fresh to make it again"
+            except RunFolderError as error:
+                return str(error)
+        return ""
+
+    def _sweep(self) -> None:
+        """Remove what killed processes were about to write."""
+        for pattern in (f".*{PARTIAL}", f"offline/**/.*{PARTIAL}", f"online/.*{PARTIAL}"):
+            for path in self.path.glob(pattern):
+                with suppress(OSError):
+                    path.unlink()
 
     def discard(self, stages: Sequence[str]) -> None:
         """Forget stages and remove their files."""
@@ -159,12 +202,20 @@ class RunFolder:
             self.manifest["stages"].pop(stage, None)
         self._write()
         for stage in stages:
-            for path in stage_files(self.path, stage):
+            self._remove_files(stage)
+
+    def _remove_files(self, stage: str) -> None:
+        for path in stage_files(self.path, stage):
+            try:
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunFolderError(f"cannot remove {path}: {error.strerror}") from error
 
     @contextmanager
     def stage(self, name: str, inputs: StageInputs) -> Iterator[StageClock]:
         """Work on a stage; it counts as done when the block ends without an error."""
+        if name not in self.manifest["stages"]:
+            self._remove_files(name)  # an interrupted `discard` may have left some
         record = self.manifest["stages"].setdefault(name, {"seconds": 0.0})
         record.update(inputs=dict(inputs.hashed), shown=dict(inputs.shown), hash=inputs.digest, done=False)
         self._write()
@@ -199,14 +250,73 @@ class StageClock:
 
 
 def stage_files(path: Path, stage: str) -> list[Path]:
-    """The files that a stage writes, those of an unfinished one included."""
+    """The files in the folder that a stage wrote or would write over."""
     patterns = {
-        "training": ("offline/trajectory/*",),
+        "training": ("offline/trajectory/epoch_*.safetensors", "offline/trajectory/resume.safetensors"),
         "partition": ("offline/partition.safetensors",),
-        "matching": ("offline/synset.safetensors", "offline/synset/*"),
-        "online": ("online/*", "metrics.json", "report.html"),
+        "matching": ("offline/synset.safetensors", "offline/synset/*.safetensors"),
+        "online": ("online/attribution.safetensors", "metrics.json", "report.html"),
     }
     return sorted(file for pattern in patterns[stage] for file in path.glob(pattern) if file.is_file())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep others from working in a run folder; the system unlocks it however this process ends.
+
+    Raises:
+        RunFolderError: if another process works in it, or it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise RunFolderError(f"{path} exists and {_NOT_OURS}") from None
+    except OSError as error:
+        raise RunFolderError(f"cannot make the run folder {path}: {error.strerror}") from error
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _lock(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunFolderError(
+            f"another ddm works in {path} right now; wait for it, or choose another folder with --out"
+        ) from None
+    except OSError:
+        return  # a file system that knows no locks
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = load_json(path)
+    except RunFolderError:
+        raise RunFolderError(f"{path} is not JSON, so {path.parent} {_NOT_OURS}") from None
+    if not _is_manifest(manifest):
+        raise RunFolderError(f"{path} is not a manifest of ddm, so {path.parent} {_NOT_OURS}")
+    whole: dict[str, Any] = manifest
+    return whole
+
+
+def _is_manifest(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("stages"), dict):
+        return False
+    records = value["stages"].values()
+    return all(
+        isinstance(each, dict)
+        and isinstance(each.get("hash"), str)
+        and isinstance(each.get("inputs"), dict)
+        and isinstance(each.get("files", []), list)
+        for each in records
+    )
 
 
 def environment() -> dict[str, Any]:

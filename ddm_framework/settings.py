@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -67,6 +67,22 @@ class Online(Settings):
     ridge: NonNegativeFloat = 0.0
 
 
+class Certificate(Settings):
+    """Exact retrainings that are spent on telling how well the attribution agrees with the truth; 0 = none.
+
+    Fewer than three make no rank correlation worth the name.
+    """
+
+    retrainings: NonNegativeInt = 0
+
+    @field_validator("retrainings")
+    @classmethod
+    def _enough(cls, count: int) -> int:
+        if count in (1, 2):
+            raise ValueError("input should be 0, or 3 and more: a rank correlation of one or two clusters says nothing")
+        return count
+
+
 class TimmFeatures(Settings):
     """Features of a timm model whose weights lie in a local file."""
 
@@ -92,7 +108,12 @@ class General(Settings):
     memory_mb: Annotated[int, Field(ge=16)] = 256
 
 
-SECTIONS: dict[str, type[Settings]] = {"training": Training, "matching": Matching, "online": Online}
+SECTIONS: dict[str, type[Settings]] = {
+    "training": Training,
+    "matching": Matching,
+    "online": Online,
+    "certificate": Certificate,
+}
 COMPONENT_SECTIONS = ("dataset", "backbone", "clusterer", "distance", "study")
 SHARED_SECTIONS: dict[str, type[Settings]] = {"clusterer": Clustering}
 """Sections of a component in which some keys belong to the core."""

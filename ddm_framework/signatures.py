@@ -32,13 +32,24 @@ STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 @dataclass(frozen=True, slots=True)
+class ChoicesOf:
+    """Marks an option that lists components of a kind, as `{use: name, option: value}`.
+
+    A value may be a list of values to choose from: `Annotated[list[dict[str, Any]], ChoicesOf("attributor")]`.
+    """
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a component: annotation as written, default, and whether it is a path."""
+    """One option of a component: annotation as written, default, whether it is a path, and what components it lists."""
 
     name: str
     annotation: str
     default: Any
     is_path: bool
+    choices_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +119,15 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
         if option.name.startswith("_"):
             raise PluginError(f"{who}: option {option.name!r} must not start with an underscore")
     return Signature(
-        tuple(Option(p.name, _as_written(p.annotation), p.default, _mentions_path(hints[p.name])) for p in options),
+        tuple(_option(parameter, hints[parameter.name]) for parameter in options),
         _model({p.name: (_fillable(hints[p.name]), p.default) for p in options}, who),
     )
+
+
+def _option(parameter: inspect.Parameter, hint: Any) -> Option:
+    marked = [each.kind for each in getattr(hint, "__metadata__", ()) if isinstance(each, ChoicesOf)]
+    written, default = _as_written(parameter.annotation), parameter.default
+    return Option(parameter.name, written, default, _mentions_path(hint), marked[0] if marked else None)
 
 
 def _model(fields: dict[str, Any], who: str) -> type[BaseModel]:

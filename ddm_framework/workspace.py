@@ -57,7 +57,7 @@ class Queries:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """An objective with its options, what it declares of itself, and the effect that is sought if not what it declares."""
+    """An objective with its options, what it declares of itself, and which effect is sought if not the declared one."""
 
     choice: Choice
     declaration: Declaration
@@ -151,6 +151,24 @@ class Estimate:
 
 
 @dataclass
+class Ledger:
+    """Offline work that attributors asked for.
+
+    Attributes:
+        charged: seconds that it cost when it was done, perhaps by an earlier run.
+        elapsed: seconds that it took now.
+    """
+
+    charged: float = 0.0
+    elapsed: float = 0.0
+
+    def enter(self, elapsed: float, charged: float | None = None) -> None:
+        """Note a piece of work; what was found done already is charged with what it cost once."""
+        self.elapsed += elapsed
+        self.charged += elapsed if charged is None else charged
+
+
+@dataclass
 class Workspace:
     """One run, as studies and attributors see it. Nothing here is computed twice, and nothing here is written."""
 
@@ -160,8 +178,14 @@ class Workspace:
     device: torch.device
     display: ProgressDisplay = SILENT
     loaded_data: DataSplits | None = None
-    offline_seconds: float = 0.0
-    _logits: dict[tuple[int, bool], tuple[Queries, Tensor]] = field(default_factory=dict)
+    parent: Workspace | None = None
+    ledger: Ledger = field(default_factory=lambda: Ledger())
+    _logits: dict[tuple[int, bool], tuple[Queries, Tensor]] = field(default_factory=dict, init=False)
+
+    @property
+    def root(self) -> RunFolder:
+        """The folder with the target and its trajectory; that of the parent for a variant of a run."""
+        return self.parent.root if self.parent else self.folder
 
     @cached_property
     def data(self) -> DataSplits:
@@ -175,9 +199,9 @@ class Workspace:
 
     def _reloaded(self) -> DataSplits:
         data: DataSplits = self.recipe.dataset()
-        if data.fingerprint() != self.folder.input("training", "data"):
+        if data.fingerprint() != self.root.input("training", "data"):
             raise RunFolderError(
-                f"the data set {self.recipe.dataset.name} is not what it was when {self.folder.path} was made; "
+                f"the data set {self.recipe.dataset.name} is not what it was when {self.root.path} was made; "
                 "bring the old files back, or run the recipe again with --fresh"
             )
         return data
@@ -185,7 +209,7 @@ class Workspace:
     @cached_property
     def info(self) -> DataInfo:
         """Shape, classes and normalisation, without loading the data."""
-        return files.load_info(self.folder)
+        return files.load_info(self.root)
 
     @cached_property
     def _built(self) -> tuple[Network, Parameters]:
@@ -204,7 +228,7 @@ class Workspace:
     @cached_property
     def trajectory(self) -> Mapping[int, Parameters]:
         """Parameters by epoch, θ_0 to θ_τ."""
-        return files.load_trajectory(self.folder, self.device)
+        return files.load_trajectory(self.root, self.device)
 
     @property
     def initial(self) -> Parameters:
@@ -214,12 +238,13 @@ class Workspace:
     @cached_property
     def target(self) -> Parameters:
         """θ_τ."""
-        return files.load_target(self.folder, self.device)
+        return files.load_target(self.root, self.device)
 
     @cached_property
     def partition(self) -> Partition:
         """Clusters of the training split."""
-        return files.load_partition(self.folder, self.device)
+        own = self.folder.is_done("partition")
+        return files.load_partition(self.folder if own else self.root, self.device)
 
     @cached_property
     def synset(self) -> Synset:
@@ -251,6 +276,10 @@ class Workspace:
             return objective
         return replace(self.objective(named.objective), sought=named.more_influential)
 
+    def is_linear(self, attributor: str) -> bool:
+        """Whether an attributor is given the surrogate of an objective that has one."""
+        return method_of(self.registry.get("attributor", attributor).load()).linear
+
     def attribute(self, queries: Queries, objective: Objective, attributor: str, **options: Any) -> Estimate:
         """Effects by any registered attributor; one that is linear is given the objective's surrogate.
 
@@ -280,7 +309,7 @@ class Workspace:
         try:
             yield
         finally:
-            self.offline_seconds += time.monotonic() - begun
+            self.ledger.enter(time.monotonic() - begun)
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """A generator for one purpose, from the recipe's seed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from ddm_framework.reports import Block, Chart, Clusters, Pictures, Table, Text
 from ddm_framework.workspace import Attribution, Queries, Workspace
 
 Count = Annotated[int, Field(ge=1)]
+_NO_VALIDATION = "the validation split is empty"
 
 
 def run(
@@ -37,6 +39,8 @@ def run(
     Source: Sec. 3.3, Alg. 1, Eq. 7-11.
     """
     asked = workspace.queries_of("validation") if queries == "validation" else _test(workspace, queries)
+    if len(asked) == 0:
+        raise DDMError(f"{_NO_VALIDATION}, so there is no query; set dataset.validation, or study.queries: all")
     single, whole = _attributions(workspace, asked, sets)
     sections, metrics = [], {}
     if single:
@@ -68,9 +72,7 @@ def _attributions(workspace: Workspace, asked: Queries, sets: str) -> tuple[list
         return single, []
     judged = workspace.queries_of("validation") if sets == "validation" else asked
     if len(judged) == 0:
-        raise DDMError(
-            "the validation split is empty, so no set-level objective can be measured; set dataset.validation"
-        )
+        raise DDMError(f"{_NO_VALIDATION}, so no set-level objective can be measured; set dataset.validation")
     return single, [workspace.attribution(judged, each) for each in set_level]
 
 
@@ -82,7 +84,7 @@ def _shown(workspace: Workspace, asked: Queries, show: int) -> list[int]:
 
 
 def _agreements(workspace: Workspace, asked: Queries, single: list[Attribution]) -> dict[str, Any]:
-    """Share of correctly classified queries whose top cluster is of the predicted class, by objective."""
+    """Share of correctly classified queries whose top cluster is of the predicted class, by objective; NaN of none."""
     found: dict[str, Any] = {}
     for attribution in single:
         if attribution.matrix.shape[2] == 1:
@@ -148,8 +150,9 @@ def _query_section(workspace: Workspace, asked: Queries, attribution: Attributio
         return Section(
             "Queries", [Text(f"Objective {attribution.objective.name} has no single rank; see W in online/.")]
         )
-    matrix = workspace.prediction_matrix(asked, shown)
-    cards = query_cards(workspace, asked, attribution, matrix, shown)
+    cards = []
+    if shown:
+        cards = query_cards(workspace, asked, attribution, workspace.prediction_matrix(asked, shown), shown)
     wrong = sum(card.alarm for card in cards)
     note = Text(f"{len(cards)} of {len(asked)} queries, misclassified ones first ({wrong} of these).")
     return Section("Queries", [note, *cards])
@@ -245,7 +248,7 @@ def _tensors(index: int, attribution: Attribution) -> dict[str, Tensor]:
 
 def _answer(workspace: Workspace, metrics: dict[str, Any]) -> str:
     agreement = metrics.get("top_class_agreement")
-    if agreement is None:
+    if agreement is None or math.isnan(agreement):
         return f"{workspace.partition.num_clusters} clusters were ranked; see below."
     return (
         f"For {agreement:.1%} of the correctly classified queries the most influential cluster is of the predicted "
