@@ -68,7 +68,8 @@ def load_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str]
     """
     check_tensors(path, names, stamp)
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        # Copies: a tensor that still maps the file kills the process if somebody cuts the file short.
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
 
 
 def check_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str] | None = None) -> None:

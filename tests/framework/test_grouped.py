@@ -26,7 +26,9 @@ NETWORKS = {
     "norm_first": nn.Sequential(nn.GroupNorm(1, 3), nn.Conv2d(3, 2, 3, dilation=2), nn.Flatten(), nn.Linear(32, 5)),
     "no_scale": nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4, affine=False), nn.Flatten(), nn.Linear(144, 5)),
     "perceptron": nn.Sequential(nn.Flatten(), nn.Linear(192, 7), nn.Tanh(), nn.Linear(7, 5)),
-    "nested": nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Sequential(nn.Flatten(), nn.Linear(144, 5))),
+    "nested": nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Sequential(nn.Flatten(), nn.Linear(144, 5))
+    ),
     "one_activation_twice": nn.Sequential(
         nn.Conv2d(3, 4, 3), RELU, nn.Conv2d(4, 4, 3), RELU, nn.Flatten(), nn.Linear(64, 5)
     ),
@@ -43,7 +45,9 @@ OTHERS = {
     "no_sequence": nn.TransformerEncoderLayer(8, 2, batch_first=True),
     "subclass": nn.Sequential(nn.Flatten(), nn.Linear(192, 7), Doubled(), nn.Linear(7, 5)),
     "tied_weights": nn.Sequential(TIED, nn.ReLU(), TIED, nn.Flatten(), nn.Linear(192, 5)),
-    "other_padding": nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.Flatten(), nn.Linear(256, 5)),
+    "other_padding": nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.Flatten(), nn.Linear(256, 5)
+    ),
     "mixes_samples": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5)),
     "no_linear_end": nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Tanh()),
     "flattens_less": nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.Linear(36, 5)),
