@@ -94,6 +94,7 @@ def match(
     seed: int,
     memory_mb: int,
     advance: Callable[[], None] = lambda: None,
+    real: Mapping[int, Gradient] | None = None,
 ) -> Synset:
     """Match one chunk of clusters, all at once.
 
@@ -108,6 +109,7 @@ def match(
         seed: of pairs and starts; a cluster's start depends on the seed and its id alone, not on the chunk.
         memory_mb: bounds the work on real gradients.
         advance: called after each step.
+        real: the clusters' real gradients, where they are known already.
     Returns:
         The synset of these clusters.
     Raises:
@@ -115,13 +117,16 @@ def match(
     Source: Eq. 6, Alg. 1 l.3-11.
     """
     pairs = draw_pairs(sorted(trajectory), settings)
-    targets, real_norm = _targets(network, trajectory, data, partition, clusters, pairs, settings, memory_mb)
+    if real is None:
+        real = real_gradients(network, trajectory, data, partition, clusters, pairs, memory_mb)
+    targets = {epoch: negative(each) if settings.direction == "reverse" else each for epoch, each in real.items()}
+    real_norm = _summed_norm(real) * partition.sizes[clusters]
     images, logits = _start(data, partition, clusters, network.info.num_classes, settings, seed)
     objective = _objective(network, distance)
     gradients = vmap(grad(objective, argnums=(0, 1)), in_dims=(0, 0, 0, None))
     optimizer, scheduler = _optimizer(images, logits, settings)
-    for step, (real, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
-        images.grad, label_gradient = gradients(images, logits, targets[real], trajectory[synthetic])
+    for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
+        images.grad, label_gradient = gradients(images, logits, targets[at], trajectory[synthetic])
         logits.grad = label_gradient if settings.labels == "learned" else torch.zeros_like(logits)
         optimizer.step()
         scheduler.step()
@@ -146,29 +151,44 @@ def _objective(network: Network, distance: Distance) -> Callable[..., Tensor]:
     return objective
 
 
-def _targets(
+def real_gradients(
     network: Network,
     trajectory: Mapping[int, Parameters],
     data: ImageSet,
     partition: Partition,
     clusters: slice,
     pairs: Sequence[Pair],
-    settings: Matching,
     memory_mb: int,
-) -> tuple[dict[int, Gradient], Tensor]:
-    """What is to be matched, by epoch of its real end, and the length of each cluster's summed real gradient."""
+) -> dict[int, Gradient]:
+    """∇L(θ_t, D_κ) of some clusters, stacked, by the epoch t of each pair's real end (Alg. 1 l.7)."""
     chosen = ((partition.clusters >= clusters.start) & (partition.clusters < clusters.stop)).nonzero()[:, 0]
     part = data.take(chosen)
     ids = partition.clusters[chosen] - clusters.start
     count = clusters.stop - clusters.start
-    targets = {}
-    summed: Parameters | None = None
-    for epoch in sorted({real for real, _ in pairs}):
-        gradient = cluster_gradients(network, trajectory[epoch], part.images, part.labels, ids, count, memory_mb)
-        summed = gradient if summed is None else {name: summed[name] + each for name, each in gradient.items()}
-        targets[epoch] = negative(gradient) if settings.direction == "reverse" else gradient
-    assert summed is not None
-    return targets, norms(summed) * partition.sizes[clusters]
+    return {
+        epoch: cluster_gradients(network, trajectory[epoch], part.images, part.labels, ids, count, memory_mb)
+        for epoch in sorted({real for real, _ in pairs})
+    }
+
+
+def class_gradients(real: Mapping[int, Gradient], partition: Partition, num_classes: int) -> dict[int, Gradient]:
+    """Gradients of the mean loss of each class, from those of all its clusters: their mean, weighted by their sizes."""
+    clusters = torch.arange(partition.num_clusters, device=partition.classes.device)
+    sizes = partition.sizes
+    totals = sizes.new_zeros(num_classes).index_add(0, partition.classes, sizes)
+    merged = {}
+    for epoch, gradient in real.items():
+        first = next(iter(gradient.values()))
+        share = first.new_zeros(num_classes, partition.num_clusters)
+        share[partition.classes, clusters] = (sizes / totals[partition.classes]).to(first.dtype)
+        merged[epoch] = {name: torch.tensordot(share, each, dims=1) for name, each in gradient.items()}
+    return merged
+
+
+def _summed_norm(real: Mapping[int, Gradient]) -> Tensor:
+    """Length (K,) of each cluster's gradient, summed over the epochs."""
+    names = next(iter(real.values()))
+    return norms({name: torch.stack([gradient[name] for gradient in real.values()]).sum(0) for name in names})
 
 
 def _start(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+
 import torch
 
 from ddm_framework import files
 from ddm_framework.errors import RunFolderError
 from ddm_framework.features import extract_features
-from ddm_framework.matching import Synset, cluster_chunks, match
-from ddm_framework.networks import take
+from ddm_framework.matching import Synset, class_gradients, cluster_chunks, match, real_gradients
+from ddm_framework.networks import Gradient, take
 from ddm_framework.pairing import draw_pairs
 from ddm_framework.partition import Partition, make_partition
 from ddm_framework.run_folder import StageClock
@@ -56,26 +59,66 @@ def divide(workspace: Workspace) -> None:
 
 
 def distil(workspace: Workspace, clock: StageClock) -> None:
-    """Distil the class-wise and the cluster-wise synset, a chunk of clusters at a time."""
+    """Distil the cluster-wise and the class-wise synset, a chunk of clusters at a time."""
     if files.has_synsets(workspace.folder):  # killed between the last file and the manifest
         files.remove_synset_chunks(workspace.folder)
         return
     fine = workspace.partition
     if len(fine.clusters) != len(workspace.data.train):
         raise RunFolderError("the partition is of another training split; run with --fresh to make it again")
-    levels = {"class": fine.class_wise(workspace.info.num_classes), "cluster": fine}
-    synsets = {level: _distil_level(workspace, level, partition, clock) for level, partition in levels.items()}
+    known = _RealGradients(workspace)
+    levels = {"cluster": fine, "class": fine.class_wise(workspace.info.num_classes)}
+    synsets = {level: _distil_level(workspace, level, partition, known, clock) for level, partition in levels.items()}
     files.save_synsets(workspace.folder, synsets)
     files.remove_synset_chunks(workspace.folder)
 
 
-def _distil_level(workspace: Workspace, level: str, partition: Partition, clock: StageClock) -> Synset:
+class _RealGradients:
+    """Gradients of all clusters where they fit the memory at once, so that those of the classes follow from them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.pairs = draw_pairs(sorted(workspace.trajectory), workspace.recipe.matching)
+
+    def chunks(self, partition: Partition) -> list[slice]:
+        """Clusters that are matched at a time."""
+        recipe = self.workspace.recipe
+        total, memory_mb = partition.num_clusters, recipe.general.memory_mb
+        return cluster_chunks(self.workspace.network, self.pairs, recipe.matching, total, memory_mb)
+
+    def of(self, level: str) -> Mapping[int, Gradient] | None:
+        """Of a level as a whole; None if it must be worked on in chunks."""
+        if len(self.chunks(self.workspace.partition)) > 1:
+            return None
+        return self.fine if level == "cluster" else self.coarse
+
+    @cached_property
+    def fine(self) -> dict[int, Gradient]:
+        """Of every cluster."""
+        workspace, partition = self.workspace, self.workspace.partition
+        return real_gradients(
+            workspace.network,
+            workspace.trajectory,
+            workspace.data.train,
+            partition,
+            slice(0, partition.num_clusters),
+            self.pairs,
+            workspace.recipe.general.memory_mb,
+        )
+
+    @cached_property
+    def coarse(self) -> dict[int, Gradient]:
+        """Of every class."""
+        return class_gradients(self.fine, self.workspace.partition, self.workspace.info.num_classes)
+
+
+def _distil_level(
+    workspace: Workspace, level: str, partition: Partition, known: _RealGradients, clock: StageClock
+) -> Synset:
     recipe = workspace.recipe
-    memory_mb, settings = recipe.general.memory_mb, recipe.matching
-    pairs = draw_pairs(sorted(workspace.trajectory), settings)
-    parts = cluster_chunks(workspace.network, pairs, settings, partition.num_clusters, memory_mb)
+    parts = known.chunks(partition)
     finished = []
-    with workspace.display.bar(f"matching, {level}-wise (steps)", settings.steps * len(parts)) as advance:
+    with workspace.display.bar(f"matching, {level}-wise (steps)", recipe.matching.steps * len(parts)) as advance:
         for part in parts:
             name = f"{level}_{part.start:05d}_{part.stop:05d}"
             synset = files.load_synset_chunk(workspace.folder, name, workspace.device)
@@ -87,15 +130,16 @@ def _distil_level(workspace: Workspace, level: str, partition: Partition, clock:
                     partition,
                     part,
                     recipe.distance,
-                    settings,
+                    recipe.matching,
                     recipe.general.seed,
-                    memory_mb,
+                    recipe.general.memory_mb,
                     advance,
+                    known.of(level),
                 )
                 files.save_synset_chunk(workspace.folder, name, synset)
                 clock.saved()
             else:
-                for _ in range(settings.steps):
+                for _ in range(recipe.matching.steps):
                     advance()
             finished.append(synset)
     return Synset.joined(finished)

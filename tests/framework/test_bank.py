@@ -140,6 +140,6 @@ def test_a_worker_that_fails_says_why_and_loses_nothing(workspace: Workspace, mo
     finished = retrained(workspace, leave_one_out(6)[:2])
     monkeypatch.setattr(workers, "num_workers", lambda _: 2)
     workspace.folder.file("offline", "trajectory", "epoch_000.safetensors").write_bytes(b"")
-    with pytest.raises(DDMError, match="epoch_000.safetensors is truncated"):
+    with pytest.raises(DDMError, match=r"epoch_000\.safetensors is truncated"):
         retrained(workspace, 1 - leave_one_out(6)[1:])
     assert all(file.is_file() for file in finished.files)

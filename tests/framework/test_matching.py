@@ -18,7 +18,16 @@ from torch import Tensor
 
 from ddm_framework.data import ImageSet
 from ddm_framework.errors import DivergenceError
-from ddm_framework.matching import Distance, Synset, cluster_chunks, match, paired_gradients, synset_gradients
+from ddm_framework.matching import (
+    Distance,
+    Synset,
+    class_gradients,
+    cluster_chunks,
+    match,
+    paired_gradients,
+    real_gradients,
+    synset_gradients,
+)
 from ddm_framework.networks import Network, Parameters, take
 from ddm_framework.pairing import draw_pairs
 from ddm_framework.partition import Partition
@@ -341,3 +350,13 @@ def test_synset_survives_the_way_to_a_file_and_back(toy: Toy) -> None:
     back = Synset.from_tensors(tensors, "cluster.")
     assert len(back) == 6
     assert all(torch.equal(getattr(back, each.name), getattr(synset, each.name)) for each in fields(Synset))
+
+
+def test_gradients_of_classes_are_the_weighted_means_of_their_clusters(toy: Toy) -> None:
+    pairs = [(0, 2), (2, 3)]
+    coarse = toy.partition.class_wise(3)
+    parts = [(toy.partition, slice(0, 6)), (coarse, slice(0, 3))]
+    fine, direct = (real_gradients(toy.network, toy.trajectory, toy.data, *part, pairs, 64) for part in parts)
+    merged = class_gradients(fine, toy.partition, 3)
+    assert sorted(merged) == sorted(direct) == [0, 2]
+    torch.testing.assert_close(merged, direct, rtol=0, atol=1e-12)
