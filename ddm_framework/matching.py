@@ -180,7 +180,7 @@ def class_gradients(real: Mapping[int, Gradient], partition: Partition, num_clas
     for epoch, gradient in real.items():
         first = next(iter(gradient.values()))
         share = first.new_zeros(num_classes, partition.num_clusters)
-        share[partition.classes, clusters] = (sizes / totals[partition.classes]).to(first.dtype)
+        share[partition.classes, clusters] = sizes.to(first.dtype) / totals[partition.classes]
         merged[epoch] = {name: torch.tensordot(share, each, dims=1) for name, each in gradient.items()}
     return merged
 

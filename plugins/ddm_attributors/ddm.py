@@ -1,21 +1,105 @@
-"""The distilled datamodel: regress the behaviours of synset-fine-tuned networks on which clusters were there."""
+"""The distilled datamodel, and what is left of it when one of its ideas is taken away (Table 1)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
 from torch import Tensor
 
-from ddm_framework.workspace import Objective, Queries, Workspace
+from ddm_framework import attributor
+from ddm_framework.partition import Partition
+from ddm_framework.variants import variant
+from ddm_framework.workspace import Objective, Queries, Workspace, choose
 
 
-def attribute(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
+def attribute(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    /,
+    *,
+    step_size: Annotated[float, Field(gt=0)] | None = None,
+) -> Tensor:
     """Effect of deleting each cluster, by the recipe's matching and online settings.
 
     Args:
         workspace: the run.
         queries: N of them.
         objective: with m behaviours.
+        step_size: in the place of the recipe's `online.step_size`.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Source: Alg. 1; Eq. 8, 9.
     """
-    return workspace.attribution(queries, objective).effect
+    seconds = workspace.folder.seconds()
+    workspace.ledger.enter(0.0, seconds["partition"] + seconds["matching"])
+    asked = workspace if step_size is None else _with_step(workspace, step_size)
+    return asked.attribution(queries, objective).effect
+
+
+def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
+    """As `ddm`, but the synthetic images keep the label of their class.
+
+    A reversed gradient cannot be matched so: that of the last bias is p - y, and its reverse needs labels of its own.
+
+    Args, Returns: as `ddm`.
+    """
+    other = variant(workspace, "ddm_hard", matching={"labels": "hard"})
+    return other.attribution(queries, objective).effect
+
+
+def attribute_by_forward_matching(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    /,
+    *,
+    start: Literal["initial", "target"] = "target",
+    steps: Annotated[int, Field(ge=1)] | None = None,
+) -> Tensor:
+    """Ordinary gradient matching: synthetic images that teach what the cluster teaches.
+
+    Args:
+        workspace: the run.
+        queries: N of them.
+        objective: with m behaviours.
+        start: `initial` trains from θ_0 on the synset of the kept clusters, as distilled data are meant to be used;
+            `target` takes a step up the loss of the deleted clusters' synset from θ_τ.
+        steps: of the training or fine-tuning; by default as many epochs as the target was trained, or the recipe's.
+    Returns:
+        As `ddm`.
+    Source: Table 1, "DDM-match"; Eq. 13, Table 4; Zhao et al. 2021.
+    """
+    by_default = workspace.recipe.training.epochs if start == "initial" else workspace.recipe.online.steps
+    other = variant(
+        workspace,
+        "ddm_match",
+        matching={"direction": "forward", "pairing": "offset", "step_length": 0},
+        online={"start": start, "steps": steps or by_default},
+    )
+    return other.attribution(queries, objective).effect
+
+
+def _sequential(workspace: Workspace) -> Workspace:
+    return variant(workspace, "ddm_sequential", clusterer=choose(workspace.registry, "clusterer", "sequential", {}))
+
+
+def _runs_of_samples(workspace: Workspace) -> Partition:
+    return _sequential(workspace).partition
+
+
+@attributor(partition=_runs_of_samples)
+def attribute_sequentially(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
+    """As `ddm`, but runs of samples in file order stand in the place of clusters.
+
+    Args, Returns: as `ddm`; the K effects are of runs of samples.
+    Source: Table 1, "DDM w/o cluster".
+    """
+    return _sequential(workspace).attribution(queries, objective).effect
+
+
+def _with_step(workspace: Workspace, step_size: float) -> Workspace:
+    online = workspace.recipe.online.model_copy(update={"step_size": step_size})
+    return replace(workspace, recipe=replace(workspace.recipe, online=online))

@@ -13,3 +13,9 @@ def ddm_register_studies() -> Iterator[Component]:
     yield Component(
         "attribution", "ddm_studies.attribution:run", "Which clusters made the network do that?", "Sec. 3.3"
     )
+    yield Component(
+        "fidelity",
+        "ddm_studies.fidelity:run",
+        "How near each method comes to exact retraining",
+        "Tables 1 and 2, Fig. 7, Eq. 10",
+    )
