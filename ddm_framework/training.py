@@ -72,7 +72,7 @@ def train(
     weights = weights.to(images.dtype)
     parameters, velocity = state.parameters, state.velocity
     for epoch in range(state.epoch, settings.epochs):
-        lr = _learning_rate(settings, epoch)
+        lr = learning_rate(settings, epoch)
         for batch in _order(len(images), seeds, epoch).to(images.device).split(settings.batch_size, -1):
             present = weights[:, batch] if batch.ndim == 1 else weights.gather(1, batch)
             share = present / settings.batch_size
@@ -103,7 +103,7 @@ def _descend(
     return {name: each - lr * gradient[name] for name, each in parameters.items()}, velocity
 
 
-def _learning_rate(settings: Training, epoch: int) -> float:
+def learning_rate(settings: Training, epoch: int) -> float:
     if settings.schedule == "constant":
         return settings.lr
     return settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2

@@ -35,3 +35,46 @@ def ddm_register_attributors() -> Iterator[Component]:
         "Regression over networks retrained on random subsets",
         "Ilyas et al. 2022",
     )
+    yield Component(
+        "koh",
+        "ddm_attributors.koh:attribute",
+        "Influence function by conjugate gradients or LiSSA",
+        "Koh and Liang 2017",
+    )
+    yield Component(
+        "fastif",
+        "ddm_attributors.fastif:attribute",
+        "Influence among each query's nearest neighbours",
+        "Guo et al. 2020",
+    )
+    yield Component(
+        "arnoldi",
+        "ddm_attributors.arnoldi:attribute",
+        "Influence in the Hessian's largest eigenvalues (Scaleup)",
+        "Schioppa et al. 2022",
+    )
+    yield Component(
+        "tracin",
+        "ddm_attributors.tracin:attribute",
+        "Descent steps on a cluster, added up over checkpoints",
+        "Pruthi et al. 2020",
+    )
+    yield Component(
+        "trak", "ddm_attributors.trak:attribute", "Projected gradients and their kernel", "Park et al. 2023"
+    )
+    yield Component(
+        "ekfac", "ddm_attributors.ekfac:attribute", "Influence with Kronecker-factored curvature", "Grosse et al. 2023"
+    )
+    yield Component(
+        "prediction",
+        "ddm_attributors.similarity:prediction",
+        "Clusters predicted most like the query",
+        "Table 1, Predict-based",
+    )
+    yield Component(
+        "clustering",
+        "ddm_attributors.similarity:clustering",
+        "Clusters nearest to the query in features",
+        "Table 1, Clustering-based",
+    )
+    yield Component("random", "ddm_attributors.floors:random", "Random effects", "Table 1, Random Select")

@@ -1,0 +1,77 @@
+"""Clusters and queries as captum's examples: one gradient each, of a sum over the images of a group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from ddm_framework.data import ImageSet
+from ddm_framework.networks import Parameters
+from ddm_framework.partition import Partition
+from ddm_framework.workspace import Workspace
+
+PART = 128
+"""Images of a cluster that are differentiated at a time."""
+QUERIES_AT_A_TIME = 4
+"""Captum goes back through the graph of a whole batch for each of its examples, so that large batches are slow."""
+
+
+class GroupedNetwork(nn.Module):
+    """A network on groups of images, (G, M, C, H, W) -> logits (G, M, classes)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (G, M, classes)."""
+        logits: Tensor = self.network(images.flatten(0, 1))
+        return logits.unflatten(0, images.shape[:2])
+
+
+class GroupCrossEntropy(nn.Module):
+    """Cross entropy summed over a group: logits (G, M, classes), class ids (G, M) -> (G,)."""
+
+    reduction = "none"
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Nats (G,)."""
+        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        return losses.unflatten(0, labels.shape).sum(1)
+
+
+class GroupSlope(nn.Module):
+    """Inner product of logits (G, M, classes) with slopes of the same shape -> (G,)."""
+
+    reduction = "none"
+
+    def forward(self, logits: Tensor, slopes: Tensor) -> Tensor:
+        """In the objective's unit, (G,)."""
+        return (logits * slopes).sum((1, 2))
+
+
+def grouped_network(workspace: Workspace, parameters: Parameters) -> GroupedNetwork:
+    """The backbone with these weights, ready to be differentiated by them."""
+    return GroupedNetwork(workspace.module(parameters).requires_grad_())
+
+
+def cluster_examples(train: ImageSet, partition: Partition) -> tuple[DataLoader[Any], Tensor]:
+    """Each cluster as one example, or as several if it is large.
+
+    Returns:
+        A loader of E examples, one a batch: images (1, M, C, H, W) and class ids (1, M).
+        The cluster of each example, int64 (E,).
+    """
+    parts = [(k, part) for k in range(partition.num_clusters) for part in partition.members(k).split(PART)]
+    groups = [(train.images[part][None], train.labels[part][None]) for _, part in parts]
+    owners = torch.tensor([k for k, _ in parts], device=train.labels.device)
+    return DataLoader(groups, batch_size=None), owners
+
+
+def query_examples(images: Tensor, slopes: Tensor) -> DataLoader[Any]:
+    """Each query as a group of one."""
+    return DataLoader(TensorDataset(images[:, None], slopes[:, None]), QUERIES_AT_A_TIME)

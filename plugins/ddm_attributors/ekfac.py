@@ -1,0 +1,155 @@
+"""Influence functions with a Kronecker-factored curvature in its own eigenbasis (EK-FAC), by kronfluence."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+
+from ddm_attributors.isolation import undisturbed
+from ddm_attributors.libraries import needed
+from ddm_attributors.slopes import gathered, slopes
+from ddm_framework import attributor
+from ddm_framework.networks import chunk_size, num_weights
+from ddm_framework.workspace import Objective, Queries, Workspace
+
+Batch = tuple[Tensor, Tensor]
+
+
+@attributor(linear=True)
+def attribute(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    /,
+    *,
+    strategy: Literal["ekfac", "kfac", "diagonal"] = "ekfac",
+    damping: Annotated[float, Field(gt=0)] | None = 1e-5,
+    fisher: Literal["exact", "sampled"] = "exact",
+    batch_size: Annotated[int, Field(ge=1)] = 128,
+) -> Tensor:
+    """Effect of deleting each cluster: ∇f·(G + λ)⁻¹Σ∇L / n at the target, by kronfluence's Analyzer.
+
+    G is the Fisher information of the mean training loss. Only the weights and biases of convolutions and linear layers
+    are tracked: those of norms are held fixed.
+
+    Args:
+        workspace: the run.
+        queries: N of them.
+        objective: with one behaviour and a gradient.
+        strategy: how G is approximated: Kronecker factors with corrected eigenvalues, without them, or a diagonal.
+        damping: λ, to which weight decay is added; if null, a tenth of each layer's mean eigenvalue.
+        fisher: `exact` weighs every label by its predicted probability, in as many passes as there are classes;
+            `sampled` draws one label an image, which a confident network makes a noisy estimate.
+        batch_size: images in one pass.
+    Returns:
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+    Raises:
+        DDMError: if kronfluence is not installed or the objective has no gradient.
+    Source: Grosse et al. 2023, Studying Large Language Model Generalization with Influence Functions, Sec. 2.3, 3.1.
+    """
+    library, arguments = needed("kronfluence.analyzer", "ekfac"), needed("kronfluence.arguments", "ekfac")
+    train, reference, partition = workspace.data.train, workspace.reference(queries), workspace.partition
+    directions = slopes(objective, reference.target_logits, reference)
+    curvature = arguments.FactorArguments(strategy, covariance_max_examples=None, lambda_max_examples=None)
+    scoring = arguments.ScoreArguments(None if damping is None else damping + workspace.recipe.training.weight_decay)
+    task = _task(needed("kronfluence.task", "ekfac").Task, fisher, workspace.generator("ekfac"))
+    effect = torch.zeros(len(queries), partition.num_clusters, dtype=torch.float64, device=workspace.device)
+    with undisturbed(workspace.device), _own_state(), tempfile.TemporaryDirectory() as folder:
+        with workspace.offline_work():
+            module = library.prepare_model(workspace.module(workspace.target), task)
+            on_cpu = workspace.device.type == "cpu"
+            analyzer = library.Analyzer("ekfac", module, task, cpu=on_cpu, disable_tqdm=True, output_dir=folder)
+            labelled = TensorDataset(train.images, train.labels)
+            drawn = labelled if fisher == "sampled" else EveryLabel(train.images, directions.shape[1])
+            analyzer.fit_all_factors("curvature", drawn, batch_size, factor_args=_in(curvature, directions.dtype))
+        size = _queries_at_a_time(workspace, len(queries))
+        scoring.query_gradient_accumulation_steps = math.ceil(size / batch_size)
+        for low in range(0, len(queries), size):
+            asked = TensorDataset(queries.images[low : low + size], directions[low : low + size])
+            analyzer.compute_pairwise_scores(
+                f"from_{low}",
+                "curvature",
+                asked,
+                labelled,
+                batch_size,
+                batch_size,
+                score_args=_in(scoring, directions.dtype),
+            )
+            scores = analyzer.load_pairwise_scores(f"from_{low}")["all_modules"].to(workspace.device)
+            effect[low : low + size].index_add_(1, partition.clusters, scores.double() / len(train))
+    return gathered(objective, effect)
+
+
+class EveryLabel(Dataset[tuple[Tensor, int]]):
+    """Each image with each label in turn."""
+
+    def __init__(self, images: Tensor, num_classes: int) -> None:
+        self.images, self.num_classes = images, num_classes
+
+    def __len__(self) -> int:
+        return len(self.images) * self.num_classes
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = divmod(index, self.num_classes)
+        return self.images[image], label
+
+
+def _task(base: Any, fisher: str, generator: torch.Generator) -> Any:
+    """Kronfluence's view of the training loss, of the Fisher information's labels and of the objective."""
+
+    class Classification(base):  # type: ignore[misc]
+        def compute_train_loss(self, batch: Batch, model: nn.Module, sample: bool = False) -> Tensor:
+            images, labels = batch
+            logits = model(images)
+            if not sample:
+                return F.cross_entropy(logits, labels, reduction="sum")
+            probabilities = logits.detach().softmax(1)
+            if fisher == "sampled":
+                labels = torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0].to(labels.device)
+                return F.cross_entropy(logits, labels, reduction="sum")
+            # Labels come equally often: with these weights the mean of squares is the expectation over predictions.
+            weights = (probabilities.shape[1] * probabilities.gather(1, labels[:, None])[:, 0]).sqrt()
+            return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
+
+        def compute_measurement(self, batch: Batch, model: nn.Module) -> Tensor:
+            images, directions = batch
+            return (model(images) * directions).sum()
+
+    return Classification()
+
+
+def _in(arguments: Any, dtype: torch.dtype) -> Any:
+    """Kronfluence's arguments with every number in the network's own precision."""
+    for each in fields(arguments):
+        if each.name.endswith("_dtype") and each.name not in ("amp_dtype", "eigendecomposition_dtype"):
+            setattr(arguments, each.name, dtype)
+    return arguments
+
+
+def _queries_at_a_time(workspace: Workspace, most: int) -> int:
+    """Queries whose gradients and scores fit the memory: for each batch of them the training set is passed once."""
+    values = 2 * num_weights(workspace.target) + len(workspace.data.train)
+    return chunk_size(workspace.recipe.general.memory_mb, values, most)
+
+
+@contextmanager
+def _own_state() -> Iterator[None]:
+    """Kronfluence remembers for the whole process which device it first ran on: let it forget, and put it back."""
+    shared = needed("kronfluence.utils.state", "ekfac").State._shared_state
+    before = dict(shared)
+    shared.clear()
+    try:
+        yield
+    finally:
+        shared.clear()
+        shared.update(before)

@@ -1,0 +1,29 @@
+"""Libraries of the comparison methods, which only they need and which not every installation has."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from types import ModuleType
+
+from ddm_framework import DDMError
+
+
+def needed(module: str, attributor: str) -> ModuleType:
+    """Import what an attributor stands on, without the warnings that this may give.
+
+    Args:
+        module: its name, as in `captum.influence`.
+        attributor: for the message.
+    Raises:
+        DDMError: if it is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise DDMError(
+            f"attributor {attributor} needs {package}; install it with pip install 'ddm-framework[compare]'"
+        ) from error

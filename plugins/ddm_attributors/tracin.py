@@ -1,0 +1,98 @@
+"""TracIn: what the descent steps on a cluster did to a query, added up over the checkpoints of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ddm_attributors.captum_examples import (
+    GroupCrossEntropy,
+    GroupSlope,
+    cluster_examples,
+    grouped_network,
+    query_examples,
+)
+from ddm_attributors.isolation import undisturbed
+from ddm_attributors.libraries import needed
+from ddm_attributors.slopes import gathered, slopes
+from ddm_framework import attributor
+from ddm_framework.networks import chunk_size, num_weights
+from ddm_framework.settings import Training
+from ddm_framework.training import learning_rate
+from ddm_framework.workspace import Objective, Queries, Workspace
+
+_COPIES = 4
+"""Gradients that captum holds at a time for each that it returns."""
+
+
+@attributor(linear=True)
+def attribute(
+    workspace: Workspace, queries: Queries, objective: Objective, /, *, checkpoints: Annotated[int, Field(ge=1)] = 30
+) -> Tensor:
+    """Effect of deleting each cluster: the sum over checkpoints of lr ∇f(θ_t)·Σ∇L(θ_t), by captum's TracInCP.
+
+    A checkpoint stands for all epochs since the one before, and a sample's step is its gradient over the batch size, so
+    that the effects are in the objective's own unit.
+
+    Args:
+        workspace: the run, of whose trajectory the checkpoints are.
+        queries: N of them.
+        objective: with one behaviour and a gradient.
+        checkpoints: how many of the saved ones, evenly spaced and with θ_τ; all of them if there are fewer.
+    Returns:
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+    Raises:
+        DDMError: if captum is not installed, or the objective has no gradient.
+    Source: Pruthi et al. 2020, Estimating Training Data Influence by Tracing Gradient Descent, Sec. 3.2 (TracInCP).
+    """
+    captum = needed("captum.influence", "tracin")
+    clusters, owners = cluster_examples(workspace.data.train, workspace.partition)
+    effect = torch.zeros(len(queries), workspace.partition.num_clusters, dtype=torch.float64, device=workspace.device)
+    with undisturbed(workspace.device):
+        for epoch, rate in _steps(list(workspace.trajectory), checkpoints, workspace.recipe.training):
+            network = grouped_network(workspace, workspace.trajectory[epoch])
+            with workspace.offline_work():
+                steps = _gradients(captum, network, clusters, GroupCrossEntropy(), rate)
+            for rows, examples in _asked(workspace, queries, objective, network.network):
+                scores = _gradients(captum, network, examples, GroupSlope()) @ steps.T
+                effect[rows].index_add_(1, owners, scores.double())
+    return gathered(objective, effect)
+
+
+def _gradients(captum: Any, network: nn.Module, examples: DataLoader[Any], loss: nn.Module, rate: float = 1) -> Tensor:
+    """Gradient of each example times the rate, (E, weights)."""
+    tracin = captum.TracInCP(
+        network, examples, checkpoints=[rate], checkpoints_load_func=lambda _, rate: rate, loss_fn=loss
+    )
+    gradients: Tensor = tracin.compute_intermediate_quantities(examples)
+    return gradients
+
+
+def _asked(
+    workspace: Workspace, queries: Queries, objective: Objective, network: nn.Module
+) -> Iterator[tuple[slice, DataLoader[Any]]]:
+    """Queries whose gradients fit the memory, as examples of what this network does with them."""
+    with torch.no_grad():
+        logits = torch.cat([network(batch) for batch in queries.images.split(128)])
+    directions = slopes(objective, logits, workspace.reference(queries))
+    size = chunk_size(workspace.recipe.general.memory_mb, _COPIES * num_weights(workspace.target), most=len(queries))
+    for low in range(0, len(queries), size):
+        rows = slice(low, low + size)
+        yield rows, query_examples(queries.images[rows], directions[rows])
+
+
+def _steps(saved: list[int], count: int, training: Training) -> Iterator[tuple[int, float]]:
+    """Evenly spaced epochs after θ_0, each with what the learning rates since the one before sum to for one sample."""
+    later = sorted(epoch for epoch in saved if epoch > 0)
+    count = min(count, len(later))
+    before = 0
+    for index in range(1, count + 1):
+        epoch = later[round(index * len(later) / count) - 1]
+        rates = sum(learning_rate(training, past) for past in range(before, epoch))
+        yield epoch, rates / (training.batch_size * (1 - training.momentum))
+        before = epoch

@@ -1,0 +1,251 @@
+"""How near each attribution method comes to exact retraining, with floor, ceiling and cost (Tables 1 and 2)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from ddm_framework import DDMError, Report, Section, figures
+from ddm_framework.networks import flat
+from ddm_framework.reports import Block, Chart, Table, Text
+from ddm_framework.signatures import ChoicesOf
+from ddm_framework.workspace import Workspace
+from ddm_studies.grids import Settled, settle
+from ddm_studies.judging import SCALE, Judge, Verdict, scoring_masks
+
+Count = Annotated[int, Field(ge=1)]
+Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor")]
+ABOVE = {"exact", "datamodel"}
+"""Methods that pay with retrainings: what they reach is no rival's, and is marked so."""
+
+
+def run(
+    workspace: Workspace,
+    /,
+    *,
+    methods: Methods = [{"use": "ddm"}, {"use": "ddm_hard"}, {"use": "exact"}],  # noqa: B006 - pydantic copies it
+    queries: Literal["all"] | Count = "all",
+    masks: Annotated[int, Field(ge=3)] = 40,
+    deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+    validation_masks: Annotated[int, Field(ge=3)] = 20,
+    resamples: Annotated[int, Field(ge=50)] = 2000,
+) -> Report:
+    """Judge methods by exact retraining.
+
+    Args:
+        workspace: the run.
+        methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
+            by cluster LDS on the validation bank is judged.
+        queries: all test images, or the first so many.
+        masks: networks without random clusters that score LDS.
+        deleted: share of the clusters that each of them lacks.
+        validation_masks: further ones, which decide between the settings of a grid on the validation split.
+        resamples: of each bootstrap interval; of LDS, which is dearer, a tenth.
+    Raises:
+        DDMError: if a grid is asked for and there is no validation split.
+    Source: Tables 1 and 2, Fig. 7, Eq. 10; Park et al. 2023 for the LDS.
+    """
+    asked = workspace.queries_of("test", None if queries == "all" else queries)
+    judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "scoring"), resamples)
+    validation = workspace.queries_of("validation")
+    if len(validation) == 0:
+        raise DDMError("the validation split is empty, so no grid can be decided; set dataset.validation")
+    settled = _settled(
+        workspace, Judge(workspace, validation, _validation(workspace, validation_masks, deleted)), methods
+    )
+    verdicts = _verdicts(workspace, judge, settled)
+    bank = judge.leave_one_out_bank(workspace.partition)
+    metrics = {verdict.name: verdict.figures for verdict in verdicts}
+    metrics |= _bounds(verdicts, bank.seconds)
+    own = _own_networks(workspace, judge)
+    return Report(
+        sections=[
+            _asked_section(workspace, judge, bank.seconds),
+            _table_section(verdicts),
+            _grid_section(settled),
+            _networks_section(own),
+        ],
+        metrics={"fidelity": {**metrics, "networks": own}},
+        question="How near does each method come to what retraining without the data really does?",
+        answer=_answer(verdicts),
+    )
+
+
+def _validation(workspace: Workspace, count: int, deleted: float) -> torch.Tensor:
+    return scoring_masks(workspace, count, deleted, "validation")
+
+
+def _settled(workspace: Workspace, judge: Judge, methods: list[dict[str, Any]]) -> list[Settled]:
+    with workspace.display.bar("settings on the validation bank", len(methods)) as advance:
+        found = []
+        for each in settle(workspace, judge, methods):
+            found.append(each)
+            advance()
+    return found
+
+
+def _verdicts(workspace: Workspace, judge: Judge, settled: list[Settled]) -> list[Verdict]:
+    """Of all methods, the nearest to the oracle first."""
+    with workspace.display.bar("methods", len(settled)) as advance:
+        found = []
+        for each in settled:
+            found.append(judge.verdict(each.method, each.in_words(), each.options))
+            advance()
+    return sorted(found, key=lambda verdict: -verdict.figures["recovered_share"])
+
+
+def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
+    """Floor and ceiling of the run's own clusters; the truth's cost is what its bank cost when it was made."""
+    first = next(verdict.figures for verdict in verdicts if "cluster_lds" in verdict.figures)
+    distances = ("dist_1", "dist_2", "dist_3")
+    exact = next((verdict.figures for verdict in verdicts if verdict.name == "exact"), {})
+    return {
+        "random": {each: first[f"{each}_floor"] for each in distances},
+        "oracle": {each: first[f"{each}_oracle"] for each in distances},
+        "exact": {**exact, "seconds_offline": bank_seconds},
+    }
+
+
+def _own_networks(workspace: Workspace, judge: Judge) -> dict[str, float]:
+    """The estimated networks themselves beside the retrained ones: displacements, and the empirical error (Fig. 7)."""
+    count = workspace.partition.num_clusters
+    bank, target = judge.leave_one_out_bank(workspace.partition), workspace.target
+    rows = torch.cat([torch.ones(1, count), 1 - torch.eye(count)])
+    cosines, norms, losses = [], [], []
+    for part, stack in workspace.perturbed(rows, workspace.synset):
+        losses.append(judge.behaviours(workspace.network.logits(stack, judge.queries.images), _loss(workspace)))
+        kept = slice(max(part.start, 1), part.stop)
+        moved = flat({name: each[kept.start - part.start :] - target[name] for name, each in stack.items()})
+        true = bank.load(slice(kept.start - 1, kept.stop - 1))
+        truly = flat({name: each - target[name] for name, each in true.items()})
+        cosines.append(figures.displacement_cosine(moved, truly))
+        norms.append(truly.norm(dim=1).double().cpu() / moved.norm(dim=1).double().cpu())
+    estimated = torch.cat(losses).mean(1)
+    exact = judge.truth(workspace.partition, _loss(workspace)).mean(0)
+    agreement = figures.empirical_error_agreement(estimated[1:] - estimated[0], exact - estimated[0])
+    return {
+        "displacement_cosine": float(torch.cat(cosines).mean()),
+        "displacement_ratio": float(torch.cat(norms).median()),
+        "empirical_error_pearson": agreement.pearson,
+        "empirical_error_spearman": agreement.spearman,
+    }
+
+
+def _loss(workspace: Workspace) -> Any:
+    return workspace.objective("correctness")
+
+
+def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float) -> Section:
+    count = workspace.partition.num_clusters
+    return Section(
+        "What was asked",
+        [
+            Text(
+                f"Each method names, for each of {len(judge.queries)} test images, the cluster of training data that"
+                f" matters most, and ranks all {count}. The network was then really retrained without each cluster"
+                f" ({count} networks, {bank_seconds:.0f} seconds) and without random fifths of them"
+                f" ({len(judge.perturbations)} networks), from the same start in the same batch order."
+            ),
+            Text(
+                "Dist_1 (times 100) is how far the prediction really moves without the cluster named first; Dist_2 the"
+                " loss there; Dist_3's cluster is to matter least, and as its values hardly differ, its rank is given."
+                " The share is the way from a random cluster (0) to the best one (1). LDS is the rank correlation, over"
+                " the networks without random clusters, of the true margin with the sum of the estimated effects."
+            ),
+        ],
+    )
+
+
+def _table_section(verdicts: list[Verdict]) -> Section:
+    columns = [
+        "method", "Dist_1", "interval", "share of the oracle", "Dist_2", "Dist_3: rank", "cluster LDS", "interval",
+        "Spearman", "seconds offline", "a question",
+    ]  # fmt: skip
+    rows: list[list[str | int | float | None]] = [_row(verdict) for verdict in verdicts]
+    first = next(verdict.figures for verdict in verdicts if "cluster_lds" in verdict.figures)
+    for name, figure in (("random cluster (floor)", "floor"), ("best cluster (oracle)", "oracle")):
+        rank = first["dist_3_random_rank"] if figure == "floor" else 1.0
+        bound = [name, first[f"dist_1_{figure}"], "", float(figure == "oracle"), first[f"dist_2_{figure}"], rank]
+        rows.append([*bound, None, "", None, None, None])
+    scored = [verdict for verdict in verdicts if "cluster_lds" in verdict.figures]
+    names = [verdict.name for verdict in scored]
+    notes: list[Block] = [Text(f"{each.name}: {each.note}.") for each in verdicts if each.note]
+    if ABOVE & set(names):
+        notes.append(
+            Text("exact and datamodel retrain for their answer: they show what can be reached, and its price.")
+        )
+    share = [float(each.figures["recovered_share"]) for each in scored]
+    lds = [float(each.figures["cluster_lds"]) for each in scored]
+    settings = Table(
+        ["method", "settings"], [[each.name, each.settings] for each in verdicts], "What each was run with"
+    )
+    chart = Chart("bar", {"share of the oracle's Dist_1": share, "cluster LDS": lds}, "method", "1 = all", x=names)
+    return Section("Methods, ranked", [Table(columns, rows), *notes, chart, settings])
+
+
+def _row(verdict: Verdict) -> list[str | int | float | None]:
+    found = verdict.figures
+    return [
+        verdict.name,
+        found["dist_1"],
+        _interval(found["dist_1_interval"]),
+        found["recovered_share"],
+        found["dist_2"],
+        found["dist_3_rank"],
+        verdict.of("cluster_lds"),
+        _interval(found["cluster_lds_interval"]) if "cluster_lds" in found else "",
+        verdict.of("spearman"),
+        found["seconds_offline"],
+        found["seconds_online"],
+    ]
+
+
+def _interval(values: list[float]) -> str:
+    low, high = values
+    return f"{low:.2f} to {high:.2f}"
+
+
+def _grid_section(settled: list[Settled]) -> Section:
+    rows = [
+        [each.method, ", ".join(f"{key} {value}" for key, value in options.items()), score]
+        for each in settled
+        for options, score in each.grid
+    ]
+    asked = Text(
+        "Settings in a list were decided by cluster LDS on the validation split and on random deletions of its own;"
+        " neither the queries nor the networks of the table took part."
+    )
+    return Section("How settings were decided", [asked, Table(["method", "settings", "validation LDS"], rows)])
+
+
+def _networks_section(own: dict[str, float]) -> Section:
+    return Section(
+        "The estimated networks themselves",
+        [
+            Text(
+                "The network fine-tuned on a cluster's synset, beside the one retrained without the cluster: the cosine"
+                f" of their displacements from the target is {own['displacement_cosine']:.3f} in the mean, and the true"
+                f" one is {own['displacement_ratio']:.2g} times as long. Over the clusters, the change of the mean loss"
+                f" on the queries correlates with the truth's by {own['empirical_error_pearson']:.2f} (Pearson) and"
+                f" {own['empirical_error_spearman']:.2f} (Spearman); Fig. 7 draws this."
+            )
+        ],
+    )
+
+
+def _answer(verdicts: list[Verdict]) -> str:
+    ours = next((verdict for verdict in verdicts if verdict.name == "ddm"), verdicts[0])
+    rivals = [each for each in verdicts if each.name not in {ours.name, *ABOVE} and not each.name.startswith("ddm")]
+    said = (
+        f"{ours.name} recovers {ours.figures['recovered_share']:.0%} of the oracle's Dist_1"
+        f" ({ours.figures['dist_1']:.2f} of {ours.figures['dist_1_oracle']:.2f}, x{SCALE})"
+    )
+    if ours.of("cluster_lds") is not None:
+        said += f" and reaches a cluster LDS of {ours.figures['cluster_lds']:.2f}"
+    if rivals:
+        best = rivals[0]
+        said += f"; the best method without retraining beside it, {best.name}, {best.figures['recovered_share']:.0%}"
+        said += f" and {best.figures['cluster_lds']:.2f}" if best.of("cluster_lds") is not None else ""
+    return said + "."

@@ -1,0 +1,64 @@
+"""A small grid of settings for each method, decided on a validation bank: never on what is reported."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddm_framework import figures
+from ddm_framework.workspace import Workspace
+from ddm_studies.judging import Judge
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A method with the settings that it is judged with.
+
+    Attributes:
+        method: name of the attributor.
+        options: its options.
+        grid: every combination that was tried, and its LDS on the validation bank.
+    """
+
+    method: str
+    options: dict[str, Any]
+    grid: tuple[tuple[dict[str, Any], float], ...] = ()
+
+    def in_words(self) -> str:
+        """The settings, and among how many they were chosen."""
+        words = ", ".join(f"{name} {value}" for name, value in self.options.items()) or "defaults"
+        return f"{words} (best of {len(self.grid)})" if self.grid else words
+
+
+def combinations(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every choice of one value from each option that is given as a list."""
+    listed = [value if isinstance(value, list) else [value] for value in options.values()]
+    for values in itertools.product(*listed):
+        yield dict(zip(options, values, strict=True))
+
+
+def settle(workspace: Workspace, judge: Judge, methods: Sequence[Mapping[str, Any]]) -> Iterator[Settled]:
+    """Settings of each method: as given, or the best of its grid by cluster LDS on the validation bank.
+
+    Args:
+        workspace: the run.
+        judge: of the validation queries and masks.
+        methods: each `use` and options; an option given as a list is a grid.
+    """
+    for method in methods:
+        name = str(method["use"])
+        tried = list(combinations({key: value for key, value in method.items() if key != "use"}))
+        if len(tried) == 1:
+            yield Settled(name, tried[0])
+            continue
+        scores = [_score(workspace, judge, name, options) for options in tried]
+        best = max(range(len(tried)), key=scores.__getitem__)
+        yield Settled(name, tried[best], tuple(zip(tried, scores, strict=True)))
+
+
+def _score(workspace: Workspace, judge: Judge, method: str, options: Mapping[str, Any]) -> float:
+    estimate = workspace.attribute(judge.queries, judge.margin, method, **options)
+    lds = figures.cluster_lds(estimate.effect[:, :, 0], judge.masked_margins, judge.perturbations)
+    return float(lds.mean())
