@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Stacked = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """(a stack of R networks, images (B, C, H, W) common to all or (R, B, C, H, W)) -> logits (R, B, classes)."""
+
+SMALL_MAP = 100
+"""Pixels of a map up to which a matrix product pools faster than the kernel does (benchmarks/bank.py)."""
 
 _CHANNEL_WISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.AvgPool2d, nn.MaxPool2d)
 _KNOWN = (nn.Conv2d, nn.GroupNorm, nn.Flatten, nn.Linear, *_CHANNEL_WISE)
@@ -81,8 +85,19 @@ def _apply(
         values = values @ stack[f"{name}weight"].transpose(1, 2)
         bias = stack.get(f"{name}bias")
         return values if bias is None else values + bias[:, None]
+    if isinstance(layer, nn.AvgPool2d) and values.shape[-2] * values.shape[-1] <= SMALL_MAP:
+        return _pooled(layer, values)
     result: Tensor = layer(values)
     return result
+
+
+def _pooled(layer: nn.AvgPool2d, values: Tensor) -> Tensor:
+    """Pooling as a product with the matrix that it is, which is what the pooling kernels of small maps wait for."""
+    height, width = values.shape[-2:]
+    points = torch.eye(height * width, dtype=values.dtype, device=values.device).view(-1, 1, height, width)
+    matrix = layer(points)
+    product: Tensor = values.flatten(2) @ matrix.flatten(1)
+    return product.unflatten(2, matrix.shape[-2:])
 
 
 def _flat(values: Tensor | None) -> Tensor | None:

@@ -1,0 +1,139 @@
+"""The Gauss-Newton matrix of the training loss as a tall matrix of rows, and dattri's two ways to apply its inverse."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ddm_attributors.gradients import gradients, loss_of
+from ddm_attributors.libraries import needed
+from ddm_framework.networks import Network, Parameters, chunk_size
+
+_POWER_STEPS = 20
+
+
+def curvature_rows(
+    network: Network, parameters: Parameters, images: Tensor, count: int, memory_mb: int, generator: torch.Generator
+) -> Tensor:
+    """Rows R with RᵀR the Gauss-Newton matrix of the mean cross entropy, which for a linear model is its Hessian.
+
+    Each image has a row √(p_c / N) ∇log p_c for each class c. Where these are more than `count`, so many are drawn,
+    each with a probability proportional to its part p_c ‖e_c − p‖² in the trace of the matrix by the logits, and scaled
+    so that RᵀR is right in the mean.
+
+    Args:
+        network: the architecture.
+        parameters: where.
+        images: (N, C, H, W).
+        count: of rows at most; count times weights numbers are held in memory.
+        memory_mb: bounds what a chunk of gradients takes beside them.
+        generator: draws.
+    Returns:
+        (count or fewer, weights).
+    """
+    with torch.no_grad():
+        probabilities = torch.cat([network(parameters, batch) for batch in images.split(128)]).softmax(1).double()
+    lengths = 1 - 2 * probabilities + probabilities.square().sum(1, keepdim=True)
+    parts = (probabilities * lengths.clamp(min=0)).flatten()
+    weights = probabilities.flatten() / len(images)
+    chosen = torch.arange(len(parts), device=parts.device)
+    if len(parts) > count:
+        # Equally spaced, from a random start: a part that weighs more than a share of 1 / count is never missed.
+        places = (torch.arange(count) + torch.rand(1, generator=generator)) / count
+        chosen = torch.searchsorted(parts.cumsum(0), places.to(parts) * parts.sum()).clamp(max=len(parts) - 1)
+        weights = weights * parts.sum() / (count * parts)
+    classes = probabilities.shape[1]
+    samples, labels = images[chosen // classes], chosen % classes
+    rows = torch.cat(list(gradients(loss_of(network), network, parameters, samples, labels, memory_mb)))
+    return rows * weights[chosen].sqrt().to(rows.dtype)[:, None]
+
+
+def by_conjugate_gradients(
+    rows: Tensor, vectors: Tensor, damping: float, iterations: int, memory_mb: int, attributor: str
+) -> Tensor:
+    """(RᵀR + damping)⁻¹ v of each vector, by dattri's conjugate gradients.
+
+    Args:
+        rows: R, (M, weights).
+        vectors: (V, weights).
+        damping: added to the diagonal.
+        iterations: each a product of all vectors with R and Rᵀ.
+        memory_mb: bounds how many vectors are worked on at a time.
+        attributor: for the message if dattri is missing.
+    Returns:
+        (V, weights).
+    """
+    hessian = needed("dattri.func.hessian", attributor)
+
+    def half_squared(shift: Tensor) -> Tensor:
+        return (rows @ shift).square().sum() / 2
+
+    def solve(some: Tensor, steps: int) -> Tensor:
+        origin = rows.new_zeros(rows.shape[1])
+        solver = hessian.ihvp_at_x_cg(half_squared, origin, max_iter=steps, regularization=damping)
+        products: Tensor = solver(some)
+        # dattri does not stop: once converged, it divides a residual of zero by itself.
+        lost = ~products.isfinite().all(1)
+        if steps and lost.any():
+            products[lost] = solve(some[lost], steps // 2)
+        return products
+
+    size = chunk_size(memory_mb, 8 * rows.shape[1] + 2 * len(rows), most=len(vectors))
+    return torch.cat([solve(some, iterations) for some in vectors.split(size)])
+
+
+def by_lissa(
+    rows: Tensor,
+    vectors: Tensor,
+    damping: float,
+    depth: int,
+    batch_size: int,
+    repeats: int,
+    memory_mb: int,
+    attributor: str,
+) -> Tensor:
+    """(RᵀR + damping)⁻¹ v of each vector, by dattri's LiSSA; draws from the global random state.
+
+    The recursion is scaled by the largest eigenvalue and by what a batch can have beyond it, so that it converges.
+
+    Args:
+        rows: R, (M, weights).
+        vectors: (V, weights).
+        damping: added to the diagonal.
+        depth: steps of the recursion.
+        batch_size: rows drawn for each step and vector.
+        repeats: recursions that are averaged.
+        memory_mb: bounds how many vectors are worked on at a time.
+        attributor: for the message if dattri is missing.
+    Returns:
+        (V, weights).
+    Source: Agarwal et al. 2017, Second-Order Stochastic Optimization for Machine Learning in Linear Time.
+    """
+    hessian = needed("dattri.func.hessian", attributor)
+
+    # Positions, and not the rows: dattri would differentiate by them too.
+    def half_squared(shift: Tensor, positions: Tensor) -> Tensor:
+        return (rows[positions.long()] @ shift).square().mean() * len(rows) / 2
+
+    batch_size = min(batch_size, len(rows))
+    scaling = _largest_eigenvalue(rows) + float(rows.square().sum()) / batch_size + damping
+    solver = hessian.ihvp_lissa(
+        half_squared,
+        batch_size=batch_size,
+        num_repeat=repeats,
+        recursion_depth=depth,
+        damping=damping / scaling,
+        scaling=scaling,
+    )
+    start = rows.new_zeros(rows.shape[1])
+    positions = torch.arange(len(rows), dtype=torch.float64, device=rows.device)
+    size = chunk_size(memory_mb, (2 * batch_size + 8) * rows.shape[1], most=len(vectors))
+    return torch.cat([solver((start, positions), some, in_dims=(None, 0)) for some in vectors.split(size)])
+
+
+def _largest_eigenvalue(rows: Tensor) -> float:
+    """Of RᵀR, by power iteration."""
+    vector = rows.sum(0) + rows.abs().sum(0)
+    for _ in range(_POWER_STEPS):
+        vector = rows.T @ (rows @ (vector / vector.norm().clamp(min=torch.finfo(rows.dtype).tiny)))
+    return float(vector.norm())

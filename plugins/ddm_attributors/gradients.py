@@ -1,0 +1,52 @@
+"""One gradient a sample by all weights, in chunks that fit the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+from torch.func import grad, vmap
+
+from ddm_framework.networks import Network, Parameters, chunk_size, flat, num_weights
+
+Scalar = Callable[[Parameters, Tensor, Tensor], Tensor]
+"""(parameters, one image (C, H, W), something about it) -> one number."""
+
+
+def loss_of(network: Network) -> Scalar:
+    """Cross entropy of one image and its class id."""
+
+    def loss(parameters: Parameters, image: Tensor, label: Tensor) -> Tensor:
+        return network.loss(parameters, image[None], label[None])[0]
+
+    return loss
+
+
+def behaviour_of(network: Network) -> Scalar:
+    """Inner product of one image's logits with its slope (classes,): it has the gradient of the behaviour."""
+
+    def behaviour(parameters: Parameters, image: Tensor, slope: Tensor) -> Tensor:
+        return (network(parameters, image[None])[0] * slope).sum()
+
+    return behaviour
+
+
+def gradients(
+    function: Scalar, network: Network, parameters: Parameters, images: Tensor, others: Tensor, memory_mb: int
+) -> Iterator[Tensor]:
+    """Gradient of a function at each sample.
+
+    Args:
+        function: of the parameters and of one sample.
+        network: that it calls, for sizing the chunks.
+        parameters: where it is differentiated.
+        images: (N, C, H, W).
+        others: the function's third argument of each sample, (N, ...).
+        memory_mb: bounds what a chunk takes.
+    Yields:
+        (n, weights), in order, N rows in all.
+    """
+    size = chunk_size(memory_mb, 4 * network.activation_values + 2 * num_weights(parameters))
+    each = vmap(grad(function), in_dims=(None, 0, 0))
+    for some_images, some_others in zip(images.split(size), others.split(size), strict=True):
+        yield flat(each(parameters, some_images, some_others)).detach()

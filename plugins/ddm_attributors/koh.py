@@ -1,0 +1,89 @@
+"""Influence functions: the first-order move of the target's weights when a cluster is left out of the training loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ddm_attributors.gauss_newton import by_conjugate_gradients, by_lissa, curvature_rows
+from ddm_attributors.gradients import behaviour_of, gradients
+from ddm_attributors.isolation import undisturbed
+from ddm_attributors.slopes import gathered, slopes
+from ddm_framework import attributor
+from ddm_framework.cluster_gradients import cluster_gradients
+from ddm_framework.networks import flat
+from ddm_framework.workspace import Objective, Queries, Workspace
+
+
+@attributor(linear=True)
+def attribute(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    /,
+    *,
+    solver: Literal["cg", "lissa"] = "cg",
+    damping: Annotated[float, Field(gt=0)] = 0.1,
+    rows: Annotated[int, Field(ge=1)] = 4096,
+    iterations: Annotated[int, Field(ge=1)] = 25,
+    depth: Annotated[int, Field(ge=1)] = 200,
+    batch_size: Annotated[int, Field(ge=1)] = 32,
+    repeats: Annotated[int, Field(ge=1)] = 1,
+) -> Tensor:
+    """Effect of deleting each cluster: ∇f·(H + damping)⁻¹Σ∇L / n at the target, by dattri's CG or LiSSA.
+
+    H is the Gauss-Newton matrix of the mean training loss, which is positive definite where the Hessian of a network is
+    not and equals it for a linear model, plus the weight decay. As it is symmetric, the inverse is applied to the K
+    gradients of the clusters and not to those of the queries: that is done once for all questions.
+
+    Args:
+        workspace: the run.
+        queries: N of them.
+        objective: with one behaviour and a gradient.
+        solver: `cg`, conjugate gradients, or `lissa`, a stochastic recursion.
+        damping: added to the diagonal of H.
+        rows: of the matrix whose square H is, at most; fewer than images times classes are a weighted draw.
+        iterations: of conjugate gradients.
+        depth: steps of LiSSA's recursion.
+        batch_size: rows drawn for each step and cluster.
+        repeats: recursions that are averaged.
+    Returns:
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+    Raises:
+        DDMError: if dattri is not installed or the objective has no gradient.
+    Source: Koh and Liang 2017, Understanding Black-box Predictions via Influence Functions, Sec. 2.1, 3; Martens 2010.
+    """
+    network, target, memory_mb = workspace.network, workspace.target, workspace.recipe.general.memory_mb
+    reference = workspace.reference(queries)
+    directions = slopes(objective, reference.target_logits, reference)
+    damping += workspace.recipe.training.weight_decay
+    with workspace.offline_work(), undisturbed(workspace.device):
+        draws = workspace.generator("koh")
+        torch.manual_seed(draws.initial_seed())
+        matrix = curvature_rows(network, target, workspace.data.train.images, rows, memory_mb, draws)
+        pulls = _pulls(workspace)
+        if solver == "cg":
+            moves = by_conjugate_gradients(matrix, pulls, damping, iterations, memory_mb, "koh")
+        else:
+            moves = by_lissa(matrix, pulls, damping, depth, batch_size, repeats, memory_mb, "koh")
+    asked = gradients(behaviour_of(network), network, target, queries.images, directions, memory_mb)
+    return gathered(objective, torch.cat([rise.double() @ moves.double().T for rise in asked]))
+
+
+def _pulls(workspace: Workspace) -> Tensor:
+    """Gradient of each cluster's terms in the mean training loss, (K, weights)."""
+    train, partition = workspace.data.train, workspace.partition
+    means = cluster_gradients(
+        workspace.network,
+        workspace.target,
+        train.images,
+        train.labels,
+        partition.clusters,
+        partition.num_clusters,
+        workspace.recipe.general.memory_mb,
+    )
+    shares = partition.sizes / len(train)
+    return flat(means) * shares.to(train.images.dtype)[:, None]

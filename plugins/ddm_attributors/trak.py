@@ -1,0 +1,162 @@
+"""TRAK: the network as a linear model of its own randomly projected gradients, by dattri."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from ddm_attributors.gradients import Scalar, behaviour_of, gradients
+from ddm_attributors.isolation import undisturbed
+from ddm_attributors.libraries import needed
+from ddm_attributors.slopes import gathered, slopes
+from ddm_framework import attributor
+from ddm_framework.networks import Network, Parameters, chunk_size, num_weights
+from ddm_framework.workspace import Objective, Queries, Workspace
+
+
+@attributor(linear=True)
+def attribute(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    /,
+    *,
+    projection_dim: Annotated[int, Field(ge=1)] = 1000,
+    damping: Annotated[float, Field(ge=0)] = 0.003,
+    checkpoints: Annotated[int, Field(ge=1)] = 10,
+    spacing: Literal["last", "even"] = "even",
+) -> Tensor:
+    """Effect of deleting each cluster: −φ(query)·(ΦᵀΦ)⁻¹Φᵀ(1 − p), mean over checkpoints, by dattri's TRAKAttributor.
+
+    The features Φ of the training images are projected gradients of the log odds of their labels, φ of a query that of
+    the objective, and p the probability of the label.
+
+    Args:
+        workspace: the run, of whose trajectory the checkpoints are.
+        queries: N of them.
+        objective: with one behaviour and a gradient.
+        projection_dim: dimensions that gradients are projected to.
+        damping: added to the diagonal of ΦᵀΦ / n, as a share of the mean squared length of the features. The paper has
+            none, for many more images than dimensions; with more dimensions than images there is no inverse without.
+        checkpoints: how many of the saved epochs, all if there are fewer; never θ_0.
+        spacing: the `last` ones, or `even`ly spaced with θ_τ.
+    Returns:
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+        As in the paper its unit is the objective's up to a factor that is common to all.
+    Raises:
+        DDMError: if dattri is not installed or the objective has no gradient.
+    Source: Park et al. 2023, TRAK: Attributing Model Behavior at Scale, Alg. 1, Eq. 13-17.
+    """
+    library = needed("dattri.algorithm.trak", "trak")
+    train, partition, network = workspace.data.train, workspace.partition, workspace.network
+    epochs, reference = _epochs(list(workspace.trajectory), checkpoints, spacing), workspace.reference(queries)
+    # dattri draws the whole projection anew for each batch, so that many small ones are slow.
+    values_each = 4 * network.activation_values + 4 * num_weights(workspace.target)
+    batch_size = chunk_size(workspace.recipe.general.memory_mb, values_each, most=1024)
+    with undisturbed(workspace.device), _without_bars(library):
+        with workspace.offline_work():
+            fitted = [_fitted(library, workspace, epoch, projection_dim, damping, batch_size) for epoch in epochs]
+        # Eq. 17 averages the two factors apart; dattri does so too where one attributor holds all checkpoints.
+        missed = torch.stack([each.Q for each in fitted]).mean(0)
+        scores = torch.zeros(len(train), len(queries), dtype=torch.float64, device=workspace.device)
+        for epoch, each in zip(epochs, fitted, strict=True):
+            each.Q = missed
+            directions = slopes(objective, _logits(network, workspace.trajectory[epoch], queries.images), reference)
+            asked = DataLoader(TensorDataset(queries.images, directions), batch_size)
+            scores += each.attribute(asked).double() / len(epochs)
+    total = scores.new_zeros(partition.num_clusters, len(queries)).index_add_(0, partition.clusters, scores)
+    return gathered(objective, -total.T)
+
+
+def _fitted(
+    library: ModuleType, workspace: Workspace, epoch: int, projection_dim: int, damping: float, batch_size: int
+) -> Any:
+    """A TRAKAttributor of one checkpoint that has seen the training set."""
+    network, train, parameters = workspace.network, workspace.data.train, workspace.trajectory[epoch]
+    log_odds = _log_odds(network)
+    task = needed("dattri.task", "trak").AttributionTask(
+        _of_pair(log_odds),
+        workspace.module(parameters).requires_grad_(),
+        {**network.buffers, **parameters},
+        _of_pair(behaviour_of(network)),
+    )
+    memory_mb = workspace.recipe.general.memory_mb
+    features = gradients(log_odds, network, parameters, train.images, train.labels, memory_mb)
+    squares = sum(float(each.square().sum()) for each in features)
+    fitted = library.TRAKAttributor(
+        task,
+        _of_pair(_probability(network)),
+        device=str(workspace.device),
+        # The sum over n is n times the mean, and dattri divides gradients by the root of the number of weights.
+        regularization=damping * squares / num_weights(parameters),
+    )
+    # Handed to the constructor, these would stay in a dictionary of the module.
+    fitted.projector_kwargs = {
+        "proj_dim": projection_dim,
+        "proj_max_batch_size": 32,
+        "proj_seed": workspace.generator("trak", epoch).initial_seed() % 2**31,
+        "device": str(workspace.device),
+    }
+    fitted.cache(DataLoader(TensorDataset(train.images, train.labels), batch_size))
+    return fitted
+
+
+def _epochs(saved: list[int], count: int, spacing: str) -> list[int]:
+    """Saved epochs after θ_0, the last of them always among them."""
+    later = sorted(epoch for epoch in saved if epoch > 0)
+    count = min(count, len(later))
+    if spacing == "last":
+        return later[-count:]
+    return [later[round(index * len(later) / count) - 1] for index in range(1, count + 1)]
+
+
+def _of_pair(function: Scalar) -> Callable[[Parameters, tuple[Tensor, Tensor]], Tensor]:
+    """A function of one sample as dattri calls it, with the image and its companion in one argument."""
+
+    def paired(parameters: Parameters, pair: tuple[Tensor, Tensor]) -> Tensor:
+        return function(parameters, *pair)
+
+    return paired
+
+
+def _log_odds(network: Network) -> Scalar:
+    """Logit of an image's label minus log-sum-exp of the others: log p / (1 - p), exact also where p rounds to 1."""
+
+    def log_odds(parameters: Parameters, image: Tensor, label: Tensor) -> Tensor:
+        logits = network(parameters, image[None])[0]
+        is_label = torch.arange(len(logits), device=logits.device) == label
+        return (logits * is_label).sum() - logits.masked_fill(is_label, float("-inf")).logsumexp(0)
+
+    return log_odds
+
+
+def _probability(network: Network) -> Scalar:
+    """Predicted probability of an image's label."""
+
+    def probability(parameters: Parameters, image: Tensor, label: Tensor) -> Tensor:
+        return torch.exp(-network.loss(parameters, image[None], label[None])[0])
+
+    return probability
+
+
+def _logits(network: Network, parameters: Parameters, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([network(parameters, batch) for batch in images.split(128)])
+
+
+@contextmanager
+def _without_bars(library: ModuleType) -> Iterator[None]:
+    """dattri draws progress bars and cannot be told not to."""
+    bar = library.tqdm
+    library.tqdm = lambda batches, **_: batches
+    try:
+        yield
+    finally:
+        library.tqdm = bar
