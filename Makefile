@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DATA ?= data
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint results clean
 
 demo: $(VENV)/.installed  ## Run the first recipe and say where its report lies
 	$(BIN)/ddm run recipes/digits_convnet.yaml
@@ -16,6 +17,15 @@ lint: $(VENV)/.installed-lint  ## Format, style, types, and that the core import
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+results: $(VENV)/.installed-compare  ## Measure everything that README.md states (about twenty minutes; wants a quiet machine)
+	mkdir -p runs/results
+	set -e; for recipe in digits_convnet fidelity_digits; do \
+	  $(BIN)/ddm run recipes/$$recipe.yaml --out runs/results/$$recipe --fresh --json > benchmarks/results/$$recipe.json; done
+	$(BIN)/ddm run recipes/mnist_quick.yaml --set dataset.root=$(DATA) --out runs/results/mnist_quick --fresh --json \
+	  > benchmarks/results/mnist_quick.json
+	$(BIN)/python benchmarks/bank.py
+	$(BIN)/python benchmarks/readme.py
 
 # Entry points are frozen at install, so a changed pyproject.toml means a new installation.
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python

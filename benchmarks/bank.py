@@ -1,6 +1,6 @@
 """How long exact retraining takes: the batched engine beside plain loops of ordinary PyTorch, in one run.
 
-    python benchmarks/bank.py            writes benchmarks/bank.json
+    python benchmarks/bank.py            writes benchmarks/results/bank.json
 
 The bank is that of recipes/fidelity_digits.yaml: 100 networks without one cluster each and 40 without random fifths of
 the clusters, 30 epochs each. Plain loops train a few of the same networks before, between and after, so that a machine
@@ -30,7 +30,7 @@ from ddm_framework.pipeline import num_cores
 from ddm_framework.randomness import generator
 from ddm_framework.training import start, train
 
-OUT = Path(__file__).with_suffix(".json")
+OUT = Path(__file__).parent / "results" / "bank.json"
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "digits_convnet.yaml"
 NETWORKS_A_ROUND, ROUNDS = 3, 4
 

@@ -1,0 +1,138 @@
+"""The fidelity study finds the truth perfect and random at the floor, and decides grids on a validation bank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ddm_studies.grids import Settled, combinations, settle
+from ddm_studies.judging import Judge, scoring_masks
+
+import ddm_framework
+from ddm_framework import DDMError
+from ddm_framework.api import Run
+from ddm_framework.reports import Table
+
+RECIPE = """\
+seed: 1
+device: cpu
+threads: 1
+dataset: {use: npz, path: data.npz, validation: 0.25}
+backbone: {use: convnet, width: 4, depth: 1}
+clusterer: {use: kmeans, clusters_per_class: 2, restarts: 1}
+distance: {use: cosine}
+training: {epochs: 3, lr: 0.2, batch_size: 16}
+matching: {steps: 10, step_length: 1}
+objectives: [{use: output_shift}]
+study:
+  use: fidelity
+  masks: 4
+  deleted: 0.34
+  validation_masks: 3
+  resamples: 50
+  methods:
+    - {use: ddm}
+    - {use: ddm_sequential}
+    - {use: ddm_match, start: [initial, target], steps: 2}
+    - {use: random}
+    - {use: datamodel, num_retrainings: 8, deleted: 0.34}
+    - {use: exact}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of noisy stripes."""
+    folder = tmp_path_factory.mktemp("fidelity")
+    random = np.random.default_rng(0)
+    labels = np.arange(80) % 3
+    stripes = np.stack([np.roll(np.tile([1.0, 0.0, 0.0], (6, 2)), shift, 1) for shift in range(3)])
+    images = np.clip(stripes[labels] * 0.5 + random.uniform(0, 0.5, (80, 6, 6)), 0, 1).astype(np.float32)
+    np.savez(folder / "data.npz", x_train=images[:60], y_train=labels[:60], x_test=images[60:], y_test=labels[60:])
+    path = folder / "fidelity.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Path) -> Run:
+    return ddm_framework.run(recipe, out=recipe.parent / "runs" / "fidelity")
+
+
+@pytest.fixture(scope="module")
+def found(run: Run) -> dict[str, Any]:
+    figures: dict[str, Any] = run.metrics["fidelity"]
+    return figures
+
+
+def test_the_truth_is_perfect(found: dict[str, Any]) -> None:
+    exact = found["exact"]
+    assert exact["recovered_share"] == exact["dist_2_recovered_share"] == 1
+    assert exact["spearman"] == pytest.approx(1)
+    assert exact["dist_1"] == pytest.approx(found["oracle"]["dist_1"])
+    assert exact["dist_3_rank"] == 1
+    assert exact["top_5_overlap"] == 1
+
+
+def test_every_method_lies_between_worst_and_oracle_and_names_its_cost(found: dict[str, Any]) -> None:
+    methods = {"ddm", "ddm_match", "datamodel", "exact"}
+    for name in methods:
+        figures = found[name]
+        assert figures["dist_1"] <= found["oracle"]["dist_1"] * (1 + 1e-9)
+        assert figures["dist_1_floor"] == found["random"]["dist_1"]
+        low, high = figures["dist_1_interval"]
+        assert low <= figures["dist_1"] <= high
+        assert figures["seconds_offline"] > 0
+        assert figures["seconds_online"] >= 0
+        assert -1 <= figures["cluster_lds"] <= 1
+
+
+def test_clusters_of_its_own_are_judged_by_their_own_floor_and_have_no_lds(found: dict[str, Any]) -> None:
+    sequential = found["ddm_sequential"]
+    assert "cluster_lds" not in sequential
+    assert sequential["dist_1_oracle"] != found["oracle"]["dist_1"]
+    assert sequential["dist_1_floor"] != found["random"]["dist_1"]
+
+
+def test_the_networks_themselves_are_compared(found: dict[str, Any]) -> None:
+    assert -1 <= found["networks"]["displacement_cosine"] <= 1
+    assert found["networks"]["displacement_ratio"] > 0
+
+
+def test_the_table_is_ranked_and_ends_with_floor_and_oracle(run: Run) -> None:
+    study = run.workspace.recipe.study(run.workspace)
+    table = next(block for block in study.sections[1].blocks if isinstance(block, Table))
+    shares = [row[3] for row in table.rows[:-2]]
+    assert shares == sorted(shares, reverse=True)
+    assert [row[0] for row in table.rows[-2:]] == ["random cluster (floor)", "best cluster (oracle)"]
+
+
+def test_combinations_are_all_choices_of_one_value_each() -> None:
+    found = list(combinations({"a": [1, 2], "b": "x", "c": [None, 3]}))
+    assert found == [{"a": a, "b": "x", "c": c} for a in (1, 2) for c in (None, 3)]
+
+
+def test_a_grid_is_decided_by_lds_on_the_bank_that_it_is_given(run: Run) -> None:
+    workspace = run.workspace
+    masks = scoring_masks(workspace, 3, 0.34, "validation")
+    judge = Judge(workspace, workspace.queries_of("validation"), masks, 50)
+    (settled,) = settle(workspace, judge, [{"use": "ddm", "step_size": [5e-4, 5.0]}])
+    assert len(settled.grid) == 2
+    best = max(settled.grid, key=lambda tried: tried[1])
+    assert settled.options == best[0]
+    assert settled.in_words().endswith("(best of 2)")
+    assert Settled("ddm", {}).in_words() == "defaults"
+
+
+def test_masks_of_two_purposes_differ(run: Run) -> None:
+    scoring, validation = (scoring_masks(run.workspace, 10, 0.34, purpose) for purpose in ("scoring", "validation"))
+    assert not torch.equal(scoring, validation)
+    assert scoring.sum(1).tolist() == [4.0] * 10
+
+
+def test_an_empty_validation_split_is_refused(recipe: Path) -> None:
+    with pytest.raises(DDMError, match=r"set dataset\.validation"):
+        ddm_framework.run(recipe, ["dataset.validation=0"], out=recipe.parent / "runs" / "empty")
