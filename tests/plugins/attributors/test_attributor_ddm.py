@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from ddm_framework.objectives import Reference
 from ddm_framework.partition import Partition
 from ddm_framework.perturbations import beta_weights
 from ddm_framework.recipes import Choice, Recipe
+from ddm_framework.registry import Registry
+from ddm_framework.run_folder import RunFolder
 from ddm_framework.settings import Clustering, General, Matching, Online, Training
 from ddm_framework.workspace import Objective, Queries, Workspace, declared
 
@@ -57,7 +60,7 @@ def planted(**online: Any) -> Workspace:
     target = {name: each.double() + 0.3 * random(*each.shape, seed=1) for name, each in initial.items()}
     ones = torch.ones(NUM_CLUSTERS, dtype=torch.float64)
     synset = Synset(random(6, 2, 1, 4, 4, seed=2), random(6, 2, 3, seed=3).softmax(2), ones, ones)
-    workspace = Workspace(recipe, None, None, torch.device("cpu"))  # type: ignore[arg-type]
+    workspace = Workspace(recipe, RunFolder(Path("planted")), Registry((), []), torch.device("cpu"))
     classes = torch.arange(3).repeat_interleave(2)
     vars(workspace).update(info=INFO, _built=(network, initial), target=target, synset=synset)
     vars(workspace).update(partition=Partition(torch.arange(NUM_CLUSTERS), classes))
