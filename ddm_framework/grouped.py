@@ -96,8 +96,8 @@ def _pooled(layer: nn.AvgPool2d, values: Tensor) -> Tensor:
     height, width = values.shape[-2:]
     points = torch.eye(height * width, dtype=values.dtype, device=values.device).view(-1, 1, height, width)
     matrix = layer(points)
-    product: Tensor = values.flatten(2) @ matrix.flatten(1)
-    return product.unflatten(2, matrix.shape[-2:])
+    product: Tensor = (values.flatten(2) @ matrix.flatten(1)).unflatten(2, matrix.shape[-2:])
+    return product
 
 
 def _flat(values: Tensor | None) -> Tensor | None:
