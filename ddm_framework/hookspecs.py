@@ -122,7 +122,10 @@ def ddm_register_attributors() -> Iterable[Component]:  # type: ignore[empty-bod
     """Attribution methods: `attribute(workspace, queries, objective, /, *, ...) -> Tensor`.
 
     Returns the effect (N, K, m) of deleting each cluster on each query: behaviour without it minus behaviour of the
-    target, so -W of Eq. 8. The workspace holds the recipe, data, partition, target, trajectory and synsets.
+    target, so -W of Eq. 8. The workspace holds the recipe, data, partition, target, trajectory and synsets. A method
+    that differentiates the objective at the target, or adds up effects of samples, is declared
+    `@attributor(linear=True)` and is given the objective's surrogate. What it does once for all queries stands in
+    `with workspace.offline_work():`, so that a comparison can tell its cost from that of a question.
 
         def attribute(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
             return torch.rand(len(queries), workspace.partition.num_clusters, 1, generator=workspace.generator("coin"))
