@@ -55,7 +55,7 @@ def _fidelity(found: dict[str, Any]) -> str:
 
 def _table(found: dict[str, Any]) -> str:
     rows = [
-        "| method | share of the oracle's Dist_1 | cluster LDS (95 %) | seconds once | seconds a question |",
+        "| method | share of the oracle's Dist_1 | cluster LDS (95 %) | seconds once | seconds for all test images |",
         "|---|---|---|---|---|",
     ]
     methods = {name: each for name, each in found["fidelity"].items() if "recovered_share" in each}

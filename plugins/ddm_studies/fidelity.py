@@ -161,7 +161,7 @@ def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float) -> S
 def _table_section(verdicts: list[Verdict]) -> Section:
     columns = [
         "method", "Dist_1", "interval", "share of the oracle", "Dist_2", "Dist_3: rank", "cluster LDS", "interval",
-        "Spearman", "seconds offline", "a question",
+        "Spearman", "seconds offline", "seconds online",
     ]  # fmt: skip
     rows: list[list[str | int | float | None]] = [_row(verdict) for verdict in verdicts]
     first = next(verdict.figures for verdict in verdicts if "cluster_lds" in verdict.figures)
