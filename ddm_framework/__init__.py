@@ -17,9 +17,10 @@ from ddm_framework.objectives import Reference, Surrogate, objective
 if TYPE_CHECKING:
     from ddm_framework.api import Run, open_run, run
     from ddm_framework.data import DataInfo, DataSplits, ImageSet
+    from ddm_framework.effects import Queries
     from ddm_framework.objectives import Reference as Reference
     from ddm_framework.reports import Report, Section
-    from ddm_framework.workspace import Queries, Workspace
+    from ddm_framework.workspace import Workspace
 
 _LAZY = {
     "run": "ddm_framework.api",
@@ -30,7 +31,7 @@ _LAZY = {
     "ImageSet": "ddm_framework.data",
     "Report": "ddm_framework.reports",
     "Section": "ddm_framework.reports",
-    "Queries": "ddm_framework.workspace",
+    "Queries": "ddm_framework.effects",
     "Workspace": "ddm_framework.workspace",
 }
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ddm_framework import files, pipeline
+from ddm_framework.effects import Attribution, Objective, Queries
 from ddm_framework.errors import DDMError
 from ddm_framework.loader import load_plugins
 from ddm_framework.networks import take
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipes import load_recipe
 from ddm_framework.run_folder import RunFolder
-from ddm_framework.workspace import Attribution, Objective, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

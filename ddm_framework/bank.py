@@ -20,7 +20,8 @@ from ddm_framework.partition import Partition
 from ddm_framework.randomness import derive_seed
 
 if TYPE_CHECKING:
-    from ddm_framework.workspace import Queries, Workspace
+    from ddm_framework.effects import Queries
+    from ddm_framework.workspace import Workspace
 
 Coupling = Literal["same_order", "independent"]
 """`same_order`: from the target's own θ_0 in its own batch order. `independent`: each from a θ_0 and in an order of its

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ddm_framework.effects import Attribution, Queries
 from ddm_framework.reports import Block, Card, Clusters, Heatmap, Text
-from ddm_framework.workspace import Attribution, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 NUM_SHOWN = 4
 """Clusters named at either end of the ranking."""

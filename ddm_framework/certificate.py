@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from ddm_framework.bank import bank_logits, retrained
+from ddm_framework.effects import Objective, Queries
 from ddm_framework.errors import DDMError
 from ddm_framework.perturbations import leave_one_out
 from ddm_framework.reports import Report, Section, Table, Text
-from ddm_framework.workspace import Objective, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddm_framework.effects import Objective, Queries, fit
 from ddm_framework.matching import Synset
 from ddm_framework.perturbations import beta_weights, leave_one_out
-from ddm_framework.workspace import Objective, Queries, Workspace, fit
+from ddm_framework.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

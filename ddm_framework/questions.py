@@ -13,10 +13,11 @@ from torch import Tensor
 from ddm_framework.artifacts import save_text
 from ddm_framework.cards import query_cards
 from ddm_framework.data import DataInfo
+from ddm_framework.effects import Attribution, Queries
 from ddm_framework.errors import DDMError, RunFolderError, suggestion
 from ddm_framework.pages import page
 from ddm_framework.reports import Report, Section, Text
-from ddm_framework.workspace import Attribution, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 if TYPE_CHECKING:
     from ddm_framework.api import Run

@@ -76,7 +76,7 @@ class Recipe:
     online: Online
     objectives: tuple[Choice, ...]
     study: Choice
-    certificate: Certificate = Certificate()
+    certificate: Certificate = field(default_factory=Certificate)
 
     def with_general(self, general: General) -> Recipe:
         """The same recipe with other general settings."""

@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ddm_framework import attributor
+from ddm_framework.effects import Objective, Queries
 from ddm_framework.partition import Partition
 from ddm_framework.variants import variant
-from ddm_framework.workspace import Objective, Queries, Workspace, choose
+from ddm_framework.workspace import Workspace, choose
 
 
 def attribute(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddm_framework.workspace import Objective, Queries, Workspace
+from ddm_framework.effects import Objective, Queries
+from ddm_framework.workspace import Workspace
 
 
 def random(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:

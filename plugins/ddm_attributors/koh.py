@@ -14,8 +14,9 @@ from ddm_attributors.isolation import undisturbed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
 from ddm_framework.cluster_gradients import cluster_gradients
+from ddm_framework.effects import Objective, Queries
 from ddm_framework.networks import flat
-from ddm_framework.workspace import Objective, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 
 @attributor(linear=True)

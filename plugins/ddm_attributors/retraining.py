@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ddm_framework import attributor
 from ddm_framework.bank import bank_logits, retrained
+from ddm_framework.effects import Objective, Queries
 from ddm_framework.perturbations import leave_one_out, random_deletions
-from ddm_framework.workspace import Objective, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 
 def exact(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:

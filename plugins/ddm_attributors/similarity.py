@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ddm_framework.effects import Objective, Queries
 from ddm_framework.features import penultimate
-from ddm_framework.workspace import Objective, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 First = Literal["most_similar", "least_similar"]
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ddm_framework import DDMError, Report, Section
 from ddm_framework.cards import query_cards
+from ddm_framework.effects import Attribution, Queries
 from ddm_framework.hierarchical import effects, search
 from ddm_framework.reports import Block, Chart, Clusters, Pictures, Table, Text
-from ddm_framework.workspace import Attribution, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 Count = Annotated[int, Field(ge=1)]
 _NO_VALIDATION = "the validation split is empty"

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ddm_framework import figures
 from ddm_framework.bank import Bank, bank_logits, retrained
+from ddm_framework.effects import Estimate, Objective, Queries
 from ddm_framework.partition import Partition
 from ddm_framework.perturbations import leave_one_out, random_deletions
-from ddm_framework.workspace import Estimate, Objective, Queries, Workspace
+from ddm_framework.workspace import Workspace
 
 DISTANCES = {"dist_1": "output_shift", "dist_2": "correctness", "dist_3": "stability"}
 """The three distances of Eq. 10 by the objectives that measure them."""

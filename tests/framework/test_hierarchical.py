@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ddm_framework.data import DataInfo
+from ddm_framework.effects import Objective, Queries, declared
 from ddm_framework.errors import DDMError
 from ddm_framework.hierarchical import effects, search
 from ddm_framework.objectives import Reference, objective
 from ddm_framework.partition import Partition
 from ddm_framework.recipes import Choice
-from ddm_framework.workspace import Objective, Queries, declared
 
 INFO = DataInfo((1, 1, 1), 2, (0.5,), (0.25,), ("a", "b"))
 EFFECTS = st.integers(2, 5).flatmap(

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.func import hessian, jacrev
 
 from ddm_framework.data import DataInfo, ImageSet
+from ddm_framework.effects import Queries, declared
 from ddm_framework.networks import Network, Parameters, build_network, take
 from ddm_framework.objectives import Reference
 from ddm_framework.partition import Partition
 from ddm_framework.recipes import Choice
 from ddm_framework.settings import General, Training
 from ddm_framework.training import start, train
-from ddm_framework.workspace import Queries, Workspace, declared
+from ddm_framework.workspace import Workspace
 
 MARGIN = declared(Choice("objective", "margin", {}, margin))
 CLASSES, PIXELS, NUM_TRAIN, NUM_CLUSTERS, DECAY = 3, 4, 60, 6, 0.05

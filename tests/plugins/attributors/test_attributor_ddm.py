@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ddm_framework.data import DataInfo
+from ddm_framework.effects import Objective, Queries, declared
 from ddm_framework.matching import Synset
 from ddm_framework.networks import Parameters, build_network
 from ddm_framework.objectives import Reference
@@ -27,7 +28,7 @@ from ddm_framework.recipes import Choice, Recipe
 from ddm_framework.registry import Registry
 from ddm_framework.run_folder import RunFolder
 from ddm_framework.settings import Clustering, General, Matching, Online, Training
-from ddm_framework.workspace import Objective, Queries, Workspace, declared
+from ddm_framework.workspace import Workspace
 
 INFO = DataInfo((1, 4, 4), 3, (0.5,), (0.25,), ("a", "b", "c"))
 NUM_CLUSTERS = 6
