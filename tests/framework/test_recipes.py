@@ -645,3 +645,21 @@ def test_another_clusterer_keeps_what_the_core_asks_of_any(tmp_path: Path) -> No
     overridden = load_recipe(str(tmp_path / "base.yaml"), registry, ["clusterer.use=sequential"])
     assert extended.clusterer.name == overridden.clusterer.name == "sequential"
     assert extended.clustering.clusters_per_class == overridden.clustering.clusters_per_class == 7
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("{use: ddmm}", "unknown attributor 'ddmm'; did you mean 'ddm'"),
+        ("{use: ddm, stp_size: 1e-3}", "attributor 'ddm' has no option 'stp_size'; did you mean 'step_size'?"),
+        ("{use: ddm, step_size: [1e-3, -1.0]}", "step_size: input should be greater than 0, found -1.0"),
+        ("ddm", "attributor: write {use: name, option: value}, found 'ddm'"),
+    ],
+)
+def test_components_that_a_study_lists_are_checked_like_any_other(entry: str, words: str) -> None:
+    lines = [line for line in RECIPE.splitlines() if not line.startswith("study:")]
+    number = len(lines) + 3
+    text = "\n".join([*lines, "study:", "  use: fidelity", f"  methods: [{{use: exact}}, {entry}]"])
+    with pytest.raises(RecipeError) as caught:
+        load(text)
+    assert any(f"r.yaml:{number}: " in str(each) and words in str(each) for each in caught.value.problems)
