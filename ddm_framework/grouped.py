@@ -16,7 +16,7 @@ Stacked = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """(a stack of R networks, images (B, C, H, W) common to all or (R, B, C, H, W)) -> logits (R, B, classes)."""
 
 SMALL_MAP = 100
-"""Pixels of a map up to which a matrix product pools faster than the kernel does (benchmarks/bank.py)."""
+"""Pixels of a map up to which pooling is a matrix product. It was faster at 8 x 8; larger maps were not measured."""
 
 _CHANNEL_WISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.AvgPool2d, nn.MaxPool2d)
 _KNOWN = (nn.Conv2d, nn.GroupNorm, nn.Flatten, nn.Linear, *_CHANNEL_WISE)
@@ -92,7 +92,7 @@ def _apply(
 
 
 def _pooled(layer: nn.AvgPool2d, values: Tensor) -> Tensor:
-    """Pooling as a product with the matrix that it is, which is what the pooling kernels of small maps wait for."""
+    """Average pooling as a product with its matrix: on small maps the kernel takes longer than the convolutions."""
     height, width = values.shape[-2:]
     points = torch.eye(height * width, dtype=values.dtype, device=values.device).view(-1, 1, height, width)
     matrix = layer(points)

@@ -50,7 +50,7 @@ def run(
     asked = workspace.queries_of("test", None if queries == "all" else queries)
     judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "scoring"), resamples)
     validation = workspace.queries_of("validation")
-    if len(validation) == 0:
+    if len(validation) == 0 and any(isinstance(value, list) for each in methods for value in each.values()):
         raise DDMError("the validation split is empty, so no grid can be decided; set dataset.validation")
     settled = _settled(
         workspace, Judge(workspace, validation, _validation(workspace, validation_masks, deleted)), methods

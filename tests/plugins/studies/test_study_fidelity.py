@@ -133,6 +133,12 @@ def test_masks_of_two_purposes_differ(run: Run) -> None:
     assert scoring.sum(1).tolist() == [4.0] * 10
 
 
-def test_an_empty_validation_split_is_refused(recipe: Path) -> None:
+def test_without_a_grid_no_validation_split_is_needed(recipe: Path) -> None:
+    settings = ["dataset.validation=0", "study.methods=[{use: ddm}, {use: exact}]"]
+    found = ddm_framework.run(recipe, settings, out=recipe.parent / "runs" / "no_grid").metrics["fidelity"]
+    assert found["exact"]["recovered_share"] == 1
+
+
+def test_a_grid_without_a_validation_split_is_refused(recipe: Path) -> None:
     with pytest.raises(DDMError, match=r"set dataset\.validation"):
         ddm_framework.run(recipe, ["dataset.validation=0"], out=recipe.parent / "runs" / "empty")
