@@ -89,8 +89,8 @@ def _speed(bank: dict[str, Any]) -> str:
     return (
         f"Retraining itself is batched: the bank of {bank['bank_networks']} networks took {bank['bank_seconds']:.0f}"
         f" seconds, {bank['times_faster_than_the_best_plain_loop']:.1f} times faster than the best plain loop of"
-        f" ordinary PyTorch in one process, with {bank['workers']} worker processes against it. Leave-one-out by ddm took"
-        f" {bank['ddm_leave_one_out_seconds']:.2f} seconds for 100 networks and all test images,"
+        f" ordinary PyTorch in one process, with {bank['workers']} worker processes against it. Leave-one-out by ddm"
+        f" took {bank['ddm_leave_one_out_seconds']:.2f} seconds for 100 networks and all test images,"
         f" {bank['ddm_times_faster_than_retraining_100']:.0f} times faster than that engine."
     )
 
