@@ -164,6 +164,51 @@ def unlearn(
     typer.echo(f"{out}: the network without {len(chosen)} cluster{'s' if len(chosen) > 1 else ''}")
 
 
+@app.command()
+def check(
+    package: Annotated[str, typer.Argument(help="An installed package with plugins, or a Python file.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="An option to check with, as in dataset.mnist.root=data.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a package's components, or a file's, keep the contracts of their kinds; status 1 if any does not.
+
+    `ddm check my_objective.py`
+    """
+    from ddm_framework.progress import ProgressDisplay
+    from ddm_framework.testing.command import check_package
+    from ddm_framework.testing.printing import as_dict, print_results
+
+    results = check_package(package, settings or [], ProgressDisplay(quiet=as_json))
+    if as_json:
+        _print_json(as_dict(results, package))
+    else:
+        print_results(results, package)
+    if any(result.outcome == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("new-plugin")
+def new_plugin(
+    kind: Annotated[str, typer.Argument(help="dataset, backbone, clusterer, distance, objective, attributor, study.")],
+    name: Annotated[str, typer.Argument(help="What recipes will write after `use:`.")],
+    out: Annotated[Path | None, typer.Option(help="The folder to make [ddm-<name>].")] = None,
+) -> None:
+    """Write a package with a plugin that works, its tests, and all that is needed to install it.
+
+    `ddm new-plugin objective surprise`
+    """
+    from ddm_framework.loader import load_plugins
+    from ddm_framework.scaffold import check_name, write_package
+
+    check_name(kind, name, load_plugins())
+    folder = out or Path(f"ddm-{name.replace('_', '-')}")
+    for path in write_package(kind, name, folder):
+        typer.echo(path)
+    typer.echo(f"\npip install -e '{folder}[test]' && python -m pytest {folder}")
+
+
 def _print_json(value: Any) -> None:
     from ddm_framework.artifacts import json_text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ddm_framework.images import Images
 from ddm_framework.networks import Gradient, Network, Parameters, broadcast, chunk_size, num_weights
 
 BLOCK = 16
@@ -14,7 +15,7 @@ BLOCK = 16
 def cluster_gradients(
     network: Network,
     parameters: Parameters,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     clusters: Tensor,
     num_clusters: int,

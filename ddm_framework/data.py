@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework.errors import DataError
+from ddm_framework.images import Images, StoredImages, statistics, taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,25 @@ class DataInfo:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Pixels (..., C, H, W) in [0, 1] -> network inputs, float32."""
-        return (pixels.float() - self._channels(self.mean, pixels)) / self._channels(self.std, pixels)
+        return (pixels.float() - self.channels(self.mean, pixels)) / self.channels(self.std, pixels)
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Network inputs (..., C, H, W) -> pixels, clamped to [0, 1], float32."""
-        return (images * self._channels(self.std, images) + self._channels(self.mean, images)).clamp(0, 1)
+        return (images * self.channels(self.std, images) + self.channels(self.mean, images)).clamp(0, 1)
 
-    def _channels(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+    def channels(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        """One value a channel as a tensor (C, 1, 1), where another lies."""
         return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Images float32 (N, C, H, W), normalised, and their labels int64 (N,)."""
+    """Images float32 (N, C, H, W), normalised, and their labels int64 (N,).
 
-    images: Tensor
+    The images are a tensor, or `StoredImages`, which holds them as uint8 and is indexed and split like one.
+    """
+
+    images: Images
     labels: Tensor
 
     def __len__(self) -> int:
@@ -58,7 +63,7 @@ class ImageSet:
 
     def take(self, index: Tensor) -> ImageSet:
         """The samples at these positions, int64 (M,)."""
-        return ImageSet(self.images[index], self.labels[index])
+        return ImageSet(taken(self.images, index), self.labels[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,14 @@ class DataSplits:
         validation: float = 0.1,
         split_seed: int = 0,
     ) -> DataSplits:
-        """Splits from pixels in [0, 1].
+        """Splits from pixels.
 
         The validation split is a stratified share of the training set; mean and standard deviation are those of
-        what remains for training.
+        what remains for training. Pixels that come as uint8, in memory or memory-mapped, stay as they are and are
+        normalised whenever a batch of them is read, so that the data may be larger than the memory.
 
         Args:
-            train: pixels (N, C, H, W) in [0, 1] and labels (N,).
+            train: pixels (N, C, H, W), float in [0, 1] or uint8 from 0 to 255, and labels (N,).
             test: the same for the test split.
             class_names: one name a class.
             validation: share of the training set that is held out, at least 0 and less than 1.
@@ -96,7 +102,7 @@ class DataSplits:
         """
         for name, (pixels, labels) in {"training": train, "test": test}.items():
             check_pixels(name, pixels, labels, class_names)
-        pixels, labels = train[0].float(), train[1].long()
+        pixels, labels = train[0], train[1].long()
         if pixels.shape[1:] != test[0].shape[1:]:
             raise DataError(
                 f"training images are {tuple(pixels.shape[1:])} and test images {tuple(test[0].shape[1:])}; "
@@ -109,19 +115,11 @@ class DataSplits:
             raise DataError(
                 f"no training image is left for class {names}; give it images or lower `validation` ({validation})"
             )
-        mean = pixels[kept].mean((0, 2, 3))
-        std = pixels[kept].std((0, 2, 3)).clamp_min(1e-6)
-        info = DataInfo(
-            (pixels.shape[1], pixels.shape[2], pixels.shape[3]),
-            len(class_names),
-            tuple(mean.tolist()),
-            tuple(std.tolist()),
-            class_names,
-        )
-        images = info.normalise(pixels)
-        whole = ImageSet(images, labels)
-        tested = ImageSet(info.normalise(test[0].float()), test[1].long())
-        return cls(whole.take(kept), whole.take(held), tested, info)
+        mean, std = statistics(pixels, kept)
+        shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+        info = DataInfo(shape, len(class_names), mean, std, class_names)
+        whole = ImageSet(_inputs(pixels, info), labels)
+        return cls(whole.take(kept), whole.take(held), ImageSet(_inputs(test[0], info), test[1].long()), info)
 
     def fingerprint(self) -> str:
         """A digest of every image, label and name: the same digest means the same data."""
@@ -129,8 +127,22 @@ class DataSplits:
         for split in (self.train, self.validation, self.test):
             for values in (split.images, split.labels):
                 digest.update(repr(tuple(values.shape)).encode())
-                digest.update(values.contiguous().numpy().data)
+                for block in values.stored() if isinstance(values, StoredImages) else [values]:
+                    digest.update(block.contiguous().numpy().data)
         return digest.hexdigest()[:32]
+
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> DataSplits:
+        """The same pixels with another normalisation, one mean and one standard deviation a channel."""
+        info = replace(self.info, mean=mean, std=std)
+
+        def renormalised(split: ImageSet) -> ImageSet:
+            if isinstance(split.images, StoredImages):
+                return ImageSet(split.images.normalised_by(mean, std), split.labels)
+            old = self.info
+            pixels = split.images * old.channels(old.std, split.images) + old.channels(old.mean, split.images)
+            return ImageSet(info.normalise(pixels), split.labels)
+
+        return DataSplits(renormalised(self.train), renormalised(self.validation), renormalised(self.test), info)
 
     def to(self, device: torch.device) -> DataSplits:
         """The same splits on another device."""
@@ -139,6 +151,11 @@ class DataSplits:
             return ImageSet(split.images.to(device), split.labels.to(device))
 
         return replace(self, train=moved(self.train), validation=moved(self.validation), test=moved(self.test))
+
+
+def _inputs(pixels: Tensor, info: DataInfo) -> Images:
+    """Network inputs of pixels: stored ones where they are uint8."""
+    return info.normalise(pixels) if pixels.is_floating_point() else StoredImages.of(pixels, info.mean, info.std)
 
 
 def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -192,6 +209,8 @@ def check_pixels(name: str, pixels: Tensor, labels: Tensor, class_names: tuple[s
     Raises:
         DataError: naming the split and the first offending sample.
     """
+    if not pixels.is_floating_point() and pixels.dtype != torch.uint8:
+        raise DataError(f"{name} images must be float in [0, 1] or uint8, found {pixels.dtype}")
     if pixels.ndim != 4:
         raise DataError(f"{name} images must be (N, C, H, W), found shape {tuple(pixels.shape)}")
     if len(pixels) != len(labels):

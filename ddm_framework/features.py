@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from ddm_framework.data import DataInfo
 from ddm_framework.errors import DDMError, suggestion
+from ddm_framework.images import Images
 from ddm_framework.networks import Network, Parameters
 from ddm_framework.settings import TimmFeatures
 
@@ -18,7 +19,7 @@ _BATCH = 256
 
 
 def extract_features(
-    kind: Literal["target", "pixels"] | TimmFeatures, images: Tensor, network: Network, target: Parameters
+    kind: Literal["target", "pixels"] | TimmFeatures, images: Images, network: Network, target: Parameters
 ) -> Tensor:
     """Features (N, D), float32, on the CPU.
 
@@ -29,13 +30,13 @@ def extract_features(
         target: its trained parameters.
     """
     if kind == "pixels":
-        return images.flatten(1).cpu()
+        return torch.cat([batch.flatten(1).cpu() for batch in images.split(_BATCH)])
     if kind == "target":
         return penultimate(network, target, images)
     return timm_features(kind, images, network.info)
 
 
-def penultimate(network: Network, parameters: Parameters, images: Tensor) -> Tensor:
+def penultimate(network: Network, parameters: Parameters, images: Images) -> Tensor:
     """What goes into the last linear layer that the network calls, (N, D), float32, on the CPU.
 
     Raises:
@@ -64,7 +65,7 @@ def penultimate(network: Network, parameters: Parameters, images: Tensor) -> Ten
     return torch.cat(collected)
 
 
-def timm_features(settings: TimmFeatures, images: Tensor, info: DataInfo) -> Tensor:
+def timm_features(settings: TimmFeatures, images: Images, info: DataInfo) -> Tensor:
     """Pooled features (N, D) of a timm model with weights from a local file.
 
     Images are resized to the model's own input size (or `size`) and normalised as it was trained; a single channel
@@ -90,7 +91,7 @@ def timm_features(settings: TimmFeatures, images: Tensor, info: DataInfo) -> Ten
         raise DDMError(f"clusterer.features: {settings.timm!r} with {settings.checkpoint}: {text[:300]}") from error
 
 
-def _pooled(settings: TimmFeatures, images: Tensor, info: DataInfo) -> Tensor:
+def _pooled(settings: TimmFeatures, images: Images, info: DataInfo) -> Tensor:
     import timm
     from timm.data.config import resolve_model_data_config
 

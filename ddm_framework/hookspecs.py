@@ -7,7 +7,8 @@ A plugin is a module with `@hookimpl` functions. A package offers it by an entry
 
 and `ddm run recipe.yaml --plugin my_file.py` loads a single file, whose own functions are the targets
 `f"{__name__}:measure"`. Hooks are called once, when ddm starts; the targets are imported only when a recipe uses
-them, so keep heavy imports out of the module with the hooks.
+them, so keep heavy imports out of the module with the hooks. `ddm new-plugin` writes a package that works, and
+`ddm check` says whether components keep the contracts below.
 
 In every target the positional-only arguments come from the core and the keyword-only arguments are the options
 that a recipe may set: annotated and with defaults. `**kwargs` is refused, because the signature is the schema.
@@ -33,15 +34,20 @@ def ddm_register_datasets() -> Iterable[Component]:  # type: ignore[empty-body]
     """Data sets: `load(*, ...) -> DataSplits`.
 
     Images are float32 (N, C, H, W), normalised, labels int64 (N,). The validation split is cut from the training
-    set, never from the test set. Nothing is downloaded unless the recipe says `download: true`.
+    set, never from the test set. Nothing is downloaded unless the recipe says `download: true`. Where files are
+    missing, a `DataError` names them.
 
-        def load(*, root: Path = Path("pets"), validation: float = 0.1) -> DataSplits:
-            train, test = read(root)
-            return DataSplits.from_pixels(train, test, class_names=("cat", "dog"), validation=validation)
+        def load(*, size: int = 120, validation: float = 0.1) -> DataSplits:
+            \"\"\"Bright and dark squares under noise; `size` images, of which `validation` is held out.\"\"\"
+            labels = torch.arange(size) % 2
+            noise = torch.rand(size, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+            pixels = (noise + labels.view(-1, 1, 1, 1)) / 2
+            train, test = (pixels[20:], labels[20:]), (pixels[:20], labels[:20])
+            return DataSplits.from_pixels(train, test, class_names=("dark", "bright"), validation=validation)
 
         @hookimpl
         def ddm_register_datasets():
-            yield Component("pets", "my_package.pets:load", "Cats and dogs")
+            yield Component("squares", "my_package.squares:load", "Bright and dark squares")
     """
 
 
@@ -55,6 +61,7 @@ def ddm_register_backbones() -> Iterable[Component]:  # type: ignore[empty-body]
     layer is what `features: target` clusters.
 
         def build(data: DataInfo, /, *, hidden: int = 64) -> nn.Module:
+            \"\"\"A perceptron with one layer of `hidden` units.\"\"\"
             return nn.Sequential(nn.Flatten(), nn.Linear(data.num_values, hidden), nn.ReLU(),
                                  nn.Linear(hidden, data.num_classes))
 
@@ -72,6 +79,7 @@ def ddm_register_clusterers() -> Iterable[Component]:  # type: ignore[empty-body
     num_clusters - 1 is used. Draw randomness from the given `torch.Generator` alone.
 
         def assign(features: Tensor, num_clusters: int, generator: torch.Generator, /) -> Tensor:
+            \"\"\"Clusters of equal size, of random samples.\"\"\"
             return torch.randperm(len(features), generator=generator) % num_clusters
 
         @hookimpl
@@ -89,6 +97,7 @@ def ddm_register_distances() -> Iterable[Component]:  # type: ignore[empty-body]
     tensor operations, no `.item()` and no branches on values.
 
         def distance(synthetic: Gradient, target: Gradient, /) -> Tensor:
+            \"\"\"Sum of absolute differences.\"\"\"
             return sum((synthetic[name] - target[name]).abs().sum() for name in target)
 
         @hookimpl
@@ -128,7 +137,12 @@ def ddm_register_attributors() -> Iterable[Component]:  # type: ignore[empty-bod
     `with workspace.offline_work():`, so that a comparison can tell its cost from that of a question.
 
         def attribute(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
-            return torch.rand(len(queries), workspace.partition.num_clusters, 1, generator=workspace.generator("coin"))
+            \"\"\"Random effects.\"\"\"
+            reference = workspace.reference(queries)
+            num_behaviours = objective.measure(reference.target_logits, reference).shape[1]
+            rows = 1 if objective.declaration.set_level else len(queries)
+            shape = (rows, workspace.partition.num_clusters, num_behaviours)
+            return torch.rand(shape, generator=workspace.generator("coin"))
 
         @hookimpl
         def ddm_register_attributors():
@@ -144,6 +158,7 @@ def ddm_register_studies() -> Iterable[Component]:  # type: ignore[empty-body]
     nothing itself: the core stores and renders the report.
 
         def run(workspace: Workspace, /, *, queries: int = 10) -> Report:
+            \"\"\"The mean effect over the first `queries` test images.\"\"\"
             effect = workspace.attribution(workspace.queries_of("test", queries), workspace.objectives[0]).effect
             return Report(metrics={"mean_effect": effect.mean().item()},
                           sections=[Section("Effects", [Text("How much each cluster matters.")])])

@@ -199,7 +199,9 @@ def _start(
     for cluster in range(clusters.start, clusters.stop):
         random = generator(seed, "synthetic", partition.num_clusters, cluster)
         if settings.init == "noise":
-            starts.append(torch.randn(count, *data.images.shape[1:], generator=random).to(data.images))
+            starts.append(
+                torch.randn(count, *data.images.shape[1:], generator=random).to(data.labels.device, data.images.dtype)
+            )
         else:
             members = partition.members(cluster)
             rounds = -(-count // len(members))

@@ -15,6 +15,7 @@ from torch.func import functional_call, vmap
 from ddm_framework.data import DataInfo
 from ddm_framework.errors import DDMError
 from ddm_framework.grouped import Stacked, grouped
+from ddm_framework.images import Images
 from ddm_framework.randomness import derive_seed
 
 Parameters = dict[str, Tensor]
@@ -66,7 +67,7 @@ class Network:
         logits: Tensor = vmap(self, in_dims=(0, None if images.ndim == 4 else 0))(stack, images)
         return logits
 
-    def logits(self, stack: Parameters, images: Tensor, batch_size: int = QUERY_BATCH) -> Tensor:
+    def logits(self, stack: Parameters, images: Images, batch_size: int = QUERY_BATCH) -> Tensor:
         """Logits (R, N, classes) of a stack of R networks on the same images (N, C, H, W)."""
         with torch.no_grad():
             return torch.cat([self.stacked(stack, batch) for batch in images.split(batch_size)], 1)

@@ -18,7 +18,11 @@ class Settings(BaseModel):
 
 
 class Training(Settings):
-    """Training of the target network: stochastic gradient descent on means over the full batch size (Eq. 2)."""
+    """Training of the target network: stochastic gradient descent on means over the full batch size (Eq. 2).
+
+    `augmentation` lists `crop` (a window moved by up to an eighth of the image's side) and `flip` (left to right). It
+    belongs to training alone: gradients are matched on the images as they are.
+    """
 
     epochs: PositiveInt = 30
     lr: PositiveFloat = 0.05
@@ -26,6 +30,7 @@ class Training(Settings):
     momentum: Fraction = 0.0
     weight_decay: NonNegativeFloat = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
+    augmentation: list[Literal["crop", "flip"]] = []
     checkpoint_every: PositiveInt = 1
 
 

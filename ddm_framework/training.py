@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddm_framework.augmentation import augmentations, augmented
 from ddm_framework.errors import DivergenceError
+from ddm_framework.images import Images
 from ddm_framework.networks import Network, Parameters, is_finite
 from ddm_framework.randomness import generator
 from ddm_framework.settings import Training
@@ -41,7 +43,7 @@ def start_each(initial: Sequence[Parameters]) -> TrainingState:
 def train(
     network: Network,
     state: TrainingState,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     weights: Tensor,
     settings: Training,
@@ -59,7 +61,8 @@ def train(
         labels: class ids (N,), or probabilities (N, classes).
         weights: (R, N); 1 = the sample is there, 0 = it is deleted.
         settings: of the training.
-        seed: of the batch order, or one a network; each epoch's order depends on the seed and the epoch alone.
+        seed: of the batch order and of augmentation, or one a network; what an epoch draws depends on the seed and the
+            epoch alone.
     Yields:
         The state after each epoch.
     Raises:
@@ -70,13 +73,16 @@ def train(
     if len(set(seeds)) == 1:
         seeds = seeds[:1]
     weights = weights.to(images.dtype)
+    device = weights.device
     parameters, velocity = state.parameters, state.velocity
     for epoch in range(state.epoch, settings.epochs):
         lr = learning_rate(settings, epoch)
-        for batch in _order(len(images), seeds, epoch).to(images.device).split(settings.batch_size, -1):
+        drawn = augmentations(settings, images.shape, seeds, epoch, device)
+        for batch in _order(len(images), seeds, epoch).to(device).split(settings.batch_size, -1):
             present = weights[:, batch] if batch.ndim == 1 else weights.gather(1, batch)
             share = present / settings.batch_size
-            gradient = network.gradients(parameters, images[batch], labels[batch], share)
+            inputs = augmented(images[batch], batch, drawn)
+            gradient = network.gradients(parameters, inputs, labels[batch], share)
             parameters, velocity = _descend(parameters, velocity, gradient, lr, settings)
         if not is_finite(parameters):
             raise DivergenceError(

@@ -19,6 +19,7 @@ from ddm_framework.data import DataInfo, DataSplits, ImageSet
 from ddm_framework.effects import Attribution, Estimate, Objective, Queries, declared, fit
 from ddm_framework.errors import DDMError, PluginError, RunFolderError
 from ddm_framework.finetuning import perturbed_networks
+from ddm_framework.images import Images
 from ddm_framework.matching import Synset
 from ddm_framework.networks import Network, Parameters, broadcast, build_network, network_chunks
 from ddm_framework.objectives import Reference
@@ -204,7 +205,7 @@ class Workspace:
         number = len(images) if count is None else min(count, len(images))
         return Queries(images.images[:number], images.labels[:number], tuple(f"{split} {i}" for i in range(number)))
 
-    def target_logits(self, images: Tensor) -> Tensor:
+    def target_logits(self, images: Images) -> Tensor:
         """The target's logits (N, classes), by the same engine as the perturbed networks."""
         return self.network.logits(broadcast(self.target, 2), images)[0]
 

@@ -70,8 +70,8 @@ def attribute(
             module = library.prepare_model(workspace.module(workspace.target), task)
             on_cpu = workspace.device.type == "cpu"
             analyzer = library.Analyzer("ekfac", module, task, cpu=on_cpu, disable_tqdm=True, output_dir=folder)
-            labelled = TensorDataset(train.images, train.labels)
-            drawn = labelled if fisher == "sampled" else EveryLabel(train.images, directions.shape[1])
+            labelled = TensorDataset(train.images[:], train.labels)
+            drawn = labelled if fisher == "sampled" else EveryLabel(train.images[:], directions.shape[1])
             analyzer.fit_all_factors("curvature", drawn, batch_size, factor_args=_in(curvature, directions.dtype))
         size = _queries_at_a_time(workspace, len(queries))
         scoring.query_gradient_accumulation_steps = math.ceil(size / batch_size)

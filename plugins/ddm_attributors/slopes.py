@@ -22,11 +22,15 @@ def slopes(objective: Objective, logits: Tensor, reference: Reference) -> Tensor
     Returns:
         (N, classes), of the logits' type.
     Raises:
-        DDMError: if the objective has no gradient.
+        DDMError: if the objective has no gradient, or several behaviours.
     """
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
         behaviours = objective.measure(leaf, reference)
+        if behaviours.shape[1] > 1:
+            raise DDMError(
+                f"objective {objective.name!r} has {behaviours.shape[1]} behaviours; a first-order attributor takes one"
+            )
         if not behaviours.requires_grad:
             raise DDMError(
                 f"objective {objective.name!r} has no gradient, which a first-order attributor needs; let the "

@@ -105,7 +105,7 @@ def _fitted(
         "proj_seed": workspace.generator("trak", epoch).initial_seed() % 2**31,
         "device": str(workspace.device),
     }
-    fitted.cache(DataLoader(TensorDataset(train.images, train.labels), batch_size))
+    fitted.cache(DataLoader(TensorDataset(train.images[:], train.labels), batch_size))
     return fitted
 
 

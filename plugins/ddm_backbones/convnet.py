@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
+from ddm_backbones.initialisations import initialise
+from ddm_backbones.norms import norm_maker
 from ddm_framework.data import DataInfo
 from ddm_framework.errors import DDMError
 
@@ -19,6 +21,7 @@ def build(
     depth: Annotated[int, Field(ge=1)] = 3,
     norm: Literal["instance", "group", "batch"] = "instance",
     groups: Annotated[int, Field(ge=1)] = 8,
+    initialisation: Literal["default", "kaiming", "normal", "xavier"] = "default",
 ) -> nn.Module:
     """`depth` blocks of 3x3 convolution, norm, ReLU and 2x2 average pooling, then one linear layer.
 
@@ -28,19 +31,14 @@ def build(
         depth: number of blocks; each halves height and width.
         norm: `instance`, or `group`; `batch` is refused.
         groups: of group norm; must divide `width`.
+        initialisation: of the weights; `default` is PyTorch's.
     Returns:
         (B, C, H, W) -> logits (B, classes).
     Raises:
         DDMError: if the norm cannot work with one image, or the image is too small for the depth.
     Source: Sec. 4.1, Table 5; Zhao et al., Dataset Condensation with Gradient Matching, 2021.
     """
-    if norm == "batch":
-        raise DDMError(
-            "backbone convnet: `norm: batch` is refused, because a synset has one image a cluster and the statistics of"
-            " a batch of one mean nothing; take `norm: instance` or `norm: group`"
-        )
-    if norm == "group" and width % groups:
-        raise DDMError(f"backbone convnet: `width: {width}` cannot be divided into `groups: {groups}`")
+    make_norm = norm_maker("convnet", norm, groups, [width])
     channels, *sides = data.shape
     deepest = min(sides).bit_length() - 1
     if depth > deepest:
@@ -53,10 +51,12 @@ def build(
         layers += [
             # Instance norm takes a bias away again: its gradient would be rounding noise, which a distance would match.
             nn.Conv2d(channels, width, 3, padding=1, bias=norm != "instance"),
-            nn.GroupNorm(width if norm == "instance" else groups, width),
+            make_norm(width),
             nn.ReLU(),
             nn.AvgPool2d(2),
         ]
         channels = width
     num_features = width * (sides[0] >> depth) * (sides[1] >> depth)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(num_features, data.num_classes))
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(num_features, data.num_classes))
+    initialise(network, initialisation)
+    return network

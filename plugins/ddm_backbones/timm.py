@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ddm_backbones.initialisations import initialise
 from ddm_framework.data import DataInfo
 from ddm_framework.errors import DDMError, suggestion
 
@@ -25,6 +26,7 @@ def build(
     checkpoint: Path | None = None,
     groups: Annotated[int, Field(ge=1)] = 8,
     arguments: dict[str, Any] | None = None,
+    initialisation: Literal["default", "kaiming", "normal", "xavier"] = "default",
 ) -> nn.Module:
     """A classifier of timm with group norm in the place of batch norm, in evaluation mode.
 
@@ -39,6 +41,7 @@ def build(
             classes is left out.
         groups: of the group norms; where it does not divide the channels, the next lower number that does.
         arguments: passed to `timm.create_model`, such as `{img_size: 32, patch_size: 4}` for a ViT.
+        initialisation: of the weights; `default` is the model's own, the only one beside weights that are loaded.
     Returns:
         (B, C, H, W) -> logits (B, classes).
     Raises:
@@ -47,11 +50,17 @@ def build(
     Source: Sec. 4.1, Table 5; Wightman, PyTorch Image Models, 2019.
     """
     # Only here, so that a recipe is checked without waiting for timm.
+    from ddm_backbones.attention import unfuse_attention
     from ddm_backbones.checkpoint import load_checkpoint
     from ddm_backbones.group_norms import mixing_layers, replace_batch_norms
 
     if pretrained and checkpoint is not None:
         raise DDMError("backbone timm: `pretrained: true` and `checkpoint` exclude each other; drop one")
+    if initialisation != "default" and (pretrained or checkpoint is not None):
+        loaded = "pretrained: true" if pretrained else f"checkpoint: {checkpoint}"
+        raise DDMError(
+            f"backbone timm: `initialisation: {initialisation}` would overwrite the weights of `{loaded}`; drop one"
+        )
     network = _create(model, data, pretrained, arguments or {})
     replace_batch_norms(network, groups)
     mixing = mixing_layers(network)
@@ -60,9 +69,8 @@ def build(
             f"backbone timm: {model} keeps statistics of the batch in {', '.join(mixing[:3])}"
             f" ({len(mixing)} in all) that no group norm can replace; take another model"
         )
-    attentions: list[Any] = [module for module in network.modules() if hasattr(module, "fused_attn")]
-    for attention in attentions:
-        attention.fused_attn = False
+    unfuse_attention(network)
+    initialise(network, initialisation)
     if checkpoint is not None:
         load_checkpoint(network, checkpoint, heads=_named(network, "classifier"), stems=_named(network, "first_conv"))
     _try_out(network.eval(), model, data)

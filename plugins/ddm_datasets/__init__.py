@@ -1,4 +1,4 @@
-"""Data sets to start with (digits needs no file at all) and the two doors for your own images."""
+"""Data sets to start with (digits needs no file at all), those of the paper, and the two doors for your own images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ddm_framework import Component, hookimpl
 
 @hookimpl
 def ddm_register_datasets() -> Iterator[Component]:
-    """Digits and MNIST; arrays and folders of images."""
+    """Digits; MNIST, CIFAR and TinyImageNet; arrays and folders of images."""
     yield Component(
         "digits",
         "ddm_datasets.digits:load",
@@ -22,5 +22,23 @@ def ddm_register_datasets() -> Iterator[Component]:
         "70,000 handwritten digits of 28x28 pixels",
         "Sec. 4.1; LeCun et al. 1998",
     )
-    yield Component("npz", "ddm_datasets.npz:load", "Your images and labels as arrays in one .npz file")
+    yield Component(
+        "cifar10",
+        "ddm_datasets.cifar:cifar10",
+        "60,000 photographs of 32x32 pixels, ten classes",
+        "Sec. 4.1; Krizhevsky 2009",
+    )
+    yield Component(
+        "cifar100",
+        "ddm_datasets.cifar:cifar100",
+        "60,000 photographs of 32x32 pixels, 100 classes or 20 superclasses",
+        "Sec. 4.1; Krizhevsky 2009",
+    )
+    yield Component(
+        "tinyimagenet",
+        "ddm_datasets.tinyimagenet:load",
+        "110,000 photographs of 64x64 pixels, 200 classes",
+        "Sec. 4.1; Le and Yang 2015",
+    )
+    yield Component("npz", "ddm_datasets.npz:load", "Your images and labels as arrays, in one .npz file or a folder")
     yield Component("imagefolder", "ddm_datasets.imagefolder:load", "Your images as files, one folder a class")

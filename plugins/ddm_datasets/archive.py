@@ -1,10 +1,11 @@
-"""Reading arrays from an .npz file that nobody vouches for: nothing in it is ever unpickled."""
+"""Reading arrays from files that nobody vouches for: nothing in them is ever unpickled."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +16,44 @@ from ddm_framework.errors import DataError
 
 
 def read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """These arrays of the file, by name; the optional ones where they are there.
+    """These arrays of an .npz file, by name, or of a folder of .npy files, which are memory-mapped copy-on-write.
 
+    Args:
+        path: the file or folder.
+        needed: arrays that must be there.
+        optional: arrays that are read where they are there.
     Raises:
-        DataError: if the file is missing, damaged or no .npz archive, lacks an array, or holds one of Python objects.
+        DataError: if it is missing, damaged or no such file, lacks an array, or holds one of Python objects.
     """
+    if path.is_dir():
+        stored = [file.stem for file in sorted(path.glob("*.npy"))]
+        return {name: _read(partial(_map, path), name, path) for name in _choose(path, stored, needed, optional)}
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: there is no such file or folder")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an .npz archive, or is cut short; write it with numpy.savez")
     with np.load(path, allow_pickle=False) as archive:
-        found = list(archive.files)
-        absent = [name for name in needed if name not in found]
-        if absent:
-            raise DataError(
-                f"{path} lacks {', '.join(absent)}: found {', '.join(found) or 'nothing'}, needed {', '.join(needed)}"
-            )
-        return {name: _read(archive, name, path) for name in (*needed, *optional) if name in found}
+        return {name: _read(archive.__getitem__, name, path) for name in _choose(path, archive.files, needed, optional)}
 
 
-def _read(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> NDArray[Any]:
+def _map(folder: Path, name: str) -> NDArray[Any]:
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="c")
+
+
+def _choose(path: Path, stored: Sequence[str], needed: Sequence[str], optional: Sequence[str]) -> list[str]:
+    absent = [name for name in needed if name not in stored]
+    if absent:
+        raise DataError(
+            f"{path} lacks {', '.join(absent)}: found {', '.join(stored) or 'nothing'}, needed {', '.join(needed)}"
+        )
+    return [name for name in (*needed, *optional) if name in stored]
+
+
+def _read(read: Callable[[str], object], name: str, path: Path) -> NDArray[Any]:
     try:
-        array = archive[name]
+        array = read(name)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
+        if "Object arrays" in str(error) or "Python objects" in str(error):
             raise DataError(
                 f"{path}: {name} holds Python objects, which could run code when read;"
                 " save numbers, and names as an array of strings (dtype=str)"

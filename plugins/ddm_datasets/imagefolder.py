@@ -6,21 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from PIL import Image, ImageOps
 from pydantic import Field
-from torch import Tensor
 from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
 
-from ddm_datasets.sizes import positions
+from ddm_datasets.decoding import Decoding, Samples
 from ddm_framework.data import DataSplits, hold_out
 from ddm_framework.errors import DataError
-
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded, whatever a file's name says: among Pillow's other formats are some that start programs."""
-
-Samples = list[tuple[str, int]]
-"""Files and the number of each one's class."""
 
 
 def load(
@@ -34,6 +25,7 @@ def load(
     train_size: Annotated[int, Field(ge=1)] | None = None,
     test_size: Annotated[int, Field(ge=1)] | None = None,
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+    cache: Path | None = None,
 ) -> DataSplits:
     """`root/train/<class>/*` and `root/test/<class>/*`, or `root/<class>/*` from which a test split is cut.
 
@@ -50,8 +42,11 @@ def load(
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
+        cache: a folder (outside of root) that keeps the decoded pixels, which are then read from disk as needed: the
+            next run decodes nothing, and the images may be more than fit in memory.
     Raises:
-        DataError: if folders are not laid out so, an image cannot be read, or there are fewer images than asked for.
+        DataError: if folders are not laid out so, an image cannot be read, there are fewer images than asked for, or
+            the cache cannot be written.
     """
     layout = f"images belong in <root>/{train}/<class>/ and <root>/{test}/<class>/, or all in <root>/<class>/"
     if root is None:
@@ -65,30 +60,13 @@ def load(
         trained, tested, classes = _two_folders(root / train, root / test, layout)
     else:
         trained, tested, classes = _one_folder(root, test_share, layout)
-    transform = v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.PILToTensor()])
-    mode = "L" if grayscale else "RGB"
+    decoding = Decoding(size, "L" if grayscale else "RGB", cache)
     return DataSplits.from_pixels(
-        _read(trained, train_size, "train_size", mode, transform),
-        _read(tested, test_size, "test_size", mode, transform),
+        decoding.read(trained, train_size, "train_size"),
+        decoding.read(tested, test_size, "test_size"),
         class_names=classes,
         validation=validation,
     )
-
-
-def open_image(path: Path, mode: str) -> Image.Image:
-    """The picture upright, in Pillow's mode `L` or `RGB`.
-
-    Raises:
-        DataError: naming the file, if it is damaged, no image, or has more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            image = ImageOps.exif_transpose(file)
-    except Exception as error:  # decoders of damaged files raise whatever they like
-        raise DataError(f"{path} cannot be read as an image: {error}; repair or remove it") from error
-    if image.mode.startswith(("I", "F")):  # Pillow would clip it to white in silence
-        raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
-    return image.convert(mode)
 
 
 def _two_folders(train: Path, test: Path, layout: str) -> tuple[Samples, Samples, tuple[str, ...]]:
@@ -113,11 +91,3 @@ def _classes(folder: Path, layout: str) -> ImageFolder:
         return ImageFolder(folder)
     except FileNotFoundError as error:
         raise DataError(f"{folder} is no folder of classes: {error}\n{layout}") from error
-
-
-def _read(samples: Samples, size: int | None, option: str, mode: str, transform: v2.Transform) -> tuple[Tensor, Tensor]:
-    """Pixels in [0, 1], float32 (N, C, H, W), and labels int64 (N,); files that are not drawn stay unread."""
-    labels = torch.tensor([label for _, label in samples])
-    kept = positions(labels, size, option)
-    pixels = torch.stack([transform(open_image(Path(samples[i][0]), mode)) for i in kept.tolist()])
-    return pixels.float() / 255, labels[kept]

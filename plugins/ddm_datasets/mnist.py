@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torchvision.datasets import MNIST
-from torchvision.datasets.utils import check_integrity
 
-from ddm_datasets.sizes import positions
+from ddm_datasets.published import Published, verify
+from ddm_datasets.sizes import drawn
 from ddm_framework.data import DataSplits
 from ddm_framework.errors import DataError
 
@@ -41,11 +41,10 @@ def load(
         DataError: if files are missing, damaged or not to be fetched, or if there are fewer images than asked for.
     Source: Sec. 4.1; LeCun et al. 1998.
     """
-    missing = _missing(root)
-    if missing and not download:
-        raise DataError(f"MNIST: no {', '.join(missing)} under {root}; set `download: true`, or {_by_hand(root)}")
-    if missing:
-        _fetch(root)
+    places = tuple(root / "MNIST" / "raw" / name for name, _ in MNIST.resources)
+    published = Published("MNIST", MNIST.mirrors[0], root, places)
+    missing = [path.name for path in places if not path.is_file() and not _extracted(path).is_file()]
+    published.provide(missing, lambda: MNIST(root, download=True), download=download)
     return DataSplits.from_pixels(
         _split(root, "train", train_size, "train_size"),
         _split(root, "t10k", test_size, "test_size"),
@@ -65,8 +64,8 @@ def read_idx(path: Path, md5: str, num_dimensions: int) -> Tensor:
         DataError: if the checksum or the header is another, or the file too short or too long.
     """
     compressed = path.is_file()
-    if compressed and not check_integrity(path, md5):
-        raise DataError(f"{path} is damaged or another file: its md5 sum is not {md5}; remove it and fetch it anew")
+    if compressed:
+        verify(path, md5)
     path = path if compressed else _extracted(path)
     content = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
     start = 4 * (1 + num_dimensions)
@@ -77,7 +76,7 @@ def read_idx(path: Path, md5: str, num_dimensions: int) -> Tensor:
 
 
 def _split(root: Path, prefix: str, size: int | None, option: str) -> tuple[Tensor, Tensor]:
-    """Pixels in [0, 1], float32 (N, 1, 28, 28), and labels int64 (N,)."""
+    """Pixels uint8 (N, 1, 28, 28) and labels int64 (N,)."""
     raw, md5 = root / "MNIST" / "raw", dict(MNIST.resources)
     images, labels = (
         read_idx(raw / name, md5[name], num_dimensions)
@@ -85,27 +84,8 @@ def _split(root: Path, prefix: str, size: int | None, option: str) -> tuple[Tens
     )
     if len(images) != len(labels):
         raise DataError(f"{raw}: {len(images)} images but {len(labels)} labels in the files {prefix}-*")
-    kept = positions(labels, size, option)
-    return images[kept][:, None].float() / 255, labels[kept].long()
-
-
-def _missing(root: Path) -> list[str]:
-    """Names of the files that are there neither compressed nor extracted."""
-    raw = root / "MNIST" / "raw"
-    return [name for name, _ in MNIST.resources if not (raw / name).is_file() and not _extracted(raw / name).is_file()]
+    return drawn(images[:, None], labels.long(), size, option)
 
 
 def _extracted(path: Path) -> Path:
     return path.with_suffix("")
-
-
-def _fetch(root: Path) -> None:
-    try:
-        MNIST(root, download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"MNIST could not be downloaded: {str(error).strip()}\n{_by_hand(root)}") from error
-
-
-def _by_hand(root: Path) -> str:
-    places = "".join(f"\n    {root / 'MNIST' / 'raw' / name}" for name, _ in MNIST.resources)
-    return f"place these files by hand (from {MNIST.mirrors[0]} or any mirror):{places}"

@@ -1,7 +1,8 @@
-"""Anybody's images and labels as arrays in one .npz file."""
+"""Anybody's images and labels as arrays, in one .npz file or in a folder of .npy files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ from ddm_framework.errors import DataError
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 MOST_CHANNELS = 4
 """An axis this short (grey, colour, colour and transparency) is taken for the channels, a longer one for pixels."""
+BLOCK = 1024
+"""Images that are looked at together."""
 
 
 def load(
@@ -34,17 +37,23 @@ def load(
     Images are uint8 from 0 to 255 or floats from 0 to 1, of shape (N, H, W), (N, H, W, C) or (N, C, H, W). Labels
     are integers (N,) that count from 0. Class names are strings, one a class.
 
+    In a folder the arrays are files, `x_train.npy` and so on, as `numpy.save` writes them. Images of uint8 are then
+    read from disk as needed, so that they may be more than fit in memory, as long as no size below is given.
+
     Args:
-        path: the .npz file, as `numpy.savez` writes it.
+        path: the .npz file, as `numpy.savez` writes it, or the folder.
         layout: which of four axes holds the channels; `auto` finds it where it is the only short one.
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
     Raises:
-        DataError: if the file or an array in it is not as described, or if there are fewer images than asked for.
+        DataError: if the path or an array in it is not as described, or if there are fewer images than asked for.
     """
     if path is None:
-        raise DataError(f"the data set npz needs `path:`, an .npz file with the arrays {', '.join(NEEDED)}")
+        raise DataError(
+            f"the data set npz needs `path:`, an .npz file with the arrays {', '.join(NEEDED)},"
+            " or a folder of them as .npy files"
+        )
     arrays = read_arrays(path, NEEDED, optional=("class_names",))
     train = _split(arrays, "train", layout, train_size, path)
     test = _split(arrays, "test", layout, test_size, path)
@@ -52,17 +61,21 @@ def load(
 
 
 def to_pixels(images: NDArray[Any], layout: str, where: str) -> Tensor:
-    """Images as stored -> pixels in [0, 1], float32 (N, C, H, W).
+    """Images as stored -> pixels (N, C, H, W), uint8 as it is or float32; memory-mapped uint8 is only viewed.
 
     Raises:
         DataError: starting with `where`, if their dtype, shape or values are not those that `load` describes.
     """
     if images.ndim not in (3, 4):
         raise DataError(f"{where} has shape {images.shape}; images are (N, H, W), (N, H, W, C) or (N, C, H, W)")
-    pixels = torch.from_numpy(images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1))
+    pixels = torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.float32, copy=False))
     if images.ndim == 3:
         return pixels[:, None]
-    return pixels if _channel_axis(images.shape, layout, where) == 1 else pixels.permute(0, 3, 1, 2).contiguous()
+    if _channel_axis(images.shape, layout, where) == 1:
+        return pixels
+    turned = pixels.permute(0, 3, 1, 2)
+    stays_on_disk = isinstance(images, np.memmap) and images.dtype == np.uint8
+    return turned if stays_on_disk else turned.contiguous()
 
 
 def check_values(images: NDArray[Any], where: str) -> None:
@@ -75,15 +88,20 @@ def check_values(images: NDArray[Any], where: str) -> None:
         return
     if images.dtype.kind != "f":
         raise DataError(f"{where} is {images.dtype}; store uint8 from 0 to 255, or floats from 0 to 1")
-    broken = ~np.isfinite(images).reshape(len(images), -1).all(1)
+    broken = np.concatenate([~np.isfinite(block).reshape(len(block), -1).all(1) for block in _blocks(images)])
     if broken.any():
         raise DataError(
             f"{where} holds NaN or infinity in {broken.sum()} of {len(images)} images, the first at position"
             f" {broken.argmax()}; remove or repair them"
         )
-    low, high = images.min(), images.max()
+    low = min(block.min() for block in _blocks(images))
+    high = max(block.max() for block in _blocks(images))
     if low < 0 or high > 1:
         raise DataError(f"{where} runs from {low:g} to {high:g}; floats must lie in [0, 1], so rescale or store uint8")
+
+
+def _blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    return (images[low : low + BLOCK] for low in range(0, len(images), BLOCK))
 
 
 def to_labels(labels: NDArray[Any], where: str) -> Tensor:
@@ -108,8 +126,10 @@ def _split(
     if images.ndim == 0 or len(images) != len(labels):
         raise DataError(f"{path}: x_{name} has shape {images.shape}, but y_{name} has {len(labels)} labels")
     check_values(images, f"{path}: x_{name}")
-    kept = positions(labels, size, f"{name}_size")
-    return to_pixels(images[kept.numpy()], layout, f"{path}: x_{name}"), labels[kept]
+    if size is not None:
+        kept = positions(labels, size, f"{name}_size")
+        images, labels = images[kept.numpy()], labels[kept]
+    return to_pixels(images, layout, f"{path}: x_{name}"), labels
 
 
 def _channel_axis(shape: tuple[int, ...], layout: str, where: str) -> int:

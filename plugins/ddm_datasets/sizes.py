@@ -25,3 +25,20 @@ def positions(labels: Tensor, size: int | None, option: str) -> Tensor:
         return subset(labels, size, seed=0)
     except DataError as error:
         raise DataError(f"`{option}: {size}`: {error}") from error
+
+
+def drawn(pixels: Tensor, labels: Tensor, size: int | None, option: str) -> tuple[Tensor, Tensor]:
+    """The samples that a split keeps: the very same tensors where it keeps all, which may be larger than the memory.
+
+    Args:
+        pixels: (N, C, H, W), of any dtype.
+        labels: int64 (N,).
+        size: how many samples to keep; None keeps all.
+        option: the recipe's option that says so, named in errors.
+    Raises:
+        DataError: if there are fewer samples than that.
+    """
+    if size is None:
+        return pixels, labels
+    kept = positions(labels, size, option)
+    return pixels[kept], labels[kept]

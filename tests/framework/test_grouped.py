@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from ddm_framework import grouped as grouped_module
 from ddm_framework.grouped import grouped
 
 RELU = nn.ReLU()
@@ -81,3 +82,33 @@ def test_a_stack_gives_the_logits_of_each_network(module: nn.Module, count: int,
 @pytest.mark.parametrize("module", OTHERS.values(), ids=OTHERS)
 def test_what_is_more_than_a_sequence_of_known_layers_is_left_to_vmap(module: nn.Module) -> None:
     assert grouped(module) is None
+
+
+@pytest.mark.parametrize("module", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_stack_that_leaves_the_cache_goes_in_parts_with_the_same_bits(
+    module: nn.Module, count: int, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = grouped(module)
+    assert forward is not None
+    stack, batch = stack_of(module, count), images(count, 4) if own else images(4)
+    whole = forward(stack, batch)
+    monkeypatch.setattr(grouped_module, "CACHED_VALUES", 1)
+    assert torch.equal(forward(stack, batch), whole)
+
+
+@pytest.mark.parametrize(
+    ("count", "cached", "sizes"),
+    [(1, 1, [1]), (2, 1, [2]), (5, 1, [3, 2]), (6, 1024, [6]), (6, 1023, [3, 3]), (6, 512, [3, 3])],
+)
+def test_parts_are_nearly_equal_and_never_one_network(
+    count: int, cached: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouped_module, "CACHED_VALUES", cached * 6)
+    layers = [nn.Conv2d(3, 4, 3), nn.Linear(8, 5)]
+    assert grouped_module._part_sizes(count, layers, images(4)) == sizes
+
+
+def test_networks_without_convolutions_stay_together() -> None:
+    assert grouped_module._part_sizes(7, [nn.Linear(8, 5)], images(4)) == [7]

@@ -1,9 +1,9 @@
-"""Every hook is explained by an example, and every example is a plugin that loads."""
+"""Every hook is explained by an example that passes the conformance checks, and every hook is checked and tested."""
 
 from __future__ import annotations
 
 import inspect
-import sys
+import re
 import textwrap
 from pathlib import Path
 
@@ -12,8 +12,10 @@ import pytest
 from ddm_framework import hookspecs
 from ddm_framework.components import KINDS, hook_name
 from ddm_framework.loader import load_plugins
-from ddm_framework.signatures import read_signature
+from ddm_framework.testing import run_checks
+from ddm_framework.testing.checks import CHECKS
 
+TESTS = Path(__file__).resolve().parents[1]
 PRELUDE = """\
 from __future__ import annotations
 
@@ -22,16 +24,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ddm_framework import Component, Report, Section, hookimpl, objective
+from ddm_framework import Component, DataSplits, Report, Section, hookimpl, objective
 from ddm_framework.reports import Text
 
 """
 
 
 def example(kind: str) -> str:
-    """The indented blocks of a hook's docstring, which hold code."""
+    """The indented blocks of a hook's docstring, which hold code; in a single file its functions are the targets."""
     doc = inspect.getdoc(getattr(hookspecs, hook_name(kind))) or ""
-    return textwrap.dedent("\n".join(line for line in doc.splitlines() if line.startswith("    ") or not line))
+    code = textwrap.dedent("\n".join(line for line in doc.splitlines() if line.startswith("    ") or not line))
+    return re.sub(r'"my_package\.\w+:(\w+)"', r'f"{__name__}:\1"', code)
 
 
 def test_there_is_one_hook_for_each_kind_and_no_other() -> None:
@@ -48,16 +51,24 @@ def test_the_first_line_says_what_a_target_takes_and_returns(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_example_is_a_plugin_whose_target_keeps_the_contract(kind: str, tmp_path: Path) -> None:
+def test_the_example_is_a_plugin_that_passes_every_check(kind: str, tmp_path: Path) -> None:
     file = tmp_path / f"{kind}_example.py"
     file.write_text(PRELUDE + example(kind), encoding="utf-8")
-    plugin = load_plugins([file]).plugins[-1]
-    ((found, component),) = plugin.components
+    registry = load_plugins([file])
+    ((found, component),) = registry.plugins[-1].components
     assert found == kind
     assert component.summary
-    (module,) = [module for module in sys.modules.values() if getattr(module, "__file__", None) == str(file)]
-    target = getattr(module, component.target.partition(":")[2])
-    assert read_signature(target, kind, "the example").problems({}, "the example") == []
+    results = list(run_checks(registry, str(file)))
+    assert not [(each.check, each.message) for each in results if each.outcome == "failed"]
+    assert {each.name for each in CHECKS[kind]} & {each.check for each in results if each.outcome == "passed"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_hook_is_checked_and_tested(kind: str) -> None:
+    assert CHECKS[kind]
+    assert all(check.summary for check in CHECKS[kind])
+    sources = (path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py") if path != Path(__file__))
+    assert any(hook_name(kind) in source for source in sources), f"no test mentions {hook_name(kind)}"
 
 
 def test_how_a_single_file_names_its_targets_is_told() -> None:

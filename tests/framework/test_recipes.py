@@ -26,7 +26,7 @@ KEYS = (
     "(keys: schema, seed, device, threads, memory_mb, dataset, backbone, clusterer, distance, study, training, "
     "matching, online, certificate, objectives, extends)"
 )
-TRAINING = "(settings: epochs, lr, batch_size, momentum, weight_decay, schedule, checkpoint_every)"
+TRAINING = "(settings: epochs, lr, batch_size, momentum, weight_decay, schedule, augmentation, checkpoint_every)"
 CONVNET = "`ddm show backbone convnet` explains them"
 
 
@@ -117,8 +117,8 @@ def test_a_choice_passes_the_options_on_to_its_target() -> None:
             "width: 8",
             "widht: 8",
             "backbone",
-            f"backbone 'convnet' has no option 'widht'; did you mean 'width'? (options: width, depth, norm, groups); "
-            f"{CONVNET}",
+            "backbone 'convnet' has no option 'widht'; did you mean 'width'? "
+            f"(options: width, depth, norm, groups, initialisation); {CONVNET}",
         ),
         ("width: 8", "width: wide", "backbone", f"width: input should be a valid integer, found 'wide'; {CONVNET}"),
         ("width: 8", "width: 8.5", "backbone", f"width: input should be a valid integer, found 8.5; {CONVNET}"),
@@ -529,7 +529,10 @@ def test_the_resolved_recipe_spells_out_every_default_and_loads_again(folder: Pa
         *("schema", "seed", "device", "threads", "memory_mb", "dataset", "backbone", "clusterer", "distance"),
         *("training", "matching", "online", "objectives", "study", "certificate"),
     ]
-    assert written["backbone"] == {"use": "convnet", "width": 8, "depth": 1, "norm": "instance", "groups": 8}
+    assert written["backbone"] == {
+        **{"use": "convnet", "width": 8, "depth": 1, "norm": "instance", "groups": 8},
+        "initialisation": "default",
+    }
     assert written["clusterer"]["features"] == {"timm": "1e-3", "checkpoint": f"{folder}/w.pt", "size": None}
     assert written["online"]["step_size"] == 5e-4
     again = load(recipe.as_yaml(), file="elsewhere/r.yaml")

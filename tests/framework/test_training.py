@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddm_framework.augmentation import augmentations, augmented
 from ddm_framework.errors import DivergenceError
 from ddm_framework.networks import Network, Parameters, take
 from ddm_framework.randomness import generator
@@ -39,10 +40,12 @@ def plainly_trained(
     reached = []
     for epoch in range(options.epochs):
         order = torch.randperm(len(labels), generator=generator(seed, "order", epoch))
+        drawn = augmentations(options, toy.data.images.shape, [seed], epoch, torch.device("cpu"))
         for batch in order.split(options.batch_size):
             kept = batch[present[batch]]
             optimizer.zero_grad()
-            loss = F.cross_entropy(module(toy.data.images[kept]), labels[kept], reduction="sum") / options.batch_size
+            seen = augmented(toy.data.images[kept], kept, drawn)
+            loss = F.cross_entropy(module(seen), labels[kept], reduction="sum") / options.batch_size
             loss.backward()
             optimizer.step()
         if options.schedule == "cosine":
@@ -75,6 +78,7 @@ def trained(
         {"momentum": 0.5, "weight_decay": 0.01, "schedule": "cosine"},
         {"batch_size": 7},
         {"batch_size": 100},
+        {"augmentation": ["crop", "flip"]},
     ],
     ids=str,
 )

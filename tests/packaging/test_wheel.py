@@ -49,7 +49,9 @@ def test_the_wheel_holds_every_module_once_and_every_recipe(wheel: Path) -> None
     expected = {path.relative_to(ROOT).as_posix().removeprefix("plugins/") for path in packages}
     assert {name for name in names if name.endswith(".py")} == expected
     assert sorted(name for name in names if name.endswith(".yaml")) == [f"ddm_framework/recipes/{r}" for r in RECIPES]
-    assert {"ddm_framework/py.typed", "ddm_framework/templates/report.html.j2"} <= set(names)
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ddm_framework" / "templates").rglob("*.j2")}
+    assert {"ddm_framework/py.typed", *templates} <= set(names)
+    assert len(templates) > 10
 
 
 def test_a_recipe_is_found_by_its_name(ddm: Ddm) -> None:

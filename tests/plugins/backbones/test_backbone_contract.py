@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ddm_backbones
 import pytest
 import torch
 import torch.nn.functional as F
-from ddm_backbones import convnet
-from ddm_backbones import timm as timm_backbone
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from ddm_framework.data import DataInfo
+from ddm_framework.networks import Network, Parameters, build_network, take
 
 pytestmark = pytest.mark.filterwarnings("error:.*performance drop")
 
@@ -24,19 +26,44 @@ NARROW_RESNET = {"channels": (4, 8, 8, 8), "stem_width": 8}
 
 @dataclass(frozen=True)
 class Case:
-    build: Callable[..., nn.Module]
+    """A registered backbone, square images, and options that keep it small."""
+
+    backbone: str
     size: int
     channels: int
     options: dict[str, Any]
 
+    def build(self, data: DataInfo) -> nn.Module:
+        return importlib.import_module(f"ddm_backbones.{self.backbone}").build(data, **self.options)
+
+
+TINY = {"width": 2, "blocks": [1, 1, 1, 1]}
+SLIM = {"width": 8, "depth": 2, "heads": 2, "mlp_ratio": 1.5}
 
 CASES = {
-    "convnet": Case(convnet.build, 8, 1, {"width": 6, "depth": 2}),
-    "convnet-odd-size": Case(convnet.build, 7, 3, {"width": 6, "depth": 2}),
-    "convnet-group": Case(convnet.build, 8, 3, {"width": 6, "depth": 2, "norm": "group", "groups": 3}),
-    "vit": Case(timm_backbone.build, 16, 3, {"model": "vit_tiny_patch16_224", "arguments": TINY_VIT}),
-    "resnet": Case(timm_backbone.build, 16, 1, {"model": "resnet10t", "groups": 4, "arguments": NARROW_RESNET}),
+    "convnet": Case("convnet", 8, 1, {"width": 6, "depth": 2}),
+    "convnet-odd-size": Case("convnet", 7, 3, {"width": 6, "depth": 2}),
+    "convnet-group": Case("convnet", 8, 3, {"width": 6, "depth": 2, "norm": "group", "groups": 3}),
+    "convnet-normal": Case("convnet", 28, 1, {"width": 4, "initialisation": "normal"}),
+    "alexnet-28": Case("alexnet", 28, 1, {"width": 2}),
+    "alexnet-group": Case("alexnet", 32, 3, {"width": 4, "norm": "group", "groups": 2, "pooling": "average"}),
+    "alexnet-64": Case("alexnet", 64, 3, {"width": 2, "initialisation": "xavier"}),
+    "resnet-28": Case("resnet", 28, 1, TINY),
+    "resnet-group": Case("resnet", 32, 3, {"width": 4, "blocks": [2, 1], "norm": "group", "groups": 2}),
+    "resnet-64": Case("resnet", 64, 3, {**TINY, "initialisation": "xavier"}),
+    "vit-28": Case("vit", 28, 1, SLIM),
+    "vit-token": Case("vit", 32, 3, {**SLIM, "patch_size": 8, "pool": "token"}),
+    "vit-64": Case("vit", 64, 3, {**SLIM, "initialisation": "kaiming"}),
+    "timm-vit": Case("timm", 16, 3, {"model": "vit_tiny_patch16_224", "arguments": TINY_VIT}),
+    "timm-resnet": Case("timm", 16, 1, {"model": "resnet10t", "groups": 4, "arguments": NARROW_RESNET}),
 }
+SEQUENCES = ("convnet", "alexnet")
+"""Backbones that are laid side by side as channels instead of going through a vmap."""
+
+
+def test_every_registered_backbone_has_a_case() -> None:
+    registered = {component.name for component in ddm_backbones.ddm_register_backbones()}
+    assert {case.backbone for case in CASES.values()} == registered
 
 
 @dataclass
@@ -67,7 +94,7 @@ def subject(request: pytest.FixtureRequest, info: Callable[..., DataInfo]) -> Su
     with torch.random.fork_rng():
         torch.manual_seed(0)
         data = info(case.size, case.channels)
-        network, twin = (case.build(data, **case.options).double().eval() for _ in range(2))
+        network, twin = (case.build(data).double().eval() for _ in range(2))
         images = torch.randn(3, *data.shape, dtype=torch.float64)
         labels = torch.randn(3, 3, dtype=torch.float64).softmax(1)
     return Subject(network, twin, images, labels)
@@ -86,10 +113,37 @@ def test_samples_do_not_mix(subject: Subject) -> None:
     torch.testing.assert_close(together, alone)
 
 
+def test_another_sample_in_the_batch_changes_no_logit(subject: Subject) -> None:
+    other = subject.images.clone()
+    other[1] = other[1].flip(-1) * 5
+    before, after = subject.network(subject.images), subject.network(other)
+    torch.testing.assert_close(before[[0, 2]], after[[0, 2]], rtol=0, atol=1e-12)
+    assert not torch.allclose(before[1], after[1])
+
+
+def test_no_layer_mixes_samples_or_fuses_attention(subject: Subject) -> None:
+    for layer in subject.network.modules():
+        assert not isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        assert not getattr(layer, "fused_attn", False)
+
+
 def test_nothing_but_parameters_is_kept_between_calls(subject: Subject) -> None:
     before = {name: value.clone() for name, value in subject.network.train().named_buffers()}
     subject.network(subject.images)
     assert all(torch.equal(value, before[name]) for name, value in subject.network.named_buffers())
+
+
+def test_first_derivative_is_that_of_the_loss(subject: Subject) -> None:
+    random, step = torch.Generator().manual_seed(1), 1e-7  # short, for ReLU's kinks lie densely
+    found = grad(subject.loss)(subject.parameters, subject.images, subject.labels)
+    for name, values in subject.parameters.items():
+        direction = torch.randn(values.shape, dtype=torch.float64, generator=random)
+        ahead, behind = (
+            subject.loss({**subject.parameters, name: values + sign * step * direction}, subject.images, subject.labels)
+            for sign in (1, -1)
+        )
+        slope = (found[name] * direction).sum()
+        torch.testing.assert_close(slope, (ahead - behind) / (2 * step), rtol=1e-4, atol=1e-7)
 
 
 def test_second_derivative_is_that_of_the_first(subject: Subject) -> None:
@@ -119,12 +173,34 @@ def test_many_networks_at_once(subject: Subject) -> None:
         torch.testing.assert_close(values, torch.stack([each[name] for each in alone]))
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_stack_in_the_core_has_the_gradients_of_each_network(case: Case, info: Callable[..., DataInfo]) -> None:
+    data = info(case.size, case.channels)
+    found = [build_network(case.build, data, seed, torch.device("cpu")) for seed in (0, 1)]
+    network = found[0][0]
+    assert (network.grouped is not None) == (case.backbone in SEQUENCES)
+    stack = {name: torch.stack([each[name] for _, each in found]).double() for name in found[0][1]}
+    random = torch.Generator().manual_seed(2)
+    images = torch.randn(2, 3, *data.shape, dtype=torch.float64, generator=random)
+    weights = torch.rand(2, 3, dtype=torch.float64, generator=random)
+    labels = torch.tensor([[0, 1, 2], [2, 2, 0]])
+    together = network.gradients(stack, images, labels, weights)
+    for index in range(2):
+        loss = functools.partial(_weighted_loss, network, images[index], labels[index], weights[index])
+        for name, values in grad(loss)(take(stack, index)).items():
+            torch.testing.assert_close(together[name][index], values)
+
+
+def _weighted_loss(network: Network, images: Tensor, labels: Tensor, weights: Tensor, theta: Parameters) -> Tensor:
+    return (network.loss(theta, images, labels) * weights).sum()
+
+
 def test_initialisation_follows_the_global_generator(info: Callable[..., DataInfo]) -> None:
     for case in CASES.values():
         weights = []
         for seed in (0, 0, 1):
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                weights.append(next(case.build(info(case.size, case.channels), **case.options).parameters()))
+                weights.append(next(case.build(info(case.size, case.channels)).parameters()))
         assert torch.equal(weights[0], weights[1])
         assert not torch.equal(weights[0], weights[2])

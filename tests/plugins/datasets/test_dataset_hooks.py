@@ -11,7 +11,7 @@ import ddm_datasets
 
 def test_registered_names_and_targets() -> None:
     components = {component.name: component for component in ddm_datasets.ddm_register_datasets()}
-    assert sorted(components) == ["digits", "imagefolder", "mnist", "npz"]
+    assert sorted(components) == ["cifar10", "cifar100", "digits", "imagefolder", "mnist", "npz", "tinyimagenet"]
     for component in components.values():
         module, function = component.target.split(":")
         assert callable(getattr(importlib.import_module(module), function))
@@ -22,5 +22,15 @@ def test_registering_imports_no_torch_and_digits_neither_torchvision_nor_scikit_
     code = (
         "import sys, ddm_datasets; list(ddm_datasets.ddm_register_datasets()); assert 'torch' not in sys.modules\n"
         "import ddm_datasets.digits; assert not {'torchvision', 'timm', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_recipe_of_digits_is_validated_without_torchvision() -> None:
+    code = (
+        "import sys; from ddm_framework.cli import main; sys.argv = ['ddm', 'validate', 'digits_convnet']\n"
+        "try: main()\n"
+        "except SystemExit as status: assert not status.code, status.code\n"
+        "assert 'torchvision' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from ddm_framework.errors import DataError
+from ddm_framework.images import StoredImages
 
 NAMES = [name for name, _ in MNIST.resources]
 
@@ -44,8 +44,9 @@ def test_extracted_files_are_read(tmp_path: Path) -> None:
     assert splits.info.shape == (1, 28, 28)
     assert splits.info.class_names == tuple("0123456789")
     assert torch.equal(splits.train.labels, labels)
-    assert torch.allclose(splits.info.to_pixels(splits.train.images)[:, 0], images / 255, atol=1e-5)
+    assert torch.allclose(splits.info.to_pixels(splits.train.images[:])[:, 0], images / 255, atol=1e-5)
     assert len(splits.test) == 20
+    assert isinstance(splits.train.images, StoredImages)  # as uint8
 
 
 def test_compressed_files_are_read_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,11 +137,8 @@ def test_unequal_numbers_of_images_and_labels(tmp_path: Path) -> None:
         load(root=tmp_path)
 
 
-def test_the_real_files() -> None:
-    root = os.environ.get("DDM_TEST_DATA")
-    if not root:
-        pytest.skip("DDM_TEST_DATA does not name a folder with MNIST/raw in it")
-    splits = load(root=Path(root), train_size=2000, validation=0.1)
+def test_the_real_files(real_data: Path) -> None:
+    splits = load(root=real_data, train_size=2000, validation=0.1)
     assert len(splits.train) + len(splits.validation) == 2000
     assert len(splits.validation) == pytest.approx(200, abs=5)  # rounded in each class
     assert splits.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

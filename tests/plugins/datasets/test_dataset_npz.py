@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from ddm_datasets.npz import load
 
 from ddm_framework.errors import DataError
+from ddm_framework.images import StoredImages
 
 RNG = np.random.default_rng(0)
 
@@ -34,6 +36,12 @@ def save(folder: Path, **content: Any) -> Path:
     return folder / "data.npz"
 
 
+def save_folder(folder: Path, **content: Any) -> Path:
+    for name, array in content.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
 def refused(folder: Path, match: str, **changes: Any) -> None:
     path = save(folder, **arrays(**changes))
     with pytest.raises(DataError, match=match) as error:
@@ -46,7 +54,7 @@ def test_uint8_colour_images(tmp_path: Path) -> None:
     splits = load(path=save(tmp_path, **content), validation=0)
     assert splits.info.shape == (3, 6, 5)
     assert splits.info.class_names == ("ant", "bee", "cat")
-    pixels = splits.info.to_pixels(splits.train.images)
+    pixels = splits.info.to_pixels(splits.train.images[:])
     assert torch.allclose(pixels.permute(0, 2, 3, 1), torch.from_numpy(content["x_train"]) / 255, atol=1e-5)
     assert splits.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
 
@@ -62,7 +70,7 @@ def test_floats_in_the_unit_interval(tmp_path: Path, dtype: str) -> None:
     x = RNG.random((12, 6, 5)).astype(dtype)
     splits = load(path=save(tmp_path, **arrays((6, 5), x_train=x)), validation=0)
     assert splits.train.images.dtype == torch.float32
-    found = splits.info.to_pixels(splits.train.images)[:, 0]
+    found = splits.info.to_pixels(splits.train.images[:])[:, 0]
     assert torch.allclose(found, torch.from_numpy(x.astype("f4")), atol=1e-5)
 
 
@@ -92,13 +100,14 @@ def test_sizes(tmp_path: Path) -> None:
 
 def test_path_is_needed() -> None:
     with pytest.raises(
-        DataError, match=r"the data set npz needs `path:`, an \.npz file with the arrays x_train, y_train"
+        DataError,
+        match=r"npz needs `path:`, an \.npz file with the arrays x_train, .*, or a folder of them as \.npy files",
     ):
         load()
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere\.npz: there is no such file"):
+    with pytest.raises(DataError, match=r"nowhere\.npz: there is no such file or folder"):
         load(path=tmp_path / "nowhere.npz")
 
 
@@ -215,3 +224,79 @@ def test_more_classes_than_names(tmp_path: Path, changes: dict[str, Any]) -> Non
 @pytest.mark.parametrize("names", [np.arange(3), np.array("ant"), np.array([["ant"]])])
 def test_class_names_that_are_none(tmp_path: Path, names: Any) -> None:
     refused(tmp_path, r"class_names is .*; store strings \(classes,\)", class_names=names)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3), (3, 6, 5)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_folder_of_arrays_holds_the_same_data(tmp_path: Path, shape: tuple[int, ...], dtype: Any) -> None:
+    content = arrays(shape, class_names=np.array(["ant", "bee", "cat"]))
+    if dtype != np.uint8:
+        content |= {x: (content[x] / 255).astype(dtype) for x in ("x_train", "x_test")}
+    (tmp_path / "folder").mkdir()
+    found = load(path=save_folder(tmp_path / "folder", **content))
+    assert found.fingerprint() == load(path=save(tmp_path, **content)).fingerprint()
+    assert isinstance(found.train.images, StoredImages) == (dtype == np.uint8)
+
+
+def test_folder_of_arrays_is_read_from_disk_as_needed(tmp_path: Path) -> None:
+    content = arrays((100, 100, 3), y_test=np.arange(3000) % 3, x_test=np.zeros((3000, 100, 100, 3), np.uint8))
+    save_folder(tmp_path, **content)  # 90 MB of test images
+    tracemalloc.start()
+    try:
+        splits = load(path=tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10**7
+    assert splits.test.images[2999].shape == (3, 100, 100)
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(tmp_path / "x_test.npy") in maps.read_text()
+
+
+def test_drawing_from_a_folder(tmp_path: Path) -> None:
+    splits = load(path=save_folder(tmp_path, **arrays()), train_size=6, test_size=3, validation=0)
+    assert splits.train.labels.bincount().tolist() == [2, 2, 2]
+    assert len(splits.test) == 3
+
+
+def test_folder_that_lacks_arrays(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lacks x_train, y_train, x_test, y_test: found nothing, needed x_train"):
+        load(path=tmp_path)
+    with pytest.raises(DataError, match="lacks y_test: found x_test, x_train, y_train, needed x_train"):
+        load(path=save_folder(tmp_path, **arrays(y_test=None)))
+
+
+def test_damaged_arrays_of_a_folder(tmp_path: Path) -> None:
+    save_folder(tmp_path, **arrays())
+    file = tmp_path / "x_train.npy"
+    for content in (file.read_bytes()[:-1], b"hello", b"", pickle.dumps({"x_train": 1})):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=f"^{tmp_path}: x_train cannot be read, the file is damaged: "):
+            load(path=tmp_path)
+
+
+def test_pickled_objects_of_a_folder_are_refused_unread(tmp_path: Path) -> None:
+    bomb = np.array([Bomb(tmp_path / "exploded")], dtype=object)
+    with pytest.raises(DataError, match="y_test holds Python objects, which could run code when read"):
+        load(path=save_folder(tmp_path, **arrays(y_test=bomb)))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_nan_beyond_the_first_block(tmp_path: Path) -> None:
+    x = np.zeros((2500, 4, 4), np.float32)
+    x[2100, 1, 1] = np.nan
+    y = np.arange(2500) % 3
+    refused(tmp_path, "NaN or infinity in 1 of 2500 images, the first at position 2100", x_train=x, y_train=y)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "num_train", "num_test"),
+    [("cifar10_6k.npz", 10, 6000, 2000), ("cifar100_20c.npz", 20, 4000, 1000)],
+)
+def test_real_photographs(real_data: Path, name: str, classes: int, num_train: int, num_test: int) -> None:
+    splits = load(path=real_data / name, validation=0)
+    assert splits.info.shape == (3, 32, 32)
+    assert splits.info.num_classes == classes
+    assert (len(splits.train), len(splits.test)) == (num_train, num_test)
+    assert isinstance(splits.train.images, StoredImages)
+    assert splits.train.images[:].std().item() == pytest.approx(1, abs=0.01)

@@ -1,0 +1,101 @@
+"""Image files -> uint8 pixels, one file at a time; with a cache, once and for all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from ddm_datasets.kept_pixels import kept_pixels
+from ddm_datasets.sizes import positions
+from ddm_framework.errors import DataError
+
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded, whatever a file's name says: among Pillow's other formats are some that start programs."""
+
+Samples = Sequence[tuple[str, int]]
+"""Files and the number of each one's class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How image files become pixels, and where those are kept.
+
+    Attributes:
+        size: height and width; images are resized to the shorter side and cropped to the centre.
+        mode: Pillow's: one channel or three.
+        cache: the folder that keeps what was decoded; None decodes to memory, each time.
+    """
+
+    size: int
+    mode: Literal["L", "RGB"]
+    cache: Path | None
+
+    def read(self, samples: Samples, size: int | None, option: str) -> tuple[Tensor, Tensor]:
+        """Pixels uint8 (N, C, size, size) and labels int64 (N,) of a split; files that are not drawn stay unread.
+
+        Args:
+            samples: all there are.
+            size: how many of them the split keeps; None keeps all.
+            option: the recipe's option that says so, named in errors.
+        Raises:
+            DataError: if there are fewer, one is no image, or the cache cannot be written.
+        """
+        labels = torch.tensor([label for _, label in samples])
+        kept = positions(labels, size, option)
+        return torch.from_numpy(self._pixels([Path(samples[i][0]) for i in kept.tolist()])), labels[kept]
+
+    def _pixels(self, paths: Sequence[Path]) -> NDArray[np.uint8]:
+        shape = (len(paths), len(self.mode), self.size, self.size)
+        if self.cache is not None:
+            return kept_pixels(self.cache / f"{self._digest(paths)}.npy", shape, self._images(paths))
+        pixels = np.empty(shape, np.uint8)
+        for i, image in enumerate(self._images(paths)):
+            pixels[i] = image
+        return pixels
+
+    def _images(self, paths: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+        for path in paths:
+            image = functional.resize(open_image(path, self.mode), [self.size])
+            yield functional.pil_to_tensor(functional.center_crop(image, [self.size])).numpy()
+
+    def _digest(self, paths: Sequence[Path]) -> str:
+        """Changes with every file's name, size and time, and with all that decides what it is decoded to."""
+        digest = hashlib.sha256(repr((self.size, self.mode, PIL.__version__)).encode())
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            digest.update(repr((str(path.absolute()), status.st_size, status.st_mtime_ns)).encode())
+        return digest.hexdigest()[:32]
+
+
+def open_image(path: Path, mode: str) -> Image.Image:
+    """The picture upright, in Pillow's mode `L` or `RGB`.
+
+    Raises:
+        DataError: naming the file, if it is damaged, no image, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            image = ImageOps.exif_transpose(file)
+    except Exception as error:  # decoders of damaged files raise whatever they like
+        raise _unreadable(path, error) from error
+    if image.mode.startswith(("I", "F")):  # Pillow would clip it to white in silence
+        raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
+    return image.convert(mode)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} cannot be read as an image: {error}; repair or remove it")

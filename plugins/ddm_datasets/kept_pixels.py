@@ -1,0 +1,66 @@
+"""Decoded pixels kept on disk: written once, checked each time, memory-mapped from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddm_framework.artifacts import PARTIAL
+from ddm_framework.errors import DataError
+
+CHECKSUM_BYTES = hashlib.sha256().digest_size
+"""A kept file is an .npy file with the SHA-256 sum of all that after its end, where readers of .npy do not look."""
+
+
+def kept_pixels(path: Path, shape: tuple[int, ...], images: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The array of an .npy file, memory-mapped copy-on-write, which is made first where it is missing or damaged.
+
+    Args:
+        path: the file; its name must say all that its content depends on.
+        shape: (N, C, H, W).
+        images: N arrays (C, H, W); gone through only to make the file, and never held together.
+    Raises:
+        DataError: if the file cannot be written or read.
+    """
+    try:
+        if not _is_whole(path):
+            _write(path, shape, images)
+        return np.lib.format.open_memmap(path, mode="c")
+    except OSError as error:
+        raise DataError(
+            f"`cache: {path.parent}`: decoded images cannot be kept there: {error}; name another folder, or leave"
+            " `cache` out to hold them in memory"
+        ) from error
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size <= CHECKSUM_BYTES:
+        return False
+    content = np.memmap(path, np.uint8, mode="r")
+    return hashlib.sha256(content[:-CHECKSUM_BYTES].data).digest() == content[-CHECKSUM_BYTES:].tobytes()
+
+
+def _write(path: Path, shape: tuple[int, ...], images: Iterable[NDArray[np.uint8]]) -> None:
+    """Image by image to a temporary name; written rather than mapped, since a full disk kills who writes to a map."""
+    header, checksum = io.BytesIO(), hashlib.sha256()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as file:
+            for block in chain([header.getvalue()], (image.tobytes() for image in images)):
+                checksum.update(block)
+                file.write(block)
+            file.write(checksum.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

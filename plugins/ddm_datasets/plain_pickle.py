@@ -1,0 +1,80 @@
+"""Reading a pickle of plain data and uint8 arrays; whatever else one asks for could run code, and is refused."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddm_framework.errors import DataError
+
+
+class _Array:
+    """Stands in for numpy's array, and notes what the file says of one: numpy itself builds nothing from a pickle."""
+
+    def __init__(self, *_: object) -> None:
+        self.state: Any = ()
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def read(self) -> NDArray[np.uint8]:
+        _, shape, dtype, is_fortran, content = self.state
+        if dtype.name not in ("u1", "|u1"):
+            raise ValueError(f"an array of {dtype.name}, where uint8 belongs")
+        content = content.encode("latin1") if isinstance(content, str) else content  # Python 2 knew no bytes
+        return np.frombuffer(content, np.uint8).reshape(shape, order="F" if is_fortran else "C")
+
+
+class _DType:
+    """Stands in for numpy's dtype; its state (the byte order) means nothing to single bytes."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.name = name
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+_STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _DType,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type:
+        try:
+            return _STAND_INS[module, name]
+        except KeyError:
+            raise _ForbiddenError(f"{module}.{name}") from None
+
+
+class _ForbiddenError(Exception):
+    """The name of what a pickle asked for."""
+
+
+def read_plain_pickle(content: bytes, where: str) -> dict[str, Any]:
+    """A pickled dictionary of numbers, strings, lists and uint8 arrays, also one written by Python 2.
+
+    Args:
+        content: the pickle.
+        where: what errors start with.
+    Raises:
+        DataError: if it asks for any function or class, or is no such dictionary.
+    """
+    try:
+        found = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+        return {str(key): each.read() if isinstance(each, _Array) else each for key, each in found.items()}
+    except _ForbiddenError as error:
+        raise DataError(
+            f"{where} is a pickle that asks for {error}, which could run code; it was not read any further."
+            " Remove it and fetch it anew"
+        ) from error
+    except Exception as error:  # a damaged pickle raises whatever it likes
+        raise DataError(f"{where} is no pickle of arrays, or damaged: {error}; remove it and fetch it anew") from error
