@@ -53,14 +53,21 @@ def execute(
         folder.claim(inputs, fresh=fresh)
         workspace = Workspace(recipe, folder, registry, device, display, data)
         if not all(map(folder.is_done, STAGES)):
-            _note(workspace)
-        _save_recipe(workspace)
+            note(workspace)
+        save_recipe(workspace)
         _work(workspace, inputs)
     return workspace, files.load_metrics(folder)
 
 
 def _work(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
     """Do the stages that are not done."""
+    work_offline(workspace, inputs)
+    if not workspace.folder.is_done("online"):
+        _online(workspace, inputs["online"])
+
+
+def work_offline(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
+    """Do the offline stages that are not done: target, partition, synset."""
     folder = workspace.folder
     if not folder.is_done("training"):
         with folder.stage("training", inputs["training"]) as clock:
@@ -71,11 +78,9 @@ def _work(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
     if not folder.is_done("matching"):
         with folder.stage("matching", inputs["matching"]) as clock:
             offline.distil(workspace, clock)
-    if not folder.is_done("online"):
-        _online(workspace, inputs["online"])
 
 
-def _note(workspace: Workspace) -> None:
+def note(workspace: Workspace) -> None:
     """Write down what the run is made of and with."""
     recipe, folder, data = workspace.recipe, workspace.folder, workspace.data
     files.save_info(
@@ -92,7 +97,7 @@ def _note(workspace: Workspace) -> None:
     )
 
 
-def _save_recipe(workspace: Workspace) -> None:
+def save_recipe(workspace: Workspace) -> None:
     """Write the recipe, unless it stands there: the data may have moved, and a finished run may be read-only."""
     path, text = workspace.folder.file("recipe.yaml"), workspace.recipe.as_yaml()
     try:

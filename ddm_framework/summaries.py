@@ -28,7 +28,23 @@ def print_run(run: Run, console: Console | None = None) -> None:
     spent = ", ".join(f"{stage} {value:.1f}" for stage, value in metrics["seconds"].items())
     table.add_row("seconds", spent)
     console.print(table)
+    if "comparison" in metrics:
+        _print_comparison(metrics["comparison"], console)
     console.print(Text(f"report: {run.report}"), soft_wrap=True)
+
+
+def _print_comparison(compared: Mapping[str, Any], console: Console) -> None:
+    """A table or figure of the paper, its numbers beside ours."""
+    table = Table("", "figure", "paper", "ours", title=f"{compared['source']}: {compared['title']}", box=None)
+    for each in compared["figures"]:
+        low, high = each["interval"] or (None, None)
+        interval = "" if low is None or high is None else f" ({low:.3g} to {high:.3g})"
+        ours = "–" if each["ours"] is None else f"{each['ours']:.4g}{interval}"
+        paper = "–" if each["paper"] is None else f"{each['paper']:.4g}"
+        table.add_row(Text(each["row"]), Text(each["column"]), paper, ours)
+    console.print(table)
+    for sentence in compared["sentences"]:
+        console.print(Text(sentence), soft_wrap=True)
 
 
 def _clusters(metrics: Mapping[str, Any]) -> int:

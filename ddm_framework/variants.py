@@ -1,4 +1,7 @@
-"""The same target, matched or divided in another way: what an ablation needs of a run, kept beside the run's own."""
+"""What an experiment needs beside a run's own artifacts, kept in the run's folder.
+
+A variant has the run's target and another synset or partition; a sibling has the run's data and a target of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from ddm_framework import offline
-from ddm_framework.pipeline import stage_inputs
+from ddm_framework.pipeline import note, save_recipe, stage_inputs, work_offline
 from ddm_framework.recipes import Choice
-from ddm_framework.run_folder import RunFolder
+from ddm_framework.run_folder import STAGES, RunFolder
 from ddm_framework.workspace import Workspace
 
 NO_SETTINGS: Mapping[str, Any] = {}
@@ -57,5 +60,44 @@ def variant(
     return other
 
 
+def sibling(
+    workspace: Workspace,
+    name: str,
+    *,
+    backbone: Choice | None = None,
+    distance: Choice | None = None,
+    seed: int | None = None,
+    training: Mapping[str, Any] = NO_SETTINGS,
+    matching: Mapping[str, Any] = NO_SETTINGS,
+) -> Workspace:
+    """A run of its own on the same data, up to its synset: another network, seed or training; made once, then reused.
+
+    Its artifacts lie in `variants/<name>` of the run folder.
+
+    Args:
+        workspace: a run.
+        name: of the sibling, a folder's name.
+        backbone, distance, seed: in the place of the recipe's.
+        training, matching: settings in the place of the recipe's.
+    """
+    old = workspace.recipe
+    recipe = replace(
+        old,
+        backbone=backbone or old.backbone,
+        distance=distance or old.distance,
+        general=_changed(old.general, {} if seed is None else {"seed": seed}),
+        training=_changed(old.training, training),
+        matching=_changed(old.matching, matching),
+    )
+    inputs = stage_inputs(recipe, workspace.registry, workspace.root.input("training", "data"))
+    folder = RunFolder.open(workspace.root.file("variants", name))
+    folder.claim({stage: inputs[stage] for stage in STAGES if stage != "online"}, fresh=True)
+    other = Workspace(recipe, folder, workspace.registry, workspace.device, workspace.display, workspace.data)
+    note(other)
+    save_recipe(other)
+    work_offline(other, inputs)
+    return other
+
+
 def _changed(settings: Any, update: Mapping[str, Any]) -> Any:
-    return type(settings).model_validate({**settings.model_dump(), **update})
+    return type(settings).model_validate({**settings.model_dump(by_alias=True), **update})
