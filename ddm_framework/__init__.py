@@ -16,6 +16,7 @@ from ddm_framework.objectives import Reference, Surrogate, objective
 
 if TYPE_CHECKING:
     from ddm_framework.api import Run, open_run, run
+    from ddm_framework.brought import from_module
     from ddm_framework.data import DataInfo, DataSplits, ImageSet
     from ddm_framework.effects import Queries
     from ddm_framework.objectives import Reference as Reference
@@ -26,6 +27,7 @@ _LAZY = {
     "run": "ddm_framework.api",
     "open_run": "ddm_framework.api",
     "Run": "ddm_framework.api",
+    "from_module": "ddm_framework.brought",
     "DataInfo": "ddm_framework.data",
     "DataSplits": "ddm_framework.data",
     "ImageSet": "ddm_framework.data",
@@ -51,6 +53,7 @@ __all__ = [
     "Surrogate",
     "Workspace",
     "attributor",
+    "from_module",
     "hookimpl",
     "objective",
     "open_run",

@@ -16,7 +16,7 @@ from ddm_framework.errors import DDMError
 from ddm_framework.loader import load_plugins
 from ddm_framework.networks import take
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipes import load_recipe
+from ddm_framework.recipes import GIVEN, load_recipe
 from ddm_framework.run_folder import RunFolder
 from ddm_framework.workspace import Workspace
 
@@ -153,6 +153,11 @@ def open_run(
         DDMError: if the folder holds no finished run, or the run's offline stages were made of something else by now.
     """
     found = RunFolder.existing(Path(folder))
+    if f"use: {GIVEN}" in found.file("recipe.yaml").read_text(encoding="utf-8"):
+        raise DDMError(
+            f"{folder} holds a run of a module from Python, which only you can make again: call from_module with the"
+            " same module and data, which takes up what the folder holds, and ask the run that it returns"
+        )
     registry = load_plugins([Path(each) for each in plugins])
     asked = load_recipe(str(found.file("recipe.yaml")), registry, [f"device={device}"])
     recipe, chosen = pipeline.settle(replace(asked, name=str(found.manifest.get("recipe", found.path.name))), found)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework.artifacts import check_tensors, load_tensors, save_tensors
-from ddm_framework.errors import RunFolderError
+from ddm_framework.errors import DDMError, RunFolderError
 from ddm_framework.networks import Parameters, network_chunks
 from ddm_framework.partition import Partition
 from ddm_framework.randomness import derive_seed
@@ -92,9 +92,14 @@ def retrained(
         coupling: with the target.
         replicate: number of an independent repetition; with `same_order` there is nothing to repeat.
     Raises:
-        DDMError: if a training diverges or the disk is full; what was finished stays.
+        DDMError: if the target was trained elsewhere, a training diverges or the disk is full; what was finished stays.
     Source: Sec. 4.1, "exact-unlearn network"; Eq. 10.
     """
+    if workspace.recipe.target.checkpoint is not None:
+        raise DDMError(
+            "exact retraining needs the training that made the target, and this one was trained elsewhere"
+            " (`target.checkpoint`); let `training` train it, or ask for methods that need no retraining"
+        )
     begun = time.monotonic()
     clusters = (partition or workspace.partition).clusters.cpu()
     wanted = [

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from ddm_framework import files
+from ddm_framework.checkpoints import fitted, read_state
 from ddm_framework.errors import RunFolderError
 from ddm_framework.features import extract_features
 from ddm_framework.matching import Synset, class_gradients, cluster_chunks, match, real_gradients
@@ -40,6 +41,23 @@ def train_target(workspace: Workspace, clock: StageClock) -> None:
                 clock.saved()
             advance()
     files.remove_state(folder)
+
+
+def adopt_target(workspace: Workspace) -> None:
+    """Take over a network that was trained elsewhere, its checkpoints counted as epochs.
+
+    Raises:
+        DDMError: if a file is damaged or does not fit the backbone.
+    """
+    brought = workspace.recipe.target
+    assert brought.checkpoint is not None
+    for epoch, path in enumerate((*brought.trajectory, brought.checkpoint)):
+        parameters = fitted(workspace.network, workspace.untrained, read_state(path), path)
+        files.save_checkpoint(workspace.folder, epoch, parameters)
+    if not brought.trajectory:
+        workspace.display.say(
+            "only the last checkpoint of the target is known: the synset is matched there alone (pairing: final)"
+        )
 
 
 def divide(workspace: Workspace) -> None:

@@ -11,6 +11,11 @@ from ddm_framework.rendering import render
 from ddm_framework.reports import Block, Card, Clusters, Report
 from ddm_framework.workspace import Workspace
 
+LONE = (
+    "Only the last checkpoint is known, so each synthetic image was matched with its cluster's gradient at the end of"
+    " training alone (pairing: final). What a cluster taught early leaves no trace there; docs/own_network.md says what"
+    " that costs. Keep a handful of checkpoints next time and list them in target.trajectory."
+)
 NUM_MEMBERS = 8
 """Real members of a cluster that its strip shows."""
 
@@ -37,6 +42,7 @@ def facts(workspace: Workspace, metrics: Mapping[str, Any]) -> dict[str, str]:
         "data set": f"{workspace.recipe.dataset.name}"
         f" ({sizes.get('train', '?')} training, {sizes.get('test', '?')} test)",
         "backbone": workspace.recipe.backbone.name,
+        **_origin(workspace),
         "test accuracy": f"{metrics['target']['test_accuracy']:.1%}",
         "clusters": str(workspace.partition.num_clusters),
         "device": f"{manifest.get('device')}, {manifest.get('threads')} threads",
@@ -44,6 +50,34 @@ def facts(workspace: Workspace, metrics: Mapping[str, Any]) -> dict[str, str]:
         "ddm": str(manifest.get("versions", {}).get("ddm-framework", "?")),
         "torch": str(manifest.get("versions", {}).get("torch", "?")),
     }
+
+
+def _origin(workspace: Workspace) -> dict[str, str]:
+    """Where a network comes from that the run did not train."""
+    brought = workspace.recipe.target
+    if brought.checkpoint is None:
+        return {}
+    kept = len(brought.trajectory)
+    return {"trained": f"elsewhere: {brought.checkpoint.name}" + (f" and {kept} checkpoints before it" if kept else "")}
+
+
+def caveats(workspace: Workspace, metrics: Mapping[str, Any]) -> list[str]:
+    """What the reader must know of a network that was trained elsewhere, a sentence or two each."""
+    brought, told = workspace.recipe.target, []
+    if brought.checkpoint is None:
+        return []
+    if not brought.trajectory:
+        told.append(LONE)
+    correct, classes = metrics["target"]["train_accuracy"], workspace.info.num_classes
+    if correct < 2 / classes:
+        told.append(
+            f"The network is right on {correct:.1%} of its training images, little better than chance. Its classes may"
+            " be in another order than the data set's, or its inputs normalised otherwise: see target.mean, target.std."
+        )
+    told.append(
+        "Exact retraining, and so a certificate, is not possible here: how the network was trained is not known."
+    )
+    return told
 
 
 def cluster_names(workspace: Workspace) -> dict[int, str]:

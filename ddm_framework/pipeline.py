@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ import torch
 from ddm_framework import files, offline
 from ddm_framework.artifacts import save_json, save_text
 from ddm_framework.certificate import certified
-from ddm_framework.data import DataSplits
 from ddm_framework.errors import DDMError, PluginError
-from ddm_framework.pages import page
+from ddm_framework.loading import load_data
+from ddm_framework.pages import caveats, page
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipes import Choice, Recipe
 from ddm_framework.registry import LOCAL_PREFIX, Registry
-from ddm_framework.reports import Report
+from ddm_framework.reports import Report, Section, Text
 from ddm_framework.run_folder import STAGES, RunFolder, StageInputs, environment, locked
 from ddm_framework.workspace import Workspace
 
@@ -44,9 +45,7 @@ def execute(
     """
     recipe, device = settle(recipe, RunFolder.open(out))
     display.say("loading the data")
-    data = recipe.dataset()
-    if not isinstance(data, DataSplits):
-        raise PluginError(f"dataset {recipe.dataset.name!r} must return DataSplits, returned {type(data).__name__}")
+    data = load_data(recipe)
     inputs = stage_inputs(recipe, registry, data.fingerprint())
     with locked(out):
         folder = RunFolder.open(out)
@@ -71,7 +70,10 @@ def work_offline(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> Non
     folder = workspace.folder
     if not folder.is_done("training"):
         with folder.stage("training", inputs["training"]) as clock:
-            offline.train_target(workspace, clock)
+            if workspace.recipe.target.checkpoint is None:
+                offline.train_target(workspace, clock)
+            else:
+                offline.adopt_target(workspace)
     if not folder.is_done("partition"):
         with folder.stage("partition", inputs["partition"]):
             offline.divide(workspace)
@@ -135,7 +137,7 @@ def stage_inputs(recipe: Recipe, registry: Registry, data_fingerprint: str) -> d
         {
             "data": data_fingerprint,
             "backbone": _inputs(recipe.backbone),
-            "training": whole["training"],
+            **_target_inputs(recipe),
             "seed": whole["seed"],
             "device": whole["device"],
             "threads": whole["threads"],
@@ -168,6 +170,14 @@ def stage_inputs(recipe: Recipe, registry: Registry, data_fingerprint: str) -> d
         }
     )
     return {"training": training, "partition": partition, "matching": matching, "online": online}
+
+
+def _target_inputs(recipe: Recipe) -> dict[str, Any]:
+    """How the target is trained, or the contents of the files that it was brought in."""
+    brought = recipe.target
+    if brought.checkpoint is None:
+        return {"training": recipe.as_dict()["training"]}
+    return {"target": [_digest(path) for path in (*brought.trajectory, brought.checkpoint)]}
 
 
 def _inputs(choice: Choice) -> dict[str, Any]:
@@ -217,6 +227,10 @@ def _write_report(workspace: Workspace, report: Report) -> None:
     folder, begun = workspace.folder, time.monotonic()
     metrics = core_metrics(workspace)
     metrics = {**metrics, **{key: _merged(metrics.get(key), value) for key, value in report.metrics.items()}}
+    if notes := caveats(workspace, metrics):
+        metrics["notes"] = notes
+        section = Section("A network that was trained elsewhere", [Text(each) for each in notes])
+        report = replace(report, sections=[*report.sections, section])
     seconds = {stage: value for stage, value in folder.seconds().items() if stage != "report"}
     text = page(workspace, report, seconds, metrics)
     save_text(folder.file("report.html"), text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -24,10 +24,14 @@ from ddm_framework.settings import (
     Matching,
     Online,
     Settings,
+    Target,
     Training,
 )
 from ddm_framework.signatures import Signature, read_signature, value_problems
 from ddm_framework.yaml_source import Place, Source, parse, read_source, write
+
+GIVEN = "given_from_python"
+"""What a run from Python says of a data set and a backbone that nobody but the caller can make again."""
 
 _LASTING = {section: tuple(model.model_fields) for section, model in SHARED_SECTIONS.items()}
 """Keys of a component's section that are the core's, and so outlast the component."""
@@ -77,10 +81,17 @@ class Recipe:
     objectives: tuple[Choice, ...]
     study: Choice
     certificate: Certificate = field(default_factory=Certificate)
+    target: Target = field(default_factory=Target)
 
     def with_general(self, general: General) -> Recipe:
         """The same recipe with other general settings."""
         return replace(self, general=general)
+
+    def with_target(self, target: Target) -> Recipe:
+        """The same recipe with another target; one whose trajectory is unknown can only be paired with itself."""
+        lone = target.checkpoint is not None and not target.trajectory
+        matching = self.matching.model_copy(update={"pairing": "final"}) if lone else self.matching
+        return replace(self, target=target, matching=matching)
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default spelled out, as plain values."""
@@ -91,6 +102,7 @@ class Recipe:
             "clusterer": {**self.clusterer.as_dict(), **_plain(self.clustering)},
             "distance": self.distance.as_dict(),
             "training": _plain(self.training),
+            "target": _plain(self.target),
             "matching": _plain(self.matching),
             "online": _plain(self.online),
             "objectives": [objective.as_dict() for objective in self.objectives],
@@ -250,10 +262,11 @@ class _Checker:
         for key in COMPONENT_SECTIONS:
             choices[key], shared[key] = self.component(key, (key,))
         objectives = self.objectives()
-        self.cross_checks(sections.get("training"), sections.get("matching"))
+        self.cross_checks(sections)
         if self.problems or general is None:
             return None
-        return Recipe(name, general, clustering=shared["clusterer"], objectives=objectives, **choices, **sections)  # type: ignore[arg-type]
+        built = Recipe(name, general, clustering=shared["clusterer"], objectives=objectives, **choices, **sections)  # type: ignore[arg-type]
+        return built.with_target(built.target)
 
     def add(self, place: Place, message: str) -> None:
         """Note a problem at a place of the recipe."""
@@ -282,17 +295,18 @@ class _Checker:
             elif (inner := _inner_settings(fields[key])) and isinstance(value, dict):
                 known[key] = self.settings(inner, (*place, key), value) or fields[key].default
             else:
-                known[key] = self.existing(key, (*place, key), value) if fields[key].annotation is Path else value
+                known[key] = self.existing(key, (*place, key), value) if _names_files(fields[key]) else value
         for key, message in value_problems(model, known):
             self.add((*place, key), message)
         return model.model_validate(known) if len(self.problems) == before else None
 
     def existing(self, key: str, place: Place, value: Any) -> Any:
-        """The file that a setting of the core names."""
-        path = self.paths(place, value)
-        if isinstance(path, Path) and not _is_file(path):
-            self.add(place, f"{key}: there is no file {path}")
-        return path
+        """The file, or the files, that a setting of the core names."""
+        found = self.paths(place, value)
+        for path in found if isinstance(found, list) else [found]:
+            if isinstance(path, Path) and not _is_file(path):
+                self.add(place, f"{key}: there is no file {path}")
+        return found
 
     def paths(self, place: Place, value: Any) -> Any:
         """Paths relative to the file that they stand in, or to the current folder where they come from --set."""
@@ -383,12 +397,24 @@ class _Checker:
                 for _, message in dict.fromkeys(found):
                     self.add((*place, index, name), f"{message}; `ddm show {kind} {entry['use']}` explains them")
 
-    def cross_checks(self, training: Any, matching: Any) -> None:
+    def cross_checks(self, sections: Mapping[str, Any]) -> None:
         """Settings that fit alone but not together."""
-        if training is None or matching is None or matching.pairing != "offset":
+        if any(settings is None for settings in sections.values()):
             return
+        if sections["target"].checkpoint is None:
+            self.check_training(sections["training"], sections["matching"], sections["target"])
+        else:
+            self.check_target(sections)
+
+    def check_training(self, training: Training, matching: Matching, target: Target) -> None:
+        """What a target that is trained by the recipe asks for."""
+        for key in ("trajectory", "mean", "std"):
+            if getattr(target, key):
+                self.add(("target", key), f"`{key}` belongs to a network trained elsewhere; name its `checkpoint` too")
         length, every = matching.step_length, training.checkpoint_every
         place = ("matching", "step_length")
+        if matching.pairing != "offset":
+            return
         if length > training.epochs:
             self.add(place, f"step_length ({length}) is larger than training.epochs ({training.epochs}); no pair fits")
         elif length % every:
@@ -397,6 +423,31 @@ class _Checker:
                 f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
                 "because both ends of a pair must be saved checkpoints",
             )
+
+    def check_target(self, sections: Mapping[str, Any]) -> None:
+        """What a target that was trained elsewhere cannot do."""
+        target, matching, kept = sections["target"], sections["matching"], len(sections["target"].trajectory)
+        if (target.mean is None) != (target.std is None):
+            self.add(("target",), "`mean` and `std` go together: give both or neither")
+        if kept and matching.pairing == "offset" and matching.step_length > kept:
+            self.add(
+                ("matching", "step_length"),
+                f"step_length ({matching.step_length}) is counted in checkpoints, and target.trajectory holds {kept}"
+                " before the last one; no pair fits",
+            )
+        if sections["certificate"].retrainings:
+            self.add(
+                ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
+            )
+        if sections["online"].start == "initial" and not kept:
+            self.add(
+                ("online", "start"), "`start: initial` needs the initial weights; list them first in target.trajectory"
+            )
+
+
+def _names_files(info: FieldInfo) -> bool:
+    """Whether a setting is a path or a list of paths."""
+    return info.annotation in (Path, Path | None, list[Path])
 
 
 def _inner_settings(info: FieldInfo) -> type[Settings] | None:

@@ -34,6 +34,20 @@ class Training(Settings):
     checkpoint_every: PositiveInt = 1
 
 
+class Target(Settings):
+    """A network that was trained elsewhere, in the place of one that `training` describes.
+
+    `checkpoint` holds its weights, `trajectory` the checkpoints that were kept on the way, the earliest first; epochs
+    are then counted in checkpoints. Without a trajectory, matching pairs the network with itself (`pairing: final`).
+    `mean` and `std` are those that its inputs were normalised by, one number a channel, in units of [0, 1].
+    """
+
+    checkpoint: Path | None = None
+    trajectory: list[Path] = []
+    mean: list[float] | None = None
+    std: list[PositiveFloat] | None = None
+
+
 class Matching(Settings):
     """Gradient matching (Eq. 6, Alg. 1).
 
@@ -115,6 +129,7 @@ class General(Settings):
 
 SECTIONS: dict[str, type[Settings]] = {
     "training": Training,
+    "target": Target,
     "matching": Matching,
     "online": Online,
     "certificate": Certificate,

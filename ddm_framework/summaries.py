@@ -30,6 +30,8 @@ def print_run(run: Run, console: Console | None = None) -> None:
     console.print(table)
     if "comparison" in metrics:
         _print_comparison(metrics["comparison"], console)
+    for note in metrics.get("notes", ()):
+        console.print(Text(note), soft_wrap=True)
     console.print(Text(f"report: {run.report}"), soft_wrap=True)
 
 

@@ -20,6 +20,7 @@ from ddm_framework.effects import Attribution, Estimate, Objective, Queries, dec
 from ddm_framework.errors import DDMError, PluginError, RunFolderError
 from ddm_framework.finetuning import perturbed_networks
 from ddm_framework.images import Images
+from ddm_framework.loading import load_data
 from ddm_framework.matching import Synset
 from ddm_framework.networks import Network, Parameters, broadcast, build_network, network_chunks
 from ddm_framework.objectives import Reference
@@ -82,7 +83,7 @@ class Workspace:
         return data.to(self.device)
 
     def _reloaded(self) -> DataSplits:
-        data: DataSplits = self.recipe.dataset()
+        data = load_data(self.recipe)
         if data.fingerprint() != self.root.input("training", "data"):
             raise RunFolderError(
                 f"the data set {self.recipe.dataset.name} is not what it was when {self.root.path} was made; "

@@ -24,7 +24,7 @@ NO_OBJECTIVES = "`objectives` lists at least one, as in [{use: output_shift}]"
 IN_LIST = "`objectives` is a list of 1, counted from 0; it has no"
 KEYS = (
     "(keys: schema, seed, device, threads, memory_mb, dataset, backbone, clusterer, distance, study, training, "
-    "matching, online, certificate, objectives, extends)"
+    "target, matching, online, certificate, objectives, extends)"
 )
 TRAINING = "(settings: epochs, lr, batch_size, momentum, weight_decay, schedule, augmentation, checkpoint_every)"
 CONVNET = "`ddm show backbone convnet` explains them"
@@ -527,7 +527,7 @@ def test_the_resolved_recipe_spells_out_every_default_and_loads_again(folder: Pa
     written = yaml.safe_load(recipe.as_yaml())
     assert list(written) == [
         *("schema", "seed", "device", "threads", "memory_mb", "dataset", "backbone", "clusterer", "distance"),
-        *("training", "matching", "online", "objectives", "study", "certificate"),
+        *("training", "target", "matching", "online", "objectives", "study", "certificate"),
     ]
     assert written["backbone"] == {
         **{"use": "convnet", "width": 8, "depth": 1, "norm": "instance", "groups": 8},
