@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
+CIFAR10 ?= $(DATA)
 
-.PHONY: demo test lint results clean
+.PHONY: demo test lint results docs clean
 
 demo: $(VENV)/.installed  ## Run the first recipe and say where its report lies
 	$(BIN)/ddm run recipes/digits_convnet.yaml
@@ -27,7 +28,12 @@ results: $(VENV)/.installed-compare  ## Measure everything that README.md states
 	$(BIN)/ddm run recipes/fidelity_mnist.yaml --set dataset.root=$(DATA) --out runs/results/fidelity_mnist --fresh --json \
 	  > benchmarks/results/fidelity_mnist.json
 	$(BIN)/python benchmarks/bank.py
+	$(BIN)/python benchmarks/own_network.py
+	$(BIN)/python benchmarks/backbones.py $(CIFAR10)
 	$(BIN)/python benchmarks/readme.py
+
+docs: $(VENV)/.installed  ## Write the references in docs/ from the code
+	$(BIN)/python docs/reference.py
 
 # Entry points are frozen at install, so a changed pyproject.toml means a new installation.
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python

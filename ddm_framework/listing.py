@@ -11,6 +11,7 @@ from rich.text import Text
 from ddm_framework.components import KINDS
 from ddm_framework.errors import DDMError, suggestion
 from ddm_framework.registry import Registry
+from ddm_framework.type_words import as_written, in_words
 
 
 def print_components(registry: Registry, kind: str | None, console: Console | None = None) -> None:
@@ -67,7 +68,8 @@ def print_component(registry: Registry, kind: str, name: str, console: Console |
     )
     table = Table("option", "type", "default", box=None, pad_edge=False)
     for option in signature.options:
-        table.add_row(Text(option.name), Text(option.annotation), Text(repr(option.default)))
+        kind = in_words(option.annotation).replace("`", "")
+        table.add_row(Text(option.name), Text(kind), Text(as_written(option.default)))
     console.print()
     console.print(table if signature.options else Text("no options"))
     console.print()

@@ -16,6 +16,7 @@ from ddm_framework.listing import print_component, print_components, print_plugi
 from ddm_framework.loader import Plugin
 from ddm_framework.registry import Registered, Registry
 from ddm_framework.signatures import read_signature
+from ddm_framework.type_words import as_written, in_words
 
 COMPONENTS = [registered for kind in KINDS for registered in REGISTRY.components(kind)]
 
@@ -102,7 +103,8 @@ def test_every_component_is_shown_with_its_options_and_docstring(registered: Reg
     )
     for option in read_signature(target, kind, "it").options:
         (line,) = [line for line in text.splitlines() if line.split()[:1] == [option.name]]
-        assert " ".join(line.split()) == " ".join(f"{option.name} {option.annotation} {option.default!r}".split())
+        kind = in_words(option.annotation).replace("`", "")
+        assert " ".join(line.split()) == " ".join(f"{option.name} {kind} {as_written(option.default)}".split())
     documentation = inspect.getdoc(target)
     assert documentation
     assert text.rstrip().endswith(documentation)
