@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddm_framework import files, pipeline
+from ddm_framework import files, pipeline, unlearning
 from ddm_framework.effects import Attribution, Objective, Queries
 from ddm_framework.errors import DDMError
 from ddm_framework.loader import load_plugins
-from ddm_framework.networks import take
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipes import GIVEN, load_recipe
 from ddm_framework.run_folder import RunFolder
@@ -90,26 +89,34 @@ class Run:
         named = tuple(ids) or tuple(f"query {index}" for index in range(len(images)))
         return Queries(images.float().to(device), None if labels is None else labels.long().to(device), named)
 
-    def unlearn(self, clusters: Sequence[int]) -> nn.Module:
-        """The network with some clusters unlearned by their synset (Eq. 9), for good.
+    def unlearn(
+        self,
+        clusters: Sequence[int] = (),
+        *,
+        classes: Sequence[int | str] = (),
+        repair: int | None = None,
+        repair_share: float = 1.0,
+        step_size: float | None = None,
+    ) -> nn.Module:
+        """The network with some clusters, or whole classes, unlearned for good (Eq. 9).
+
+        Their synset's step comes first; then, if asked for, a short repair on the training data that stay.
 
         Args:
             clusters: ids from 0 to K - 1.
+            classes: names or labels, in the place of clusters.
+            repair: epochs of the repair; by default 0 for clusters and `unlearning.REPAIR_EPOCHS` for classes.
+            repair_share: of the data that stay, for the repair.
+            step_size: of the synset's step, as a share of ‖θ_τ‖; by default the recipe's for clusters, and for classes
+                what the validation split decides.
         Returns:
             The backbone with the new weights, in evaluation mode, on the run's device.
         Raises:
-            DDMError: for a cluster that does not exist, or none at all.
+            DDMError: for a cluster or class that does not exist, for none or both, or a repair without training data.
         """
-        workspace = self.workspace
-        count = workspace.partition.num_clusters
-        if len(clusters) == 0:
-            raise DDMError(f"name at least one cluster to unlearn, from 0 to {count - 1}")
-        if wrong := [cluster for cluster in clusters if not 0 <= cluster < count]:
-            raise DDMError(f"there is no cluster {wrong[0]}; clusters are 0 to {count - 1}")
-        row = torch.ones(1, count)
-        row[0, list(clusters)] = 0
-        _, stack = next(workspace.perturbed(row.expand(2, -1).clone(), workspace.synset))
-        return workspace.module(take(stack, 0))
+        asked = unlearning.request(self.workspace, clusters, classes)
+        done = unlearning.unlearn(self.workspace, asked, unlearning.repair_of(asked, repair, repair_share), step_size)
+        return self.workspace.module(done.parameters)
 
 
 def run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -81,7 +82,7 @@ def retrained(
     *,
     partition: Partition | None = None,
     coupling: Coupling = "same_order",
-    replicate: int = 0,
+    replicate: int | Sequence[int] = 0,
 ) -> Bank:
     """Networks trained exactly on perturbed data; what the bank holds already is not trained again.
 
@@ -90,7 +91,7 @@ def retrained(
         perturbations: (R, K); 0 = the cluster is deleted.
         partition: whose clusters they are; the run's own by default.
         coupling: with the target.
-        replicate: number of an independent repetition; with `same_order` there is nothing to repeat.
+        replicate: number of an independent repetition, or one a row; with `same_order` there is nothing to repeat.
     Raises:
         DDMError: if the target was trained elsewhere, a training diverges or the disk is full; what was finished stays.
     Source: Sec. 4.1, "exact-unlearn network"; Eq. 10.
@@ -102,8 +103,10 @@ def retrained(
         )
     begun = time.monotonic()
     clusters = (partition or workspace.partition).clusters.cpu()
+    numbers = [replicate] * len(perturbations) if isinstance(replicate, int) else replicate
     wanted = [
-        Retraining(row.bool()[clusters], _seed(workspace, row, coupling, replicate)) for row in perturbations.cpu()
+        Retraining(row.bool()[clusters], _seed(workspace, row, coupling, number))
+        for row, number in zip(perturbations.cpu(), numbers, strict=True)
     ]
     training = str(workspace.folder.manifest["stages"]["training"]["hash"])
     files = [bank_folder(workspace) / f"{each.address(training)}.safetensors" for each in wanted]

@@ -79,6 +79,8 @@ def from_module(
     asked = load_recipe(str(recipe), registry, settings)
     if asked.certificate.retrainings:
         raise DDMError("a network trained elsewhere cannot be retrained exactly; set certificate.retrainings=0")
+    if asked.corruption.share or asked.corruption.labels:
+        raise DDMError("a network trained elsewhere never saw data that are spoilt here; leave `corruption` out")
     RunFolder.open(folder).note()  # from here on it is a run folder, whatever lies in it
     brought = Target(
         checkpoint=_kept(folder, len(checkpoints), module.state_dict()),

@@ -144,24 +144,55 @@ def attribute(
 @app.command()
 def unlearn(
     run_path: RunPath,
-    clusters: Annotated[str, typer.Option(help="Ids of the clusters to forget, as in 3,17.")],
     out: Annotated[Path, typer.Option(help="Where to write the weights, a safetensors file.")],
+    clusters: Annotated[str | None, typer.Option(help="Ids of the clusters to forget, as in 3,17.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Whole classes instead, by name or label, as in 3,cat.")] = None,
+    repair: Annotated[
+        int | None, typer.Option(help="Epochs of training on the data that stay [0; 3 for classes].", min=0)
+    ] = None,
+    repair_share: Annotated[float, typer.Option(help="Share of the data that stay, for the repair.")] = 1.0,
+    step_size: Annotated[
+        float | None, typer.Option(help="Of the synset's step [the recipe's; for classes by the validation split].")
+    ] = None,
     plugin: Plugins = None,
     device: Device = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the network without some clusters, by a small step on their synthetic images.
+    """Write the network without some clusters or classes: a step on their synthetic images, then perhaps a repair.
 
     `ddm unlearn runs/digits_convnet --clusters 3,17 --out net.safetensors`
-    """
-    from ddm_framework.api import open_run
-    from ddm_framework.artifacts import save_tensors
 
-    chosen = [int(each) for each in clusters.split(",") if each.strip().isdecimal()]
-    if len(chosen) != len(clusters.split(",")):
-        raise DDMError(f"--clusters takes ids separated by commas, as in 3,17, found {clusters!r}")
-    module = open_run(run_path, plugins=plugin or [], device=device or "auto").unlearn(chosen)
-    save_tensors(out, module.state_dict())
-    typer.echo(f"{out}: the network without {len(chosen)} cluster{'s' if len(chosen) > 1 else ''}")
+    `ddm unlearn runs/digits_convnet --classes 3 --out net.safetensors`
+    """
+    if (clusters is None) == (classes is None):
+        raise DDMError("name what to forget: either --clusters, as in 3,17, or --classes, as in 3,cat")
+    chosen = _ids(clusters) if clusters is not None else []
+    named = _names(classes) if classes is not None else []
+    from ddm_framework.api import open_run
+    from ddm_framework.unlearning import unlearn_to
+
+    opened = open_run(run_path, plugins=plugin or [], device=device or "auto")
+    told = unlearn_to(out, opened.workspace, chosen, named, repair, repair_share, step_size)
+    if as_json:
+        _print_json(told)
+    else:
+        from ddm_framework.summaries import print_unlearned
+
+        print_unlearned(told)
+
+
+def _ids(text: str) -> list[int]:
+    chosen = [int(each) for each in text.split(",") if each.strip().isdecimal()]
+    if len(chosen) != len(text.split(",")):
+        raise DDMError(f"--clusters takes ids separated by commas, as in 3,17, found {text!r}")
+    return chosen
+
+
+def _names(text: str) -> list[str]:
+    named = [each.strip() for each in text.split(",")]
+    if not all(named):
+        raise DDMError(f"--classes takes names or labels separated by commas, as in 3,cat, found {text!r}")
+    return named
 
 
 @app.command()

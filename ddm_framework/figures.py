@@ -170,6 +170,32 @@ def empirical_error_agreement(estimated: Tensor, exact: Tensor) -> Agreement:
     return Agreement(float(_correlation(*pair)), float(_spearman(*pair)))
 
 
+def agreement_interval(
+    estimated: Tensor, exact: Tensor, generator: torch.Generator, level: float = 0.95, resamples: int = 2000
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Percentile bootstrap intervals of Pearson's and Spearman's correlation; clusters are resampled in pairs.
+
+    Args:
+        estimated: (K,), one value a cluster.
+        exact: (K,), the truth of the same.
+        generator: draws the resamples.
+        level: wanted coverage, between 0 and 1.
+        resamples: how many.
+    Returns:
+        Low and high end of Pearson's, then of Spearman's.
+    Raises:
+        ValueError: as `empirical_error_agreement`, or if level or resamples make no sense.
+    Source: Efron 1979.
+    """
+    _check_request(level, resamples)
+    estimated, exact = _checked(estimated=(estimated, "K"), exact=(exact, "K"))
+    _at_least_two("clusters", len(estimated))
+    drawn = torch.randint(len(exact), (resamples, len(exact)), generator=generator)
+    pair = estimated[drawn], exact[drawn]
+    pearson, spearman = (each(*pair).numpy() for each in (_correlation, _spearman))
+    return _quantiles(pearson, level), _quantiles(spearman, level)
+
+
 def bootstrap_interval(
     values: Tensor, generator: torch.Generator, level: float = 0.95, resamples: int = 2000
 ) -> tuple[float, float]:

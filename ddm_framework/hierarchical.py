@@ -52,6 +52,40 @@ def search(workspace: Workspace, queries: Queries, objective: Objective) -> Foun
     return Found(label, cluster, len(labels) + len(clusters), class_effect[0, :, 0], cluster_effect[0, :, 0])
 
 
+@dataclass(frozen=True, slots=True)
+class FoundEach:
+    """What the search found for each of N queries by itself; int64 (N,).
+
+    Attributes:
+        label: the most influential class.
+        cluster: the most influential cluster within it.
+        flat: the most influential of all clusters.
+    """
+
+    label: Tensor
+    cluster: Tensor
+    flat: Tensor
+
+
+def search_each(workspace: Workspace, queries: Queries, objective: Objective, effect: Tensor) -> FoundEach:
+    """Search for every query by itself, beside the flat search over all clusters.
+
+    Args:
+        workspace: a run with a class-wise and a cluster-wise synset.
+        queries: N of them.
+        objective: with one behaviour.
+        effect: of deleting each cluster, (N, K, 1), which the flat search ranks.
+    Raises:
+        DDMError: if the objective has several behaviours.
+    Source: Eq. 11, Sec. 6.2.
+    """
+    classes, labels = workspace.partition.classes.cpu(), torch.arange(len(workspace.class_synset))
+    by_class = effects(workspace, queries, objective, workspace.class_synset, labels)
+    label, flat = objective.ranking(by_class)[:, 0], objective.ranking(effect)
+    within = classes[flat] == label[:, None]
+    return FoundEach(label, flat.gather(1, within.int().argmax(1, keepdim=True))[:, 0], flat[:, 0])
+
+
 def effects(workspace: Workspace, queries: Queries, objective: Objective, synset: Synset, chosen: Tensor) -> Tensor:
     """Effect (N, M, m) of deleting each of M chosen clusters of a synset, one at a time."""
     rows = torch.ones(len(chosen) + 1, len(synset))

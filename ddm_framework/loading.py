@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from ddm_framework.corruption import corrupt
 from ddm_framework.data import DataSplits
 from ddm_framework.errors import DDMError, PluginError
 from ddm_framework.recipes import Recipe
 
 
 def load_data(recipe: Recipe) -> DataSplits:
-    """Load the data set, normalised as the target was trained.
+    """Load the data set, its training split spoilt as the recipe asks, normalised as the target was trained.
 
     Raises:
         PluginError: if the data set returns something else.
@@ -17,6 +18,7 @@ def load_data(recipe: Recipe) -> DataSplits:
     data = recipe.dataset()
     if not isinstance(data, DataSplits):
         raise PluginError(f"dataset {recipe.dataset.name!r} must return DataSplits, returned {type(data).__name__}")
+    data = corrupt(data, recipe.corruption)
     mean, std = recipe.target.mean, recipe.target.std
     if mean is None or std is None:
         return data

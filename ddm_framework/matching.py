@@ -121,7 +121,7 @@ def match(
         real = real_gradients(network, trajectory, data, partition, clusters, pairs, memory_mb)
     targets = {epoch: negative(each) if settings.direction == "reverse" else each for epoch, each in real.items()}
     real_norm = _summed_norm(real) * partition.sizes[clusters]
-    images, logits = _start(data, partition, clusters, network.info.num_classes, settings, seed)
+    images, logits = start_images(data, partition, clusters, network.info.num_classes, settings, seed)
     objective = _objective(network, distance)
     gradients = vmap(grad(objective, argnums=(0, 1)), in_dims=(0, 0, 0, None))
     optimizer, scheduler = _optimizer(images, logits, settings)
@@ -191,7 +191,7 @@ def _summed_norm(real: Mapping[int, Gradient]) -> Tensor:
     return norms({name: torch.stack([gradient[name] for gradient in real.values()]).sum(0) for name in names})
 
 
-def _start(
+def start_images(
     data: ImageSet, partition: Partition, clusters: slice, num_classes: int, settings: Matching, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Images (K, M, C, H, W), from real members or noise, and label logits (K, M, classes)."""

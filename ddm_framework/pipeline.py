@@ -142,7 +142,7 @@ def stage_inputs(recipe: Recipe, registry: Registry, data_fingerprint: str) -> d
             "device": whole["device"],
             "threads": whole["threads"],
         },
-        {"dataset": whole["dataset"]},
+        {"dataset": whole["dataset"], "corruption": whole["corruption"]},
     )
     partition = StageInputs(
         {

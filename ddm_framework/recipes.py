@@ -20,6 +20,7 @@ from ddm_framework.settings import (
     SHARED_SECTIONS,
     Certificate,
     Clustering,
+    Corruption,
     General,
     Matching,
     Online,
@@ -82,6 +83,7 @@ class Recipe:
     study: Choice
     certificate: Certificate = field(default_factory=Certificate)
     target: Target = field(default_factory=Target)
+    corruption: Corruption = field(default_factory=Corruption)
 
     def with_general(self, general: General) -> Recipe:
         """The same recipe with other general settings."""
@@ -98,6 +100,7 @@ class Recipe:
         return {
             **_plain(self.general),
             "dataset": self.dataset.as_dict(),
+            "corruption": _plain(self.corruption),
             "backbone": self.backbone.as_dict(),
             "clusterer": {**self.clusterer.as_dict(), **_plain(self.clustering)},
             "distance": self.distance.as_dict(),
@@ -383,18 +386,14 @@ class _Checker:
             if not isinstance(entry, dict) or not isinstance(entry.get("use"), str):
                 self.add((*place, index), f"{kind}: write {{use: name, option: value}}, found {shown(entry)}")
                 continue
-            grids = {key: value if isinstance(value, list) else [value] for key, value in entry.items() if key != "use"}
             try:
                 registered = self.registry.get(kind, entry["use"])
                 signature = read_signature(registered.load(), kind, f"{kind} {entry['use']!r}")
             except DDMError as error:
                 self.add((*place, index, "use"), str(error))
                 continue
-            for name, values in grids.items():
-                found = [
-                    each for value in values for each in signature.problems({name: value}, f"{kind} {entry['use']!r}")
-                ]
-                for _, message in dict.fromkeys(found):
+            for name, value in entry.items():
+                for message in _choice_problems(signature, name, value, f"{kind} {entry['use']!r}"):
                     self.add((*place, index, name), f"{message}; `ddm show {kind} {entry['use']}` explains them")
 
     def cross_checks(self, sections: Mapping[str, Any]) -> None:
@@ -435,6 +434,8 @@ class _Checker:
                 f"step_length ({matching.step_length}) is counted in checkpoints, and target.trajectory holds {kept}"
                 " before the last one; no pair fits",
             )
+        if sections["corruption"].share or sections["corruption"].labels:
+            self.add(("corruption",), "a network trained elsewhere never saw data that are spoilt here; leave it out")
         if sections["certificate"].retrainings:
             self.add(
                 ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
@@ -443,6 +444,16 @@ class _Checker:
             self.add(
                 ("online", "start"), "`start: initial` needs the initial weights; list them first in target.trajectory"
             )
+
+
+def _choice_problems(signature: Signature, name: str, value: Any, what: str) -> list[str]:
+    """What is wrong with an option of a listed component: with its value, or with those in a list to choose from."""
+    if name == "use" or not (as_it_is := signature.problems({name: value}, what)):
+        return []
+    if not isinstance(value, list):
+        return [message for _, message in as_it_is]
+    each = [problem for member in value for problem in signature.problems({name: member}, what)]
+    return list(dict.fromkeys(message for _, message in each))
 
 
 def _names_files(info: FieldInfo) -> bool:

@@ -53,6 +53,27 @@ def _clusters(metrics: Mapping[str, Any]) -> int:
     return len(metrics["matching"]["cosine"])
 
 
+def print_unlearned(told: Mapping[str, Any], console: Console | None = None) -> None:
+    """Accuracies before and after, what it took, and where the weights lie."""
+    console = console or Console(highlight=False)
+    if told["accuracy"]:
+        table = Table("accuracy", *next(iter(told["accuracy"].values())), box=None, pad_edge=False)
+        for name, found in told["accuracy"].items():
+            table.add_row(name, *(f"{value:.1%}" for value in found.values()))
+        console.print(table)
+    else:
+        console.print("The data are not what the run was made with, or gone: no accuracy can be told.", soft_wrap=True)
+    console.print(Text(_cost(told)), soft_wrap=True)
+    console.print(Text(f"{told['out']}: the network without {told['without']}"), soft_wrap=True)
+
+
+def _cost(told: Mapping[str, Any]) -> str:
+    cost, epochs = told["cost"], told["repair_epochs"]
+    passes = f"{epochs} epochs of repair ({cost['epochs_share']:.0%} of a retraining's)" if epochs else "no repair"
+    share = f" ({cost['seconds_share']:.0%} of a retraining's)" if "seconds_share" in cost else ""
+    return f"synset's step {told['step_size']:.2g}, {passes}; {cost['seconds']:.2f} seconds{share}"
+
+
 def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> None:
     """The clusters behind each prediction."""
     console = console or Console(highlight=False)

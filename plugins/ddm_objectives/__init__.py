@@ -9,7 +9,7 @@ from ddm_framework import Component, hookimpl
 
 @hookimpl
 def ddm_register_objectives() -> Iterator[Component]:
-    """The paper's three distances, margins, predictions, and performance on a set."""
+    """The paper's distances, margins, predictions, and performance on a set."""
     yield Component(
         "output_shift", "ddm_objectives.distances:output_shift", "Dist_1: how far the prediction moves", "Eq. 10"
     )
@@ -22,6 +22,9 @@ def ddm_register_objectives() -> Iterator[Component]:
     yield Component("margin", "ddm_objectives.margin:margin", "Logit of the true class over the best other one")
     yield Component(
         "predictions", "ddm_objectives.predictions:predictions", "Every class's probability, for heat maps", "Eq. 8"
+    )
+    yield Component(
+        "divergence", "ddm_objectives.divergence:divergence", "KL divergence from the target's prediction", "Eq. 15"
     )
     yield Component(
         "performance", "ddm_objectives.performance:performance", "Loss, accuracy, F1 ... of a set", "Eq. 14, Sec. 3.1"

@@ -12,7 +12,7 @@ from torch import Tensor
 from ddm_framework import DDMError, Report, Section
 from ddm_framework.cards import query_cards
 from ddm_framework.effects import Attribution, Queries
-from ddm_framework.hierarchical import effects, search
+from ddm_framework.hierarchical import search, search_each
 from ddm_framework.reports import Block, Chart, Clusters, Pictures, Table, Text
 from ddm_framework.workspace import Workspace
 
@@ -108,19 +108,13 @@ def _search_metrics(workspace: Workspace, asked: Queries, attribution: Attributi
     """Agreement of hierarchical with flat search over all queries, each searched by itself."""
     if attribution.matrix.shape[2] != 1:
         return {}
-    objective, classes = attribution.objective, workspace.partition.classes.cpu()
-    labels = torch.arange(len(workspace.class_synset))
-    by_class = effects(workspace, asked, objective, workspace.class_synset, labels)
-    label = objective.ranking(by_class)[:, 0]
-    flat = objective.ranking(attribution.effect)
-    within = classes[flat] == label[:, None]
-    found = flat.gather(1, within.int().argmax(1, keepdim=True))[:, 0]
-    per_class = len(classes) // len(labels)
+    classes, count = workspace.partition.classes.cpu(), workspace.info.num_classes
+    found = search_each(workspace, asked, attribution.objective, attribution.effect)
     return {
         "hierarchical": {
-            "same_class_as_flat": float((classes[flat[:, 0]] == label).float().mean()),
-            "same_cluster_as_flat": float((flat[:, 0] == found).float().mean()),
-            "num_finetunings": len(labels) + per_class,
+            "same_class_as_flat": float((classes[found.flat] == found.label).float().mean()),
+            "same_cluster_as_flat": float((found.flat == found.cluster).float().mean()),
+            "num_finetunings": count + len(classes) // count,
             "num_finetunings_flat": len(classes),
         }
     }

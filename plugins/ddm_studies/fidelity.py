@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 
-from ddm_framework import DDMError, Report, Section, figures
-from ddm_framework.networks import flat
+from ddm_framework import Report, Section, figures
+from ddm_framework.network_distances import WHOLE
 from ddm_framework.reports import Block, Chart, Table, Text
 from ddm_framework.signatures import ChoicesOf
 from ddm_framework.workspace import Workspace
-from ddm_studies.grids import Settled, settle
+from ddm_studies.grids import decided, grid_section, judge_each
 from ddm_studies.judging import SCALE, Judge, Verdict, scoring_masks
+from ddm_studies.own_networks import own_networks
 
 Count = Annotated[int, Field(ge=1)]
 Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor")]
@@ -49,51 +49,23 @@ def run(
     """
     asked = workspace.queries_of("test", None if queries == "all" else queries)
     judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "scoring"), resamples)
-    validation = workspace.queries_of("validation")
-    if len(validation) == 0 and any(isinstance(value, list) for each in methods for value in each.values()):
-        raise DDMError("the validation split is empty, so no grid can be decided; set dataset.validation")
-    settled = _settled(
-        workspace, Judge(workspace, validation, _validation(workspace, validation_masks, deleted)), methods
-    )
-    verdicts = _verdicts(workspace, judge, settled)
+    settled = decided(workspace, methods, validation_masks, deleted)
+    found = sorted(judge_each(judge, settled), key=lambda verdict: -verdict.figures["recovered_share"])
     bank = judge.leave_one_out_bank(workspace.partition)
-    metrics = {verdict.name: verdict.figures for verdict in verdicts}
-    metrics |= _bounds(verdicts, bank.seconds)
+    metrics = {verdict.name: verdict.figures for verdict in found}
+    metrics |= _bounds(found, bank.seconds)
     own = _own_networks(workspace, judge)
     return Report(
         sections=[
             _asked_section(workspace, judge, bank.seconds),
-            _table_section(verdicts),
-            _grid_section(settled),
+            _table_section(found),
+            grid_section(settled),
             _networks_section(own),
         ],
         metrics={"fidelity": {**metrics, "networks": own}},
         question="How near does each method come to what retraining without the data really does?",
-        answer=_answer(verdicts),
+        answer=_answer(found),
     )
-
-
-def _validation(workspace: Workspace, count: int, deleted: float) -> torch.Tensor:
-    return scoring_masks(workspace, count, deleted, "validation")
-
-
-def _settled(workspace: Workspace, judge: Judge, methods: list[dict[str, Any]]) -> list[Settled]:
-    with workspace.display.bar("settings on the validation bank", len(methods)) as advance:
-        found = []
-        for each in settle(workspace, judge, methods):
-            found.append(each)
-            advance()
-    return found
-
-
-def _verdicts(workspace: Workspace, judge: Judge, settled: list[Settled]) -> list[Verdict]:
-    """Of all methods, the nearest to the oracle first."""
-    with workspace.display.bar("methods", len(settled)) as advance:
-        found = []
-        for each in settled:
-            found.append(judge.verdict(each.method, each.in_words(), each.options))
-            advance()
-    return sorted(found, key=lambda verdict: -verdict.figures["recovered_share"])
 
 
 def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
@@ -110,31 +82,14 @@ def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
 
 def _own_networks(workspace: Workspace, judge: Judge) -> dict[str, float]:
     """The estimated networks themselves beside the retrained ones: displacements, and the empirical error (Fig. 7)."""
-    count = workspace.partition.num_clusters
-    bank, target = judge.leave_one_out_bank(workspace.partition), workspace.target
-    rows = torch.cat([torch.ones(1, count), 1 - torch.eye(count)])
-    cosines, norms, losses = [], [], []
-    for part, stack in workspace.perturbed(rows, workspace.synset):
-        losses.append(judge.behaviours(workspace.network.logits(stack, judge.queries.images), _loss(workspace)))
-        kept = slice(max(part.start, 1), part.stop)
-        moved = flat({name: each[kept.start - part.start :] - target[name] for name, each in stack.items()})
-        true = bank.load(slice(kept.start - 1, kept.stop - 1))
-        truly = flat({name: each - target[name] for name, each in true.items()})
-        cosines.append(figures.displacement_cosine(moved, truly))
-        norms.append(truly.norm(dim=1).double().cpu() / moved.norm(dim=1).double().cpu())
-    estimated = torch.cat(losses).mean(1)
-    exact = judge.truth(workspace.partition, _loss(workspace)).mean(0)
-    agreement = figures.empirical_error_agreement(estimated[1:] - estimated[0], exact - estimated[0])
+    own = own_networks(workspace, judge)
+    agreement = figures.empirical_error_agreement(own.loss, own.exact_loss)
     return {
-        "displacement_cosine": float(torch.cat(cosines).mean()),
-        "displacement_ratio": float(torch.cat(norms).median()),
+        "displacement_cosine": float(own.cosine[WHOLE].mean()),
+        "displacement_ratio": float((own.exact_distance[WHOLE] / own.distance[WHOLE]).median()),
         "empirical_error_pearson": agreement.pearson,
         "empirical_error_spearman": agreement.spearman,
     }
-
-
-def _loss(workspace: Workspace) -> Any:
-    return workspace.objective("correctness")
 
 
 def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float) -> Section:
@@ -219,19 +174,6 @@ def _ranks_row(verdict: Verdict) -> list[str | int | float | None]:
 def _interval(values: list[float]) -> str:
     low, high = values
     return f"{low:.2f} to {high:.2f}"
-
-
-def _grid_section(settled: list[Settled]) -> Section:
-    rows = [
-        [each.method, ", ".join(f"{key} {value}" for key, value in options.items()), score]
-        for each in settled
-        for options, score in each.grid
-    ]
-    asked = Text(
-        "Settings in a list were decided by cluster LDS on the validation split and on random deletions of its own;"
-        " neither the queries nor the networks of the table took part."
-    )
-    return Section("How settings were decided", [asked, Table(["method", "settings", "validation LDS"], rows)])
 
 
 def _networks_section(own: dict[str, float]) -> Section:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddm_framework import figures
+from ddm_framework import DDMError, Section, figures
+from ddm_framework.reports import Table, Text
 from ddm_framework.workspace import Workspace
-from ddm_studies.judging import Judge
+from ddm_studies.judging import Judge, Verdict, scoring_masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,53 @@ class Settled:
         """The settings, and among how many they were chosen."""
         words = ", ".join(f"{name} {value}" for name, value in self.options.items()) or "defaults"
         return f"{words} (best of {len(self.grid)})" if self.grid else words
+
+
+def decided(workspace: Workspace, methods: Sequence[Mapping[str, Any]], masks: int, deleted: float) -> list[Settled]:
+    """Settings of all methods; grids are decided on the validation split and on random deletions of its own.
+
+    Args:
+        workspace: the run.
+        methods: each `use` and options; an option given as a list is a grid.
+        masks: networks without random clusters, which are retrained only if there is a grid.
+        deleted: share of the clusters that each of them lacks.
+    Raises:
+        DDMError: if a grid is asked for and there is no validation split.
+    """
+    asked = workspace.queries_of("validation")
+    if len(asked) == 0 and any(isinstance(value, list) for each in methods for value in each.values()):
+        raise DDMError("the validation split is empty, so no grid can be decided; set dataset.validation")
+    judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "validation"))
+    with workspace.display.bar("settings on the validation bank", len(methods)) as advance:
+        found = []
+        for each in settle(workspace, judge, methods):
+            found.append(each)
+            advance()
+    return found
+
+
+def judge_each(judge: Judge, settled: Sequence[Settled]) -> list[Verdict]:
+    """Of all methods, in their order."""
+    with judge.workspace.display.bar("methods", len(settled)) as advance:
+        found = []
+        for each in settled:
+            found.append(judge.verdict(each.method, each.in_words(), each.options))
+            advance()
+    return found
+
+
+def grid_section(settled: Sequence[Settled]) -> Section:
+    """For the report: every combination that was tried."""
+    rows: list[list[str | int | float | None]] = [
+        [each.method, ", ".join(f"{key} {value}" for key, value in options.items()), score]
+        for each in settled
+        for options, score in each.grid
+    ]
+    asked = Text(
+        "Settings in a list were decided by cluster LDS on the validation split and on random deletions of its own;"
+        " neither the queries nor the networks of the table took part."
+    )
+    return Section("How settings were decided", [asked, Table(["method", "settings", "validation LDS"], rows)])
 
 
 def combinations(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

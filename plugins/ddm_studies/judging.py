@@ -52,7 +52,7 @@ class Judge:
     Attributes:
         workspace: the run.
         queries: on which everything is measured.
-        perturbations: (R, K), random deletions that score LDS.
+        perturbations: (R, K), random deletions that score LDS; with none of them, R = 0, there is no LDS.
         resamples: of each bootstrap interval.
     """
 
@@ -138,11 +138,19 @@ class Judge:
             f"{figure}_rank": float(judged.rank.mean()),
             f"{figure}_random_rank": float(judged.random_rank.mean()),
         }
-        if figure == "dist_3":
-            return found
-        share = "recovered_share" if figure == "dist_1" else f"{figure}_recovered_share"
-        between = figures.recovered_share_interval(judged, random, resamples=self.resamples)
-        return {**found, share: figures.recovered_share(judged), f"{share}_interval": list(between)}
+        if figure != "dist_3":
+            share = "recovered_share" if figure == "dist_1" else f"{figure}_recovered_share"
+            between = figures.recovered_share_interval(judged, random, resamples=self.resamples)
+            found |= {share: figures.recovered_share(judged), f"{share}_interval": list(between)}
+        for name, values in (
+            ("floor", judged.random * scale),
+            ("oracle", judged.oracle * scale),
+            ("rank", judged.rank),
+            ("random_rank", judged.random_rank),
+        ):
+            interval = figures.bootstrap_interval(values, random, resamples=self.resamples)
+            found[f"{figure}_{name}_interval"] = list(interval)
+        return found
 
     def _rank_figures(self, estimate: Estimate) -> dict[str, Any]:
         """Spearman with the single deletions, and LDS with the random ones where the clusters are the run's own."""
@@ -157,7 +165,7 @@ class Judge:
             "spearman_interval": list(figures.bootstrap_interval(spearman, random, resamples=self.resamples)),
             "top_5_overlap": float(overlap.mean()),
         }
-        if not estimate.common:
+        if not estimate.common or not len(self.perturbations):
             return found
         lds = figures.cluster_lds(effect, self.masked_margins, self.perturbations)
         interval = figures.cluster_lds_interval(

@@ -98,6 +98,18 @@ def ddm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             ("unlearn", "r", "--clusters", "3,x", "--out", "net.safetensors"),
             "--clusters takes ids separated by commas, as in 3,17, found '3,x'",
         ),
+        (
+            ("unlearn", "r", "--classes", "3,,4", "--out", "net.safetensors"),
+            "--classes takes names or labels separated by commas, as in 3,cat, found '3,,4'",
+        ),
+        (
+            ("unlearn", "r", "--out", "net.safetensors"),
+            "name what to forget: either --clusters, as in 3,17, or --classes, as in 3,cat",
+        ),
+        (
+            ("unlearn", "r", "--clusters", "3", "--classes", "4", "--out", "net.safetensors"),
+            "name what to forget: either --clusters, as in 3,17, or --classes, as in 3,cat",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_message_and_status_2(

@@ -242,11 +242,10 @@ def test_a_question_to_no_run_says_how_to_make_one(tmp_path: Path, pictures: Pat
 
 def test_unlearning_writes_weights_that_the_backbone_takes(run: Path, tmp_path: Path) -> None:
     before, out = stamps(run), tmp_path / "new" / "net.safetensors"
-    assert ddm("unlearn", run, "--clusters", "3, 17", "--out", out) == (
-        0,
-        f"{out}: the network without 2 clusters\n",
-        "",
-    )
+    status, told, err = ddm("unlearn", run, "--clusters", "3, 17", "--out", out)
+    assert (status, err) == (0, "")
+    assert told.endswith(f"\n{out}: the network without 2 clusters\n")
+    assert re.search(r"before +9\d\.\d%.*\nsynset alone +\d+\.\d%.*\nsynset's step 0\.0005, no repair; ", told)
     assert stamps(run) == before
     opened = ddm_framework.open_run(run)
     module, written = opened.unlearn([0]), load_file(out)
@@ -276,9 +275,22 @@ def test_wrong_clusters_are_named(run: Path, tmp_path: Path, clusters: str, mess
     assert not (tmp_path / "net.safetensors").exists()
 
 
+def test_a_class_is_unlearned_and_repaired_and_the_command_says_what_it_did(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    status, told, err = ddm("unlearn", run, "--classes", "3", "--repair", 2, "--repair-share", 0.5, "--out", out)
+    assert (status, err) == (0, "")
+    assert re.search(r"after the repair +\d\.\d% +9\d\.\d%", told)
+    assert re.search(r"2 epochs of repair \(1[23]% of a retraining's\)", told)
+    assert told.endswith(f"\n{out}: the network without class 3\n")
+    values = json.loads(ddm("unlearn", run, "--classes", "3", "--repair", 0, "--out", out, "--json")[1])
+    assert list(values["accuracy"]) == ["before", "synset alone"]
+    assert (values["repair_epochs"], values["cost"]["epochs_share"]) == (0, 0)
+
+
 def test_one_cluster_is_one_cluster_and_a_folder_is_no_file(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.safetensors"
-    assert ddm("unlearn", run, "--clusters", "3", "--out", out)[1] == f"{out}: the network without 1 cluster\n"
+    told = f"{out}: the network without 1 cluster\n"
+    assert ddm("unlearn", run, "--clusters", "3", "--out", out)[1].endswith("\n" + told)
     assert refused("unlearn", run, "--clusters", "3", "--out", tmp_path).startswith(f"cannot write {tmp_path}: ")
 
 

@@ -13,7 +13,9 @@ from ddm_framework.objectives import Declaration
 
 def test_registered_names_targets_and_surrogates() -> None:
     components = {component.name: component for component in ddm_objectives.ddm_register_objectives()}
-    assert sorted(components) == ["correctness", "margin", "output_shift", "performance", "predictions", "stability"]
+    assert sorted(components) == [
+        *("correctness", "divergence", "margin", "output_shift", "performance", "predictions", "stability"),
+    ]
     for component in components.values():
         module, function = component.target.split(":")
         declaration = getattr(importlib.import_module(module), function).ddm_declaration

@@ -1,0 +1,248 @@
+"""What each estimated network gets wrong, and how far it moved, beside the network retrained exactly (Fig. 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ddm_framework import Report, Section, figures
+from ddm_framework.network_distances import WHOLE
+from ddm_framework.perturbations import leave_one_out
+from ddm_framework.reports import Chart, Table, Text
+from ddm_framework.workspace import Workspace
+from ddm_studies.judging import Judge
+from ddm_studies.own_networks import OwnNetworks, estimated_distances, own_networks
+from ddm_studies.paper import Compared, Comparison, sizes
+
+Count = Annotated[int, Field(ge=2)]
+MOST_ROWS = 50
+"""Clusters that the table names; metrics.json holds all."""
+SYMMETRICAL = 0.5
+"""Correlation from which on two curves are called roughly symmetrical."""
+STILL = 1e-6
+"""Relative spread of distances below which they are all one."""
+
+
+def run(
+    workspace: Workspace,
+    /,
+    *,
+    queries: Literal["all"] | Count = "all",
+    resamples: Annotated[int, Field(ge=50)] = 2000,
+) -> Report:
+    """Compare the network fine-tuned on each cluster's synset with the one retrained exactly without the cluster.
+
+    Args:
+        workspace: the run.
+        queries: test images on which errors are measured, all or the first so many.
+        resamples: of each bootstrap interval, over clusters.
+    Source: Fig. 7, Sec. 8.3; Sec. 9.4 for the distances between networks.
+    """
+    asked = workspace.queries_of("test", None if queries == "all" else queries)
+    judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples)
+    own = own_networks(workspace, judge)
+    online = workspace.recipe.online.model_copy(update={"scale": "cluster_share"})
+    shared = replace(workspace, recipe=replace(workspace.recipe, online=online), loaded_data=workspace.data)
+    by_share = estimated_distances(shared)
+    found = _figures(workspace, own, by_share, resamples)
+    comparison = Comparison(
+        "Fig. 7",
+        "the empirical error without each cluster, estimated and exact",
+        list(_compared(found)),
+        list(_sentences(found, len(asked))),
+        f"{sizes(workspace)}, {len(asked)} test images",
+    )
+    return Report(
+        sections=[
+            comparison.section(_chart(own, found["scale"])),
+            _table_section(workspace, own),
+            _distances_section(found),
+        ],
+        metrics={**comparison.metrics(), "empirical_error": {**found, "clusters": _by_cluster(own, by_share)}},
+        question="Does the network without a cluster err as the one that was really retrained without it?",
+        answer=comparison.sentences[0],
+    )
+
+
+def _figures(workspace: Workspace, own: OwnNetworks, by_share: Mapping[str, Tensor], resamples: int) -> dict[str, Any]:
+    random = workspace.generator("bootstrap", "empirical_error")
+    found: dict[str, Any] = {
+        "loss": _agreement(own.loss, own.exact_loss, random, resamples),
+        "error": _agreement(own.error, own.exact_error, random, resamples),
+        "scale": _scale(own.loss, own.exact_loss),
+        "distances": {},
+    }
+    for layer, exact in own.exact_distance.items():
+        cosine = own.cosine[layer]
+        found["distances"][layer] = {
+            "common": _distance_figures(own.distance[layer], exact, random, resamples),
+            "cluster_share": _distance_figures(by_share[layer], exact, random, resamples),
+            "cosine": float(cosine.mean()),
+            "cosine_interval": list(figures.bootstrap_interval(cosine, random, resamples=resamples)),
+            "ratio": float((exact / own.distance[layer].clamp_min(torch.finfo(torch.float64).tiny)).median()),
+        }
+    return found
+
+
+def _agreement(estimated: Tensor, exact: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
+    """Both correlations over the clusters, with intervals."""
+    agreed = figures.empirical_error_agreement(estimated, exact)
+    pearson, spearman = figures.agreement_interval(estimated, exact, random, resamples=resamples)
+    return {
+        "pearson": agreed.pearson,
+        "pearson_interval": list(pearson),
+        "spearman": agreed.spearman,
+        "spearman_interval": list(spearman),
+    }
+
+
+def _scale(estimated: Tensor, exact: Tensor) -> float:
+    """How many times wider the exact changes are spread than the estimated ones; 0 where these do not differ."""
+    spread = float(estimated.std())
+    return float(exact.std()) / spread if spread > 0 else 0.0
+
+
+def _distance_figures(estimated: Tensor, exact: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
+    """Whether estimated distances rank the clusters as exact ones do, unless they are all equal."""
+    if float(estimated.std()) <= STILL * float(estimated.mean()):
+        return {"constant": True}
+    return {"constant": False, **_agreement(estimated, exact, random, resamples)}
+
+
+def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
+    for name, words in (("loss", "mean test loss"), ("error", "share misclassified")):
+        for figure in ("pearson", "spearman"):
+            interval = tuple(found[name][f"{figure}_interval"])
+            title = f"{figure.capitalize()}, DDM with exact"
+            yield Compared(f"change of the {words}", title, found[name][figure], None, interval)
+    yield Compared("change of the mean test loss", "spread, exact / DDM", found["scale"])
+    whole = found["distances"][WHOLE]
+    yield Compared("displacement", "cosine, DDM with exact", whole["cosine"], None, tuple(whole["cosine_interval"]))
+    yield Compared("displacement", "length, exact / DDM, median", whole["ratio"])
+    for scale in ("common", "cluster_share"):
+        each = whole[scale]
+        if not each["constant"]:
+            interval = tuple(each["spearman_interval"])
+            yield Compared(f"distance, scale {scale}", "Spearman, DDM with exact", each["spearman"], None, interval)
+
+
+def _sentences(found: Mapping[str, Any], num_queries: int) -> Iterator[str]:
+    yield _symmetry(found["loss"])
+    yield (
+        f"Scaled as the paper scales it, the exact change is drawn {_times(found['scale'])} and flipped; unscaled, the"
+        " changes of DDM stand in the table below. The paper draws the curves and gives no figure, neither of the scale"
+        f" nor of the agreement, nor does it say on which images; these are {num_queries} test images."
+    )
+    yield (
+        f"Of the share misclassified, whose steps are of 1/{num_queries}, the correlation is"
+        f" {found['error']['pearson']:.2f} (Pearson) and {found['error']['spearman']:.2f} (Spearman)."
+    )
+    yield from _on_distances(found["distances"])
+
+
+def _symmetry(loss: Mapping[str, Any]) -> str:
+    low, high = loss["pearson_interval"]
+    reads = "roughly symmetrical here as well" if loss["pearson"] >= SYMMETRICAL else "not symmetrical here"
+    if 0 < loss["pearson"] < SYMMETRICAL:
+        reads = "hardly symmetrical here"
+    told = f"correlation {loss['pearson']:.2f} ({low:.2f} to {high:.2f}), of ranks {loss['spearman']:.2f}"
+    return f"The paper calls the curves of DDM and of exact unlearning roughly symmetrical; they are {reads}: {told}."
+
+
+def _times(scale: float) -> str:
+    if scale == 0:
+        return "as it is (the estimated ones do not differ)"
+    return f"{1 / scale:.3g} times as large" if scale >= 1 else f"{1 / scale:.2f} times as large"
+
+
+def _on_distances(distances: Mapping[str, Any]) -> Iterator[str]:
+    """Sec. 9.4."""
+    whole = distances[WHOLE]
+    low, high = whole["cosine_interval"]
+    yield (
+        "Between networks themselves (Sec. 9.4), the displacement that DDM estimates has a cosine of"
+        f" {whole['cosine']:.3f} ({low:.3f} to {high:.3f}) with the exact one, which is {whole['ratio']:.2g} times as"
+        " long in the median; the paper leaves such distances to be explored and gives no figure."
+    )
+    if whole["common"]["constant"]:
+        yield (
+            "One length of step for all clusters makes all estimated networks equally distant from the target, so that"
+            " this distance ranks nothing, whatever the truth."
+        )
+    share = whole["cluster_share"]
+    if not share["constant"]:
+        low, high = share["spearman_interval"]
+        yield (
+            "With a step in proportion to the cluster's share of the training gradient, the estimated distances rank"
+            f" the clusters as the exact ones do by {share['spearman']:.2f} ({low:.2f} to {high:.2f})."
+        )
+    best = max((name for name in distances if name != WHOLE), key=lambda name: distances[name]["cosine"])
+    yield f"Layer by layer, the directions agree most in {best} (cosine {distances[best]['cosine']:.3f})."
+
+
+def _chart(own: OwnNetworks, scale: float) -> Chart:
+    """As Fig. 7 draws it: the exact change scaled to the spread of the estimated one, and flipped."""
+    factor = 1 / scale if scale else 1.0
+    series = {"DDM": own.loss.tolist(), "exact, scaled and flipped": (-factor * own.exact_loss).tolist()}
+    caption = f"Change of the mean test loss; the exact one times {-factor:.3g}. Mirror images would agree perfectly"
+    return Chart("line", series, "cluster deleted", "change of the loss, nats", caption=caption)
+
+
+def _table_section(workspace: Workspace, own: OwnNetworks) -> Section:
+    """Unscaled changes of the clusters that matter most by the truth."""
+    partition, names = workspace.partition, workspace.info.class_names
+    order = own.exact_loss.abs().argsort(descending=True, stable=True)[:MOST_ROWS].tolist()
+    rows: list[list[str | int | float | None]] = [
+        [
+            f"{names[int(partition.classes[each])]} · cluster {each}",
+            int(partition.sizes[each]),
+            *(float(values[each]) for values in (own.loss, own.exact_loss, own.error, own.exact_error)),
+        ]
+        for each in order
+    ]
+    columns = ["without", "images", "loss, DDM", "loss, exact", "error, DDM", "error, exact"]
+    caption = f"{len(order)} of {partition.num_clusters} clusters, by the exact change of the loss"
+    return Section("Unscaled, cluster by cluster", [Table(columns, rows, caption)])
+
+
+def _distances_section(found: Mapping[str, Any]) -> Section:
+    rows = [
+        [
+            layer,
+            each["cosine"],
+            each["ratio"],
+            each["common"].get("spearman"),
+            each["cluster_share"].get("spearman"),
+        ]
+        for layer, each in found["distances"].items()
+    ]
+    columns = ["layer", "cosine", "length, exact / DDM", "ranks, common step", "ranks, step by share"]
+    return Section(
+        "Distances between networks",
+        [
+            Text(
+                "‖θ_κ − θ_τ‖ of the network without cluster κ, estimated and exact, as an objective over the weights"
+                " that asks no image (Sec. 9.4). Ranks: Spearman's correlation over the clusters; a dash where all"
+                " estimated distances are equal."
+            ),
+            Table(columns, rows),
+        ],
+    )
+
+
+def _by_cluster(own: OwnNetworks, by_share: Mapping[str, Tensor]) -> dict[str, Sequence[float]]:
+    return {
+        "loss": own.loss.tolist(),
+        "exact_loss": own.exact_loss.tolist(),
+        "error": own.error.tolist(),
+        "exact_error": own.exact_error.tolist(),
+        "distance": own.distance[WHOLE].tolist(),
+        "distance_cluster_share": by_share[WHOLE].tolist(),
+        "exact_distance": own.exact_distance[WHOLE].tolist(),
+        "cosine": own.cosine[WHOLE].tolist(),
+    }

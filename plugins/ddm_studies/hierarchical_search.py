@@ -1,0 +1,282 @@
+"""Class first, then cluster: what the search finds for one image and for a batch, and what it saves (Fig. 6)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from ddm_framework import DDMError, Report, figures
+from ddm_framework.effects import Objective, Queries
+from ddm_framework.hierarchical import Found, FoundEach, effects, search, search_each
+from ddm_framework.reports import Chart, Clusters, Pictures, Section, Table, Text
+from ddm_framework.workspace import Workspace
+from ddm_studies.paper import Compared, Comparison, sizes
+from ddm_studies.replicates import median_interval
+
+Count = Annotated[int, Field(ge=1)]
+Label = Annotated[int, Field(ge=0)]
+CLAIMED = {"cifar10": (100, 10, 5.0), "cifar100": (1000, 100, 10.0)}
+"""K, L and how many times faster the search is, by Sec. 6.2."""
+SHOWN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One search.
+
+    Attributes:
+        words: what was searched for.
+        label: class of the queries.
+        queries: one or more.
+        found: by the hierarchical search.
+        flat: the cluster that the flat search over all clusters finds.
+    """
+
+    words: str
+    label: int
+    queries: Queries
+    found: Found
+    flat: int
+
+    @property
+    def own_class(self) -> bool:
+        """Whether the class that was found is that of the queries."""
+        return self.found.label == self.label
+
+
+def run(
+    workspace: Workspace,
+    /,
+    *,
+    query_class: Label = 5,
+    batch_class: Label = 2,
+    batch: Count = 256,
+    queries: Literal["all"] | Annotated[int, Field(ge=2)] = 500,
+    repeats: Annotated[int, Field(ge=6)] = 7,
+    column: Literal["cifar10", "cifar100"] | None = None,
+    resamples: Annotated[int, Field(ge=50)] = 2000,
+) -> Report:
+    """Search for the data behind one image and behind a batch, by Dist_1, beside the flat search over all clusters.
+
+    Args:
+        workspace: the run.
+        query_class: the one image is the first test image of this class.
+        batch_class: the batch are test images of this class.
+        batch: how many of them, at most.
+        queries: all test images, or the first so many, over which the two searches are compared one by one.
+        repeats: of each measurement of time; their median is given.
+        column: whose saving by Sec. 6.2 to set beside; by default that of the data set's name, if there is one.
+        resamples: of each bootstrap interval, over queries.
+    Raises:
+        DDMError: if a class does not exist or has no test image.
+    Source: Fig. 6, Sec. 8.1; Sec. 6.2, Eq. 11.
+    """
+    objective = workspace.objective("output_shift")
+    one = _asked(workspace, objective, "one image", query_class, 1)
+    many = _asked(workspace, objective, "a batch", batch_class, batch)
+    spent = _times(workspace, objective, one.queries, repeats)
+    every = workspace.queries_of("test", None if queries == "all" else queries)
+    each = search_each(workspace, every, objective, _flat_effects(workspace, every, objective))
+    found = _figures(workspace, each, one.found, spent, resamples)
+    claimed = CLAIMED.get(column or workspace.recipe.dataset.name)
+    comparison = Comparison(
+        "Fig. 6",
+        "the class first, then the cluster within it",
+        list(_compared((one, many), found, claimed)),
+        list(_sentences(workspace, (one, many), found, claimed)),
+        f"{sizes(workspace)}, {len(every)} queries; Dist_1",
+    )
+    return Report(
+        sections=[
+            comparison.section(_summary(workspace, (one, many))),
+            _search_section(workspace, one),
+            _search_section(workspace, many),
+        ],
+        metrics={**comparison.metrics(), "hierarchical_search": {**found, "searches": _searches((one, many))}},
+        question="Does a search by class and then by cluster find what a search over all clusters finds, and how soon?",
+        answer=comparison.sentences[0],
+    )
+
+
+def _asked(workspace: Workspace, objective: Objective, words: str, label: int, most: int) -> Asked:
+    names = workspace.info.class_names
+    if label >= len(names):
+        raise DDMError(f"there is no class {label}: the data have {len(names)} classes, from 0 to {len(names) - 1}")
+    chosen = (workspace.data.test.labels.cpu() == label).nonzero()[:most, 0]
+    if len(chosen) == 0:
+        raise DDMError(
+            f"there is no test image of class {names[label]!r}; raise dataset.test_size or take another class"
+        )
+    asked = workspace.queries_of("test").take(chosen)
+    flat = _flat_effects(workspace, asked, objective).mean(0, keepdim=True)
+    top = int(objective.ranking(flat)[0, 0])
+    counted = words if len(chosen) == 1 else f"{words} of {len(chosen)} images"
+    return Asked(f"{counted} of class {names[label]}", label, asked, search(workspace, asked, objective), top)
+
+
+def _flat_effects(workspace: Workspace, queries: Queries, objective: Objective) -> torch.Tensor:
+    """Of deleting each of all K clusters, (N, K, 1)."""
+    every = torch.arange(workspace.partition.num_clusters)
+    return effects(workspace, queries, objective, workspace.synset, every)
+
+
+def _times(workspace: Workspace, objective: Objective, queries: Queries, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each search for one query, by turns, so that a busy machine slows both."""
+    tasks: dict[str, Callable[[], object]] = {
+        "flat": lambda: _flat_effects(workspace, queries, objective),
+        "hierarchical": lambda: search(workspace, queries, objective),
+    }
+    spent: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            begun = time.monotonic()
+            task()
+            spent[name].append(time.monotonic() - begun)
+    return spent
+
+
+def _figures(
+    workspace: Workspace, each: FoundEach, found: Found, spent: Mapping[str, Sequence[float]], resamples: int
+) -> dict[str, Any]:
+    """Agreement over the queries, and the saving by count and by seconds."""
+    random, classes = workspace.generator("bootstrap", "search"), workspace.partition.classes.cpu()
+    same = {"class": classes[each.flat] == each.label, "cluster": each.flat == each.cluster}
+    agreement: dict[str, Any] = {}
+    for name, values in same.items():
+        agreement[f"same_{name}"] = float(values.double().mean())
+        interval = figures.bootstrap_interval(values.double(), random, resamples=resamples)
+        agreement[f"same_{name}_interval"] = list(interval)
+    seen = each.label.unique()
+    saved = [flat / quick for flat, quick in zip(spent["flat"], spent["hierarchical"], strict=True)]
+    return {
+        **agreement,
+        "num_queries": len(each.label),
+        "num_finetunings": found.num_finetunings,
+        "num_finetunings_flat": len(classes),
+        "num_finetunings_all_queries": len(workspace.class_synset) + int(torch.isin(classes, seen).sum()),
+        "saving": len(classes) / found.num_finetunings,
+        "seconds": median(spent["hierarchical"]),
+        "seconds_flat": median(spent["flat"]),
+        "saving_seconds": median(saved),
+        "saving_seconds_interval": list(median_interval(saved)),
+    }
+
+
+def _compared(
+    searches: Sequence[Asked], found: Mapping[str, Any], claimed: tuple[int, int, float] | None
+) -> Iterator[Compared]:
+    drawn = "the paper draws it and gives no figure"
+    for asked in searches:
+        yield Compared(asked.words, "class found is its own, 1 = yes", float(asked.own_class), note=drawn)
+        yield Compared(asked.words, "cluster found is the flat search's", float(asked.found.cluster == asked.flat))
+    every = f"{found['num_queries']} queries, one by one"
+    for name in ("class", "cluster"):
+        interval = tuple(found[f"same_{name}_interval"])
+        yield Compared(every, f"{name} as by the flat search, share", found[f"same_{name}"], None, interval)
+    paper, note = (None, "") if claimed is None else (claimed[2], f"the paper's is for {claimed[0]:,} clusters")
+    yield Compared("one search", "fewer fine-tunings, K / (C + L)", found["saving"], paper, note=note)
+    interval = tuple(found["saving_seconds_interval"])
+    yield Compared("one search", "times faster", found["saving_seconds"], paper, interval, note)
+
+
+def _sentences(
+    workspace: Workspace, searches: Sequence[Asked], found: Mapping[str, Any], claimed: tuple[int, int, float] | None
+) -> Iterator[str]:
+    yield (
+        f"Over {found['num_queries']} queries, the search by class and then by cluster names the class of the flat"
+        f" search's cluster for {found['same_class']:.0%} of them and that very cluster for"
+        f" {found['same_cluster']:.0%}, with {found['num_finetunings']} fine-tunings in the place of"
+        f" {found['num_finetunings_flat']}."
+    )
+    for asked in searches:
+        yield _traced(workspace, asked)
+    yield (
+        f"One search takes {found['seconds']:.3f} seconds and the flat one {found['seconds_flat']:.3f}:"
+        f" {found['saving_seconds']:.1f} times faster, for {found['saving']:.1f} times fewer fine-tunings."
+    )
+    if claimed is not None:
+        yield _claimed(*claimed)
+    yield _together(found)
+
+
+def _traced(workspace: Workspace, asked: Asked) -> str:
+    """What one search found, and where it departs from the paper or from the flat search."""
+    names = workspace.info.class_names
+    said = f"{asked.words[0].upper()}{asked.words[1:]} is traced to class {names[asked.found.label]}"
+    if asked.own_class:
+        said += ", its own, as in the paper"
+    else:
+        said += f", and not to its own class {names[asked.label]}"
+    if asked.found.cluster == asked.flat:
+        return f"{said}; within it the cluster is the flat search's ({asked.flat})."
+    return f"{said}; the cluster found is {asked.found.cluster}, where the flat search finds {asked.flat}."
+
+
+def _claimed(num_clusters: int, num_classes: int, times: float) -> str:
+    """Whether the paper's saving is what its own numbers give."""
+    counted = num_clusters / (num_classes + num_clusters / num_classes)
+    said = f"The paper says {times:g} times faster for {num_clusters:,} clusters in {num_classes} classes;"
+    same = abs(counted - times) < 0.05
+    return (
+        f"{said} K / (C + L) is {counted:.1f}{'' if same else ', which the paper rounds up'}, and it gives no seconds."
+    )
+
+
+def _together(found: Mapping[str, Any]) -> str:
+    visited, flat = found["num_finetunings_all_queries"], found["num_finetunings_flat"]
+    verdict = "so that it saves nothing" if visited >= flat else f"a saving of {flat / visited:.1f} times"
+    return (
+        f"The saving is that of one question. The {flat} networks of the flat search serve any number of queries; asked"
+        f" together, the {found['num_queries']} queries lead the search into so many classes that it takes {visited}"
+        f" fine-tunings, {verdict}."
+    )
+
+
+def _summary(workspace: Workspace, searches: Sequence[Asked]) -> Table:
+    names = workspace.info.class_names
+    rows: list[list[str | int | float | None]] = [
+        [asked.words, names[asked.found.label], asked.found.cluster, asked.flat, asked.found.num_finetunings]
+        for asked in searches
+    ]
+    columns = ["searched for", "class found", "cluster found", "flat search's cluster", "fine-tunings"]
+    return Table(columns, rows, "The two searches of Fig. 6")
+
+
+def _search_section(workspace: Workspace, asked: Asked) -> Section:
+    """Pictures of what was asked, both steps as bars, and the real members of the cluster that was found."""
+    names, found = workspace.info.class_names, asked.found
+    clusters = workspace.partition.of_class(found.label).tolist()
+    values = found.cluster_effect.tolist()
+    shown = asked.queries.images[: min(SHOWN, len(asked.queries))].cpu()
+    effect = values[clusters.index(found.cluster)]
+    return Section(
+        f"{asked.words[0].upper()}{asked.words[1:]}",
+        [
+            Pictures(shown, list(asked.queries.ids[: len(shown)]), f"{len(shown)} of {len(asked.queries)} queries"),
+            Chart("bar", {"class-wise": found.class_effect.tolist()}, "class deleted", "Dist_1", list(names)),
+            Text(f"The class is {names[found.label]}; within it:"),
+            Chart("bar", {"cluster-wise": values}, "cluster deleted", "Dist_1", [str(each) for each in clusters]),
+            Clusters(f"cluster {found.cluster}, which was found", [found.cluster], [effect]),
+        ],
+    )
+
+
+def _searches(searches: Sequence[Asked]) -> list[dict[str, Any]]:
+    return [
+        {
+            "asked": asked.words,
+            "class": asked.label,
+            "class_found": asked.found.label,
+            "cluster_found": asked.found.cluster,
+            "cluster_flat": asked.flat,
+            "class_effect": asked.found.class_effect.tolist(),
+            "cluster_effect": asked.found.cluster_effect.tolist(),
+        }
+        for asked in searches
+    ]

@@ -1,0 +1,128 @@
+"""What removals say beside the paper's, in sentences that are computed from the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ddm_studies.removing import CEILING, Removal
+from ddm_studies.replicates import difference_interval
+
+TITLES = {3: "removing the training data of least value", 6: "removing noisy training data"}
+PAPER: dict[int, dict[str, dict[float, float]]] = {
+    3: {
+        "random": {0: 95.7, 1: 95.8, 10: 92.8, 20: 74.6, 50: 65.9},
+        "koh": {0: 95.7, 1: 95.9, 10: 93.7, 20: 81.5, 50: 74.3},
+        "fastif": {0: 95.7, 1: 95.5, 10: 94.1, 20: 79.6, 50: 74.0},
+        "arnoldi": {0: 95.7, 1: 96.0, 10: 95.2, 20: 82.9, 50: 73.3},
+        "ddm": {0: 95.7, 1: 96.2, 10: 95.9, 20: 85.4, 50: 79.3},
+    },
+    6: {
+        "random": {0: 78.4, 10: 70.5, 20: 68.8, 30: 61.3, 40: 55.7},
+        "ddm": {0: 78.4, 10: 82.0, 20: 79.3, 30: 73.6, 40: 70.1},
+    },
+}
+"""Test accuracy in per cent, by table, method and percentage of the training data that is removed."""
+
+
+def sentences(table: int, found: Sequence[Removal], percentages: Sequence[float]) -> list[str]:
+    """What is to be said beside Table 3 or 6."""
+    by_use = {each.ranking.use: each for each in reversed(found)}
+    told = []
+    if ours := by_use.get("ddm"):
+        told += gains(ours, percentages, PAPER[table]["ddm"])
+        if chance := by_use.get("random"):
+            told.append(against_chance(ours, chance, percentages, PAPER[table]))
+        told += _against_rivals(ours, found, percentages, "koh" in PAPER[table])
+    if chance := by_use.get("random"):
+        told += scale(chance, percentages, PAPER[table]["random"])
+    told += _detection(found)
+    if table == 6:
+        told.append(
+            "The paper does not say which data and network Table 6 is of, and says of its noise both that it is on each"
+            " image and that it is on 20 % of the data; the levels of accuracy cannot be compared, only their course."
+        )
+    return told or [f"{len(found)} methods removed up to {percentages[-1]:g} % of the clusters; see below."]
+
+
+def gains(ours: Removal, percentages: Sequence[float], paper: Mapping[float, float]) -> list[str]:
+    """Whether removing by value improves the network, where the paper says that it does; else at the first step."""
+    steps = [each for each in percentages if each and paper.get(each, 0.0) > paper[0]] or list(percentages[1:2])
+    told = []
+    for percentage in steps:
+        after, before = ours.accuracy[list(percentages).index(percentage)], ours.accuracy[0]
+        low, high = difference_interval(after, before)
+        verdict = (
+            "improves accuracy here"
+            if low > 0
+            else "does not improve accuracy here, it lowers it"
+            if high < 0
+            else "does not measurably change accuracy here"
+        )
+        theirs = f"; paper: {paper[percentage]} after {paper[0]}" if percentage in paper else ""
+        told.append(
+            f"Removing {percentage:g} % by ddm {verdict} ({float(after.mean()):.1f} after {float(before.mean()):.1f},"
+            f" difference {between(low, high)}{theirs})."
+        )
+    return told
+
+
+def against_chance(
+    ours: Removal, chance: Removal, percentages: Sequence[float], paper: Mapping[str, Mapping[float, float]]
+) -> str:
+    """How far ddm is from random removal, and where that is more than chance."""
+    parts, clear = [], []
+    for row, percentage in enumerate(percentages):
+        if not percentage:
+            continue
+        low, high = difference_interval(ours.accuracy[row], chance.accuracy[row])
+        gap, theirs = ours.mean[row] - chance.mean[row], _gap(paper, percentage)
+        parts.append(f"{gap:+.1f} at {percentage:g} %" + ("" if theirs is None else f" (paper {theirs:+.1f})"))
+        if low > 0 or high < 0:
+            clear.append(f"{percentage:g} %")
+    beyond = f"beyond the spread of the replicates at {', '.join(clear)}" if clear else "within the replicates' spread"
+    return f"In points of accuracy, ddm is from random removal by {', '.join(parts)}; here that is {beyond}."
+
+
+def _gap(paper: Mapping[str, Mapping[float, float]], percentage: float) -> float | None:
+    if percentage not in paper["ddm"]:
+        return None
+    return paper["ddm"][percentage] - paper["random"][percentage]
+
+
+def _against_rivals(ours: Removal, found: Sequence[Removal], percentages: Sequence[float], in_paper: bool) -> list[str]:
+    rivals = [each for each in found if each.ranking.use not in {"ddm", "random", CEILING}]
+    if not rivals:
+        return []
+    best = [
+        max([ours, *rivals], key=lambda each, row=row: each.mean[row]).ranking.name  # type: ignore[misc]
+        for row in range(len(percentages))
+    ]
+    listed = ", ".join(f"{name} at {each:g} %" for name, each in zip(best, percentages, strict=True) if each)
+    theirs = "; in the paper always by DDM" if in_paper else ""
+    return [f"Of the methods that rank, the highest mean accuracy is left by {listed}{theirs}."]
+
+
+def scale(chance: Removal, percentages: Sequence[float], paper: Mapping[float, float]) -> list[str]:
+    """What losing much data at random costs, which says how far the two settings are alike."""
+    last = max((each for each in percentages if each in paper), default=0.0)
+    if not last:
+        return []
+    here, there = chance.mean[0] - chance.mean[list(percentages).index(last)], paper[0] - paper[last]
+    alike = "about as much" if abs(here - there) <= there / 2 else "so the two are on different scales"
+    return [f"Losing {last:g} % at random costs {here:.1f} points here and {there:.1f} in the paper, {alike}."]
+
+
+def _detection(found: Sequence[Removal]) -> list[str]:
+    scored = [(each.ranking, float(each.auc.mean())) for each in found if each.auc is not None]
+    if not scored:
+        return []
+    parts = ", ".join(f"{each.name} {auc:.2f}" for each, auc in scored if each.use != CEILING)
+    ceiling = next(auc for each, auc in scored if each.use == CEILING)
+    return [
+        f"Corrupted samples are told from clean ones with an AUC of {parts} (0.5 is chance); as clusters mix both, no"
+        f" order of them exceeds {ceiling:.2f}."
+    ]
+
+
+def between(low: float, high: float) -> str:
+    return f"{low:+.1f} to {high:+.1f}"

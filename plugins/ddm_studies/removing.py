@@ -1,0 +1,166 @@
+"""Orders in which methods remove clusters, the networks retrained without them, and how well corruption is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddm_framework import DDMError
+from ddm_framework.bank import bank_logits, retrained
+from ddm_framework.workspace import Workspace
+
+CEILING = "most corrupted first"
+"""Removes by what only we know; the best that any ranking could find."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """In which order a method removes clusters.
+
+    Attributes:
+        name: of the method, with its options where another of the same kind is there.
+        use: the attributor, or `most corrupted first`.
+        order: int64 (R, K), clusters of each replicate, the first to be removed first.
+        value: float64 (K,), what the method gives for each; None where it gives nothing.
+    """
+
+    name: str
+    use: str
+    order: Tensor
+    value: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What removing by one method did.
+
+    Attributes:
+        ranking: of the method.
+        accuracy: per cent of the test images, float64 (P, R), of P percentages and R replicates.
+        removed: share of the training images that was removed, float64 (P,), mean over the replicates.
+        auc: float64 (R,), of corrupted among clean samples by their clusters' order; None if nothing is corrupted.
+    """
+
+    ranking: Ranking
+    accuracy: Tensor
+    removed: Tensor
+    auc: Tensor | None
+
+    @property
+    def mean(self) -> list[float]:
+        """Accuracy at each percentage."""
+        return self.accuracy.mean(1).tolist()
+
+
+def rankings_of(
+    workspace: Workspace, methods: Sequence[Mapping[str, Any]], replicates: int, spoilt: Tensor
+) -> list[Ranking]:
+    queries, objective = workspace.queries_of("validation"), workspace.objective("performance")
+    rankings = []
+    with workspace.display.bar("methods", len(methods)) as advance:
+        for options, name in zip(methods, _names(methods), strict=True):
+            use = str(options["use"])
+            if use == "random":
+                rankings.append(Ranking(name, use, drawn_orders(workspace, replicates)))
+            else:
+                chosen = {key: value for key, value in options.items() if key != "use"}
+                estimate = workspace.attribute(queries, objective, use, **chosen)
+                if not estimate.common:
+                    raise DDMError(f"attributor {use!r} has clusters of its own, and removes none of the run's")
+                value = estimate.effect[0, :, 0]
+                rankings.append(Ranking(name, use, value.argsort(stable=True).expand(replicates, -1), value))
+            advance()
+    if spoilt.any():
+        share = corrupted_shares(spoilt, workspace.partition.clusters.cpu())
+        order = share.argsort(descending=True, stable=True).expand(replicates, -1)
+        rankings.append(Ranking(CEILING, CEILING, order))
+    return rankings
+
+
+def _names(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`koh`, or `koh (damping 0.1)` where there are several of a kind."""
+    uses = [each["use"] for each in methods]
+    told = [", ".join(f"{key} {value}" for key, value in each.items() if key != "use") for each in methods]
+    return [
+        f"{use} ({options or 'defaults'})" if uses.count(use) > 1 else str(use)
+        for use, options in zip(uses, told, strict=True)
+    ]
+
+
+def drawn_orders(workspace: Workspace, replicates: int) -> Tensor:
+    """An order of its own for each replicate, int64 (R, K)."""
+    count = workspace.partition.num_clusters
+    return torch.stack(
+        [torch.randperm(count, generator=workspace.generator("removal", number)) for number in range(replicates)]
+    )
+
+
+def corrupted_shares(spoilt: Tensor, clusters: Tensor) -> Tensor:
+    """Share of the corrupted among the samples of each cluster, float64 (K,).
+
+    Args:
+        spoilt: bool (N,).
+        clusters: int64 (N,), every id used.
+    """
+    return clusters.bincount(weights=spoilt.double()) / clusters.bincount()
+
+
+def detection_auc(order: Tensor, spoilt: Tensor, clusters: Tensor) -> float:
+    """Area under the curve of finding corrupted samples by removing clusters in an order.
+
+    It is the chance that a corrupted sample's cluster comes before a clean one's, a half where they share it.
+
+    Args:
+        order: int64 (K,), the first to be removed first.
+        spoilt: bool (N,), some but not all.
+        clusters: int64 (N,).
+    """
+    from sklearn.metrics import roc_auc_score
+
+    place = order.argsort()
+    return float(roc_auc_score(spoilt.numpy(), -place[clusters].numpy()))
+
+
+def num_removed(percentage: float, num_clusters: int) -> int:
+    """Clusters that a percentage stands for: rounded, but at least one unless it is 0, and never all."""
+    if percentage == 0:
+        return 0
+    return min(max(1, round(percentage / 100 * num_clusters)), num_clusters - 1)
+
+
+def perturbations_of(order: Tensor, percentages: Sequence[float]) -> Tensor:
+    """Rows without the first clusters of an order (R, K), float32 (P, R, K); 0 = removed."""
+    rows = torch.ones(len(percentages), *order.shape)
+    for row, percentage in zip(rows, percentages, strict=True):
+        row.scatter_(1, order[:, : num_removed(percentage, order.shape[1])], 0.0)
+    return rows
+
+
+def removals(
+    workspace: Workspace, rankings: Sequence[Ranking], percentages: Sequence[float], spoilt: Tensor
+) -> tuple[list[Removal], float]:
+    """Every method's networks, all retrained together, and the seconds that they cost."""
+    rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
+    numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3])
+    bank = retrained(workspace, rows.flatten(0, 2), coupling="independent", replicate=numbers.flatten().tolist())
+    test = workspace.queries_of("test")
+    assert test.labels is not None
+    correct = bank_logits(workspace, bank, test).argmax(2) == test.labels
+    accuracy = 100 * correct.double().mean(1).cpu().view(rows.shape[:3])
+    partition = workspace.partition
+    removed = ((1 - rows).double() @ (partition.sizes.double() / len(partition.clusters)).cpu()).mean(2)
+    some = bool(spoilt.any()) and not bool(spoilt.all())
+    clusters = partition.clusters.cpu()
+    return [
+        Removal(
+            ranking,
+            accuracy[index],
+            removed[index],
+            torch.tensor([detection_auc(each, spoilt, clusters) for each in ranking.order]).double() if some else None,
+        )
+        for index, ranking in enumerate(rankings)
+    ], bank.seconds

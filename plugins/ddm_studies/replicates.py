@@ -1,0 +1,61 @@
+"""What a few independent repetitions say: a mean, a difference, and how far either can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scipy import stats
+from torch import Tensor
+
+LEVEL = 0.95
+
+
+def mean_interval(values: Tensor) -> tuple[float, float]:
+    """95 % interval of a mean by Student's t.
+
+    Args:
+        values: (R,), at least two repetitions.
+    Source: Student 1908.
+    """
+    values = values.double()
+    error = float(values.std()) / math.sqrt(len(values))
+    return _around(float(values.mean()), error, len(values) - 1)
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Interval of the median of repeated measurements, from the r-th lowest to the r-th highest of them.
+
+    Args:
+        values: at least six, without which no two of them enclose the median with 95 %.
+    Returns:
+        The narrowest such pair that does; nothing is assumed of how the values are distributed.
+    Raises:
+        ValueError: if there are fewer than six.
+    Source: Thompson 1936.
+    """
+    count = len(values)
+    place = int(stats.binom.ppf((1 - LEVEL) / 2, count, 0.5))
+    if place == 0:
+        raise ValueError(f"the median of {count} values has no interval of {LEVEL:.0%}; six are needed")
+    ordered = sorted(values)
+    return ordered[place - 1], ordered[count - place]
+
+
+def difference_interval(values: Tensor, others: Tensor) -> tuple[float, float]:
+    """95 % interval of the mean of some repetitions minus that of others, whose spread may differ.
+
+    Args:
+        values: (R,), at least two.
+        others: (S,), at least two, drawn independently of them.
+    Source: Welch 1947.
+    """
+    parts = [float(each.double().var()) / len(each) for each in (values, others)]
+    spread = sum(part**2 / (len(each) - 1) for part, each in zip(parts, (values, others), strict=True))
+    freedom = sum(parts) ** 2 / spread if spread else 1.0
+    return _around(float(values.double().mean() - others.double().mean()), math.sqrt(sum(parts)), freedom)
+
+
+def _around(middle: float, error: float, freedom: float) -> tuple[float, float]:
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    return middle - reach, middle + reach

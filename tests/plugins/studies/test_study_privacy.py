@@ -1,0 +1,134 @@
+"""Distances and similarities are those of a plain loop, released training images are found, and noise is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ddm_studies import privacy
+from study_runs import stripes_run
+from torch import Tensor
+
+from ddm_framework import DDMError, Workspace
+from ddm_framework.api import Run
+from ddm_framework.data import DataInfo
+from ddm_framework.images import StoredImages
+from ddm_framework.reports import Pictures
+
+STUDY = "{use: privacy, show: 2, images: 20, resamples: 50}"
+INFO = DataInfo((1, 2, 3), 2, (0.4,), (0.2,), ("a", "b"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+
+    return stripes_run(tmp_path_factory.mktemp("privacy"), STUDY)
+
+
+@pytest.fixture(scope="module")
+def found(run: Run) -> dict[str, Any]:
+    figures: dict[str, Any] = run.metrics["privacy"]
+    return figures
+
+
+def drawn(count: int, seed: int) -> Tensor:
+    return torch.randn(count, 1, 2, 3, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("block", [2, 1024])
+def test_the_nearest_image_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(privacy, "BLOCK", block)
+    queries, images = drawn(4, 1), drawn(7, 2)
+    distance, where = privacy.nearest(privacy.pixels(queries, INFO), images, INFO)
+    for row, query in enumerate(queries):
+        apart = [float((0.2 * (query - each)).square().mean().sqrt()) for each in images]
+        assert int(where[row]) == int(np.argmin(apart))
+        assert float(distance[row]) == pytest.approx(min(apart), rel=1e-4)
+
+
+def test_stored_images_give_the_same_pixels_as_loose_ones() -> None:
+    stored = torch.randint(256, (5, 1, 2, 3), generator=torch.Generator().manual_seed(0)).byte()
+    found = privacy.pixels(StoredImages.of(stored, INFO.mean, INFO.std), INFO)
+    torch.testing.assert_close(found, stored.flatten(1).float() / 255)
+
+
+def test_correlation_is_pearsons_and_knows_no_brightness_or_contrast() -> None:
+    one, other = drawn(3, 1).flatten(1), drawn(4, 2).flatten(1)
+    wanted = np.corrcoef(one.numpy(), other.numpy())[:3, 3:]
+    np.testing.assert_allclose(privacy.correlation(one, other).numpy(), wanted, atol=1e-6)
+    assert privacy.correlation(one, 3 * one + 1).diagonal().tolist() == pytest.approx([1, 1, 1])
+    assert privacy.correlation(torch.ones(1, 6), one).abs().max() == 0
+
+
+def test_seeds_are_the_training_images_that_real_starts_show(run: Run) -> None:
+    workspace = run.workspace
+    seeds = privacy._seeds(workspace)
+    shown = workspace.data.train.images[seeds.flatten()].view(6, 1, 1, 6, 6)
+    assert torch.equal(shown, privacy._starts(workspace, "real"))
+    assert torch.equal(workspace.partition.clusters[seeds[:, 0]], torch.arange(6))
+
+
+def test_released_training_images_are_found_out_and_noise_is_not(found: dict[str, Any]) -> None:
+    real, noise = found["start (real)"], found["start (noise)"]
+    assert real["relative_distance"] < 1e-2
+    assert real["seed_is_nearest"] == real["own_cluster_nearest"] == 100
+    assert real["correlation"] == pytest.approx(1)
+    assert real["auc_seed"] == 1
+    assert noise["relative_distance"] > 1
+    assert noise["correlation"] < 0.8
+    assert "auc_seed" not in noise
+    assert "seed_is_nearest" not in noise
+
+
+def test_both_kinds_of_matching_are_attacked_from_both_starts(found: dict[str, Any]) -> None:
+    names = {f"{kind} ({init})" for kind in ("start", "ordinary matching", "DDM") for init in ("real", "noise")}
+    assert names | {"natural_distance"} == set(found)
+    for name in names:
+        low, high = found[name]["auc_training_interval"]
+        assert 0 <= low <= found[name]["auc_training"] <= high <= 1
+        assert 0 <= found[name]["accuracy_independent"] <= 100
+
+
+def test_the_networks_own_view_is_that_of_an_ordinary_module(run: Run, found: dict[str, Any]) -> None:
+    workspace = run.workspace
+    seen = workspace.module(workspace.target)(workspace.synset.images[:, 0]).argmax(1)
+    wanted = 100 * float((seen == workspace.partition.classes).double().mean())
+    assert found["DDM (real)"]["accuracy_target"] == pytest.approx(wanted)
+
+
+def test_pictures_have_a_column_for_each_cluster(run: Run) -> None:
+    report = run.workspace.recipe.study(run.workspace)
+    shown = [block for block in report.sections[1].blocks if isinstance(block, Pictures)]
+    assert len(shown) == 2
+    assert all((block.group, len(block.images), len(block.captions)) == (5, 10, 2) for block in shown)
+    assert torch.equal(shown[0].images[2], run.workspace.synset.images[0, 0])
+
+
+def test_the_claim_is_judged_for_each_start(run: Run) -> None:
+    said = run.metrics["comparison"]["sentences"][-1]
+    assert "started from training images" in said
+    assert "started from noise" in said
+    leaky = {"seed_is_nearest": 50.0, "auc_seed": 0.9, "auc_seed_interval": [0.8, 1.0]}
+    tight = {"auc_training": 0.5, "auc_training_interval": [0.45, 0.55]}
+    verdict = privacy._verdict({"real": leaky, "noise": tight})
+    assert "started from training images it does not hold: 50% of the images lead to the training image" in verdict
+    assert "started from noise none of these attacks contradicts it" in verdict
+
+
+def test_one_start_and_no_other_network_will_do(run: Run) -> None:
+    report = privacy.run(run.workspace, inits=["real"], independent=False, images=10, resamples=50)
+    assert "accuracy_independent" not in report.metrics["privacy"]["DDM (real)"]
+    assert not any("noise" in name for name in report.metrics["privacy"])
+
+
+def test_a_start_named_twice_is_refused(run: Run) -> None:
+    with pytest.raises(DDMError, match=r"study\.inits names one start twice"):
+        privacy.run(run.workspace, inits=["real", "real"])
+
+
+def test_a_set_of_too_few_images_is_not_attacked(run: Run) -> None:
+    workspace: Workspace = run.workspace
+    one = torch.zeros(1, 36)
+    assert privacy._attack("auc", one, torch.zeros(4, 36), one, workspace.generator("test"), 50) == {}

@@ -1,0 +1,209 @@
+"""Walks are plain gradient descent, accumulated errors agree with a plain loop, and sentences follow the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ddm_studies import trajectory
+from ddm_studies.accumulated import Errors, gradient_errors
+from study_runs import stripes_run
+from torch import Tensor
+
+import ddm_framework
+from ddm_framework import DDMError
+from ddm_framework.api import Run
+from ddm_framework.data import DataInfo, ImageSet
+from ddm_framework.matching import Synset
+from ddm_framework.networks import Network, Parameters
+from ddm_framework.partition import Partition
+from ddm_framework.reports import Chart
+from ddm_framework.settings import Matching
+
+STUDY = "{use: trajectory, steps: 6, rates: [0.05, 0.5], points: 4, resamples: 50, paper: mnist}"
+PAIRS = [(0, 2), (1, 1), (2, 0)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+
+    return stripes_run(tmp_path_factory.mktemp("trajectory"), STUDY)
+
+
+def linear() -> tuple[Network, dict[int, Parameters], ImageSet, Partition, Synset]:
+    """A linear classifier of four pixels in float64, three checkpoints, four clusters in two classes."""
+    random = torch.Generator().manual_seed(0)
+    info = DataInfo((1, 2, 2), 2, (0.5,), (0.25,), ("a", "b"))
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).double().requires_grad_(False)
+    trajectory = {
+        epoch: {
+            name: torch.randn(each.shape, generator=random, dtype=torch.float64)
+            for name, each in module.named_parameters()
+        }
+        for epoch in range(3)
+    }
+    clusters = torch.tensor([0, 1, 2, 3, 0, 1, 1, 3, 2, 2, 0])
+    partition = Partition(clusters, torch.tensor([0, 0, 1, 1]))
+    images = torch.randn(len(clusters), 1, 2, 2, generator=random, dtype=torch.float64)
+    made = torch.randn(4, 2, 1, 2, 2, generator=random, dtype=torch.float64)
+    labels = torch.rand(4, 2, 2, generator=random, dtype=torch.float64).softmax(-1)
+    nothing = torch.ones(4, dtype=torch.float64)
+    data = ImageSet(images, partition.classes[clusters])
+    return Network(module, info, 8), trajectory, data, partition, Synset(made, labels, nothing, nothing)
+
+
+def plain_gradient(parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
+    """By ordinary autograd, flat."""
+    weight, bias = (parameters[name].clone().requires_grad_() for name in ("1.weight", "1.bias"))
+    loss = F.cross_entropy(images.flatten(1) @ weight.T + bias, labels)
+    return torch.cat([each.flatten() for each in torch.autograd.grad(loss, (weight, bias))])
+
+
+def plain_terms(direction: str) -> tuple[Tensor, Tensor]:
+    """|∇L(θ, S_κ) ± ∇L(θ_t, D_κ)| for each cluster and pair, as they are and with the best factor by a search."""
+    _, path, data, partition, synset = linear()
+    raw, fitted = torch.zeros(4, 3).double(), torch.zeros(4, 3).double()
+    factors = torch.linspace(0, 20, 200001).double()
+    for cluster in range(4):
+        members = partition.members(cluster)
+        for column, (real, other) in enumerate(PAIRS):
+            true = plain_gradient(path[real], data.images[members], data.labels[members])
+            made = plain_gradient(path[other], synset.images[cluster], synset.labels[cluster])
+            wanted = -true if direction == "reverse" else true
+            raw[cluster, column] = (made - wanted).norm()
+            square = (factors**2) * (made @ made) - 2 * factors * (made @ wanted) + wanted @ wanted
+            fitted[cluster, column] = square.min().clamp_min(0).sqrt()
+    return raw, fitted
+
+
+@pytest.mark.parametrize("direction", ["reverse", "forward"])
+def test_accumulated_errors_agree_with_a_plain_loop(direction: Any) -> None:
+    network, path, data, partition, synset = linear()
+    errors = gradient_errors(network, path, data, partition, synset, PAIRS, Matching(direction=direction), 64)
+    raw, fitted = plain_terms(direction)
+    torch.testing.assert_close(errors.raw, raw, rtol=0, atol=1e-12)
+    torch.testing.assert_close(errors.fitted, fitted, rtol=0, atol=1e-5)
+    assert (errors.fitted <= errors.raw + 1e-12).all()
+
+
+def test_eq_12_sums_over_checkpoints_and_eq_13_over_the_other_clusters_too() -> None:
+    _, fitted = plain_terms("reverse")
+    errors = Errors(fitted, fitted, fitted)
+    for cluster in range(4):
+        own = sum(float(fitted[cluster, t]) for t in range(3))
+        others = sum(float(fitted[k, t]) for t in range(3) for k in range(4) if k != cluster)
+        assert float(errors.own()[cluster]) == pytest.approx(own)
+        assert float(errors.others()[cluster]) == pytest.approx(others)
+
+
+def test_the_mean_gradient_is_that_of_all_images_whatever_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, path, data, _, _ = linear()
+    monkeypatch.setattr(trajectory, "BATCH", 4)
+    found = trajectory.mean_gradient(network, path[1], data.images, data.labels)
+    wanted = plain_gradient(path[1], data.images, data.labels)
+    torch.testing.assert_close(torch.cat([each.flatten() for each in found.values()]), wanted, rtol=0, atol=1e-12)
+
+
+def test_a_walk_is_plain_gradient_descent_seen_at_even_distances() -> None:
+    def bowl(parameters: Parameters) -> Parameters:
+        return {"x": parameters["x"]}
+
+    reached = list(trajectory.descent({"x": torch.tensor(1.0).double()}, bowl, 0.1, 10, 6))
+    assert [float(each["x"]) for each in reached] == pytest.approx([0.9**step for step in (0, 2, 4, 6, 8, 10)])
+
+
+def test_ends_of_normal_training_are_the_run_own_and_each_method_keeps_its_own_start(run: Run) -> None:
+    methods, workspace = run.metrics["trajectory"]["methods"], run.workspace
+    assert methods["normal training"]["theta_tau"] == pytest.approx(100 * workspace.accuracy("test"))
+    assert methods["DDM"]["theta_tau"] == methods["normal training"]["theta_tau"]
+    assert methods["DDM-match"]["theta_0"] == methods["normal training"]["theta_0"]
+    for figures in methods.values():
+        for end in ("theta_0", "theta_tau"):
+            low, high = figures[f"{end}_interval"]
+            assert low <= figures[end] <= high
+
+
+def test_the_validation_split_decides_between_the_rates(run: Run) -> None:
+    found = run.metrics["trajectory"]
+    tried = {method: [each for each in found["grid"] if each["method"] == method] for method in ("DDM", "DDM-match")}
+    assert all([each["rate"] for each in walks] == [0.05, 0.5] for walks in tried.values())
+    workspace = run.workspace
+    start = 100 * trajectory._accuracy(workspace, workspace.initial, workspace.data.validation)
+    nearest = min(tried["DDM"], key=lambda each: abs(each["validation_at_end"] - start))
+    highest = max(tried["DDM-match"], key=lambda each: each["validation_at_end"])
+    assert (found["ddm_rate"], found["match_rate"]) == (nearest["rate"], highest["rate"])
+    assert found["methods"]["DDM"]["theta_0"] == pytest.approx(nearest["test_at_end"])
+    assert found["methods"]["DDM-match"]["theta_tau"] == pytest.approx(highest["test_at_end"])
+
+
+def test_the_papers_numbers_stand_beside_ours_and_no_row_is_empty(run: Run) -> None:
+    figures = run.metrics["comparison"]["figures"]
+    paper = {(each["row"], each["column"]): each["paper"] for each in figures if each["paper"] is not None}
+    assert paper["DDM", "accuracy (θ_0), %"] == 0.6
+    assert paper["DDM-match", "accuracy (θ_τ), %"] == 85.0
+    assert len(paper) == 6
+    assert all(each["ours"] is not None for each in figures)
+
+
+def test_curves_run_from_the_start_to_the_target(run: Run) -> None:
+    found = run.metrics["trajectory"]
+    curves = found["curves"]
+    assert all(len(curve) == 4 for curve in curves.values())
+    assert curves["DDM, back from θ_τ"][-1] == curves["normal training"][-1]
+    assert curves["DDM-match, on from θ_0"][0] == curves["normal training"][0]
+    report = run.workspace.recipe.study(run.workspace)
+    assert sum(isinstance(block, Chart) for block in report.sections[0].blocks) == 2
+
+
+def test_a_sentence_says_whether_eq_12_is_the_smaller(run: Run) -> None:
+    errors = run.metrics["trajectory"]["errors"]
+    said = "is smaller" if errors["eq_12_fitted"] < errors["eq_13_fitted"] else "is not smaller"
+    assert any(f"Eq. 12 {said} than Eq. 13" in each for each in run.metrics["comparison"]["sentences"])
+    assert errors["eq_12_fitted"] <= errors["eq_12_raw"]
+    assert errors["checkpoints"] == 3
+
+
+@pytest.fixture
+def measured() -> Callable[..., dict[str, Any]]:
+    """What two sentences are made of."""
+
+    def make(end: float, least: float, lowest: float) -> dict[str, Any]:
+        ends = {"theta_0": 10.0, "theta_tau": 90.0}
+        return {
+            "methods": {"DDM": ends, "normal training": ends},
+            "ddm_distance_to_start": end,
+            "ddm_least_distance_to_start": least,
+            "ddm_predicts_most": 50.0,
+            "grid": [{"method": "DDM", "test_lowest": lowest}],
+            "uphill": {"lowest": 10.0, "distance_to_start": 1.0, "predicts_most": 100.0},
+            "rarest_class": 10.0,
+            "test_images": 400,
+        }
+
+    return make
+
+
+def test_where_a_walk_ends_is_said_as_it_is(measured: Callable[..., dict[str, Any]]) -> None:
+    assert "ends farther from it" in trajectory._back(measured(1.2, 0.9, 10.0))
+    assert "comes hardly nearer" in trajectory._back(measured(0.95, 0.9, 10.0))
+    assert "more than half the way back" in trajectory._back(measured(0.3, 0.3, 10.0))
+
+
+def test_below_chance_is_said_only_beyond_what_sampling_explains(measured: Callable[..., dict[str, Any]]) -> None:
+    assert "does not fall below chance, 9.0% at the lowest" in trajectory._below(measured(1.0, 1.0, 9.0))
+    assert "way back falls below chance, 2.0% at the lowest" in trajectory._below(measured(1.0, 1.0, 2.0))
+
+
+def test_no_validation_split_and_rates_that_diverge_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DDMError, match=r"keeps the weights finite; name lower ones in study\.rates"):
+        trajectory.run(run.workspace, rates=[1e30], steps=4, points=2)
+    empty = ddm_framework.open_run(run.path).workspace
+    data = empty.data
+    monkeypatch.setitem(
+        empty.__dict__, "data", type(data)(data.train, data.test.take(torch.arange(0)), data.test, data.info)
+    )
+    with pytest.raises(DDMError, match=r"set dataset\.validation"):
+        trajectory.run(empty)
