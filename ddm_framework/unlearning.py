@@ -30,7 +30,8 @@ STEP_SIZES = tuple(1e-3 * 2 ** (power / 2) for power in range(21))
 STEP_WITHOUT_DATA = STEP_SIZES[9]
 """Where there is no validation image of the classes: the middle of what the rule finds on digits, 0.016 to 0.032."""
 STEP_BEFORE_REPAIR = 4
-"""Times as far where a repair follows: it mends what the longer step breaks, and undoes a step that is just enough."""
+"""Times as far where a repair follows: it mends what the longer step breaks, and undoes a step that is just enough.
+The validation splits of digits and MNIST decided for it, among 1, 2, 4 and 8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,3 +66,9 @@ def ddm_register_studies() -> Iterator[Component]:
     yield Component(
         "costs", "ddm_studies.costs:run", "Bytes, seconds, and when the offline work has paid", "Abstract, Sec. 3.2"
     )
+    yield Component(
+        "architectures",
+        "ddm_studies.architectures:run",
+        "Do other networks trace to the same classes?",
+        "Fig. 3, Fig. 8",
+    )

@@ -182,7 +182,7 @@ def _sentences(seen: list[Seen], query_class: int, shown: str) -> list[str]:
     first = said + (
         f"all {len(seen)} networks, as in the paper."
         if not astray
-        else f"{len(seen) - len(astray)} of {len(seen)} networks; the paper has all of them do so, here not {', '.join(astray)}."
+        else f"{len(seen) - len(astray)} of {len(seen)} networks (the paper: all), not by {', '.join(astray)}."
     )
     between = [_agreement(one.effect, other.effect) for one, other in combinations(seen, 2)]
     told = [
@@ -201,7 +201,7 @@ def _sentences(seen: list[Seen], query_class: int, shown: str) -> list[str]:
 
 
 def _chart(seen: list[Seen], query_class: int, names: tuple[str, ...]) -> Chart:
-    """Effects on the queries of one class, each network's scaled to a largest of 1 (its step has a scale of its own)."""
+    """Effects on the queries of one class, each network's scaled to a largest of 1: its step has a scale of its own."""
     series = {
         each.name: (each.effect[query_class] / each.effect[query_class].max().clamp_min(1e-30)).tolist()
         for each in seen

@@ -24,8 +24,8 @@ MOST_ROWS = 50
 """Clusters that the table names; metrics.json holds all."""
 SYMMETRICAL = 0.5
 """Correlation from which on two curves are called roughly symmetrical."""
-STILL = 1e-6
-"""Relative spread of distances below which they are all one."""
+STILL = 1e-3
+"""Relative spread of distances below which they are all one: a step this short is rounded in every weight."""
 
 
 def run(

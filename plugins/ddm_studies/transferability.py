@@ -123,7 +123,7 @@ def run(
         sections=[
             comparison.section(chart(found, steps), table_of(found, steps)),
             _procedure(replicates),
-            _first(found),
+            _first(found[1].ranking),
         ],
         metrics={**comparison.metrics(), "transferability": {**_metrics(teachers), **metrics_of(found, steps)}},
         question="Which training data keep a student from learning from this teacher?",
@@ -201,10 +201,8 @@ def _undistillable(teachers: Teachers, ours: Removal) -> str:
     if high < 0:
         return told + "it harms its student, as in the paper."
     if low > 0:
-        return (
-            told + "it helps its student, so there is no harm here that a deletion could undo; in the paper it harms."
-        )
-    return told + "that harms it not measurably, so there is little that a deletion could undo; in the paper it harms."
+        return told + "it helps its student, so no deletion has any harm to undo; in the paper it harms."
+    return told + "it does not measurably harm its student, so deletions have little to undo; in the paper it harms."
 
 
 def _procedure(replicates: int) -> Section:

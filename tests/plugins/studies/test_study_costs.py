@@ -1,0 +1,101 @@
+"""Costs: break-even by hand, bytes as counted, and what the kept bank of retrainings can do is said."""
+
+from __future__ import annotations
+
+import pytest
+from ddm_studies.costs import Way, _against_bank, _on_demand, break_even
+from ddm_studies.costs import run as study
+from hypothesis import given
+from hypothesis import strategies as st
+from study_runs import stripes_run
+
+from ddm_framework.api import Run
+from ddm_framework.reports import Chart
+
+SECONDS = st.integers(0, 1000).map(float)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return stripes_run(tmp_path_factory.mktemp("costs"), "{use: costs, queries: 5, repeats: 6}")
+
+
+@pytest.mark.parametrize(
+    ("way", "other", "questions"),
+    [
+        (Way(10, 1), Way(0, 6), 2),
+        (Way(11, 1), Way(0, 6), 3),
+        (Way(5, 1), Way(10, 2), 0),
+        (Way(5, 1), Way(5, 1), 0),
+        (Way(6, 1), Way(5, 1), None),
+        (Way(0, 2), Way(9, 1), None),
+    ],
+)
+def test_a_way_has_paid_from_the_question_at_which_it_took_no_longer(
+    way: Way, other: Way, questions: int | None
+) -> None:
+    assert break_even(way, other) == questions
+
+
+@given(SECONDS, SECONDS, SECONDS, SECONDS)
+def test_break_even_is_the_first_question_from_which_on_it_holds(a: float, b: float, c: float, d: float) -> None:
+    way, other = Way(a, b), Way(c, d)
+    ahead = [way.after(count) <= other.after(count) for count in range(1002)]
+    last = next((count for count in reversed(range(1002)) if not ahead[count]), -1)
+    assert break_even(way, other) == (None if last == 1001 else last + 1)
+
+
+def test_bytes_are_those_of_the_tensors(run: Run) -> None:
+    stored, workspace = run.metrics["costs"]["bytes"], run.workspace
+    weights = 4 * sum(each.numel() for each in workspace.target.values())
+    assert stored["data"] == len(workspace.data.train) * 6 * 6 * 4
+    assert stored["synset"] == 6 * (6 * 6 + 3) * 4
+    assert stored["class_synset"] == 3 * (6 * 6 + 3) * 4
+    assert stored["trajectory"] == 3 * weights
+    assert stored["bank"] == 6 * weights
+
+
+def test_seconds_are_measured_and_medians_lie_in_their_intervals(run: Run) -> None:
+    spent = run.metrics["costs"]["seconds"]
+    for name in ("single_question", "question", "bank_question"):
+        low, high = spent[f"{name}_interval"]
+        assert 0 < low <= spent[name] <= high
+    assert spent["offline"] == pytest.approx(spent["partition"] + spent["matching"])
+    assert spent["leave_one_out"] == pytest.approx(6 * spent["one_retraining"])
+
+
+def test_no_row_is_empty_and_the_paper_gives_nothing(run: Run) -> None:
+    figures = run.metrics["comparison"]["figures"]
+    assert all(each["ours"] is not None and each["paper"] is None for each in figures)
+    assert "gives no figure of either" in " ".join(run.metrics["comparison"]["sentences"])
+    report = study(run.workspace, queries=5, repeats=6)
+    lines, bars = (block for block in report.sections[0].blocks if isinstance(block, Chart))
+    assert list(lines.series) == ["DDM", "bank of retrainings, kept", "retraining on demand"]
+    assert len(bars.series["megabytes"]) == 6
+
+
+def test_fewer_retrainings_are_reckoned_up(run: Run) -> None:
+    report = study(run.workspace, queries=5, repeats=6, retrainings=2)
+    spent = report.metrics["costs"]["seconds"]
+    assert spent["retrainings"] == 2
+    assert spent["leave_one_out"] == pytest.approx(6 * spent["one_retraining"])
+
+
+@pytest.mark.parametrize(
+    ("paid", "said"),
+    [
+        ({"ddm_bank": 0, "bank_ddm": None}, "DDM is ahead from the first question and stays so."),
+        ({"ddm_bank": 7, "bank_ddm": None}, "The bank is ahead until DDM has paid, at question 7."),
+        ({"ddm_bank": None, "bank_ddm": 9}, "DDM is ahead until question 9"),
+        ({"ddm_bank": None, "bank_ddm": 0}, "here DDM pays only in storage."),
+    ],
+)
+def test_the_kept_bank_is_given_its_due(paid: dict[str, int | None], said: str) -> None:
+    assert said in _against_bank(Way(1, 1), Way(2, 2), paid)
+
+
+def test_retraining_on_demand_is_counted_in_retrainings() -> None:
+    spent = {"offline": 12.0, "one_retraining": 0.5}
+    assert _on_demand(spent, 1).startswith("The offline work (12.0 seconds) costs as much as 24 exact retrainings")
+    assert "from question 1 on" in _on_demand(spent, 0)
+    assert "never pays" in _on_demand(spent, None)

@@ -1,0 +1,100 @@
+"""Fig. 7: errors without each cluster as computed by hand, the exact ones scaled and flipped, and distances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ddm_studies.empirical_error import _figures, _sentences, _symmetry
+from ddm_studies.empirical_error import run as study
+from ddm_studies.own_networks import OwnNetworks
+from study_runs import stripes_run
+from torch import Tensor
+
+from ddm_framework.api import Run
+from ddm_framework.bank import bank_logits, retrained
+from ddm_framework.network_distances import WHOLE
+from ddm_framework.perturbations import leave_one_out
+from ddm_framework.reports import Chart, Table
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return stripes_run(tmp_path_factory.mktemp("fig7"), "{use: empirical_error, resamples: 50}")
+
+
+def by_cluster(run: Run) -> dict[str, Tensor]:
+    return {name: torch.tensor(each).double() for name, each in run.metrics["empirical_error"]["clusters"].items()}
+
+
+def test_changes_of_loss_and_error_are_those_of_the_networks(run: Run) -> None:
+    workspace, found = run.workspace, by_cluster(run)
+    asked, count = workspace.queries_of("test"), workspace.partition.num_clusters
+    assert asked.labels is not None
+    own = F.cross_entropy(workspace.target_logits(asked.images), asked.labels)
+    exact = bank_logits(workspace, retrained(workspace, leave_one_out(count)[1:]), asked)
+    ours = workspace.perturbed_logits(asked, leave_one_out(count), workspace.synset)[1:]
+    for name, logits in (("exact_loss", exact), ("loss", ours)):
+        change = torch.stack([F.cross_entropy(each, asked.labels) for each in logits]) - own
+        torch.testing.assert_close(found[name], change.double(), atol=1e-6, rtol=1e-3)
+    wrong = (exact.argmax(2) != asked.labels).double().mean(1)
+    right = (workspace.target_logits(asked.images).argmax(1) != asked.labels).double().mean()
+    torch.testing.assert_close(found["exact_error"], wrong - right)
+
+
+def test_distances_are_those_of_the_retrained_networks(run: Run) -> None:
+    workspace, found = run.workspace, by_cluster(run)
+    bank = retrained(workspace, leave_one_out(workspace.partition.num_clusters)[1:])
+    stack = bank.load(slice(0, len(bank)))
+    squares = sum((each - workspace.target[name]).flatten(1).square().sum(1) for name, each in stack.items())
+    torch.testing.assert_close(found["exact_distance"], squares.sqrt().double(), atol=1e-6, rtol=1e-5)  # type: ignore[union-attr]
+
+
+def test_one_length_of_step_ranks_nothing_and_a_step_by_share_does(run: Run) -> None:
+    found = run.metrics["empirical_error"]["distances"][WHOLE]
+    assert found["common"] == {"constant": True}
+    assert -1 <= found["cluster_share"]["spearman"] <= 1
+    assert "ranks nothing" in " ".join(run.metrics["comparison"]["sentences"])
+    lengths = by_cluster(run)["distance_cluster_share"]
+    share = run.workspace.synset.real_norm.double()
+    torch.testing.assert_close(lengths / lengths.mean(), share / share.mean(), atol=1e-3, rtol=1e-3)
+
+
+def test_the_exact_change_is_drawn_flipped_and_as_wide_as_the_estimated_one(run: Run) -> None:
+    report = study(run.workspace, resamples=50)
+    chart = next(block for block in report.sections[0].blocks if isinstance(block, Chart))
+    ddm, exact = (torch.tensor(list(values)).double() for values in chart.series.values())
+    assert float(ddm.std()) == pytest.approx(float(exact.std()), rel=1e-6)
+    truth = by_cluster(run)["exact_loss"]
+    torch.testing.assert_close(exact / exact.norm(), -truth / truth.norm())
+
+
+def test_no_row_is_empty_and_the_table_is_unscaled(run: Run) -> None:
+    assert all(each["ours"] is not None for each in run.metrics["comparison"]["figures"])
+    report = study(run.workspace, resamples=50)
+    (table,) = (block for block in report.sections[1].blocks if isinstance(block, Table))
+    exact = [row[3] for row in table.rows]
+    assert exact == sorted(exact, key=lambda value: -abs(float(value or 0)))
+    assert len(exact) == run.workspace.partition.num_clusters
+
+
+@pytest.mark.parametrize(
+    ("pearson", "said"),
+    [(0.8, "roughly symmetrical here as well"), (0.3, "hardly symmetrical here"), (-0.2, "not symmetrical here")],
+)
+def test_whether_the_curves_are_symmetrical_is_said_by_their_correlation(pearson: float, said: str) -> None:
+    assert said in _symmetry({"pearson": pearson, "pearson_interval": [pearson, pearson], "spearman": 0.1})
+
+
+def test_a_perfect_estimate_is_found_perfect(run: Run) -> None:
+    truth = torch.tensor([0.3, -0.1, 0.2, 0.5], dtype=torch.float64)
+    moved: dict[str, Any] = {WHOLE: truth.abs(), "layer": truth.abs()}
+    cosine = {WHOLE: torch.ones(4).double(), "layer": torch.ones(4).double()}
+    own = OwnNetworks(truth / 10, truth, truth, truth, moved, moved, cosine)
+    found = _figures(run.workspace, own, moved, 50)
+    assert found["loss"]["pearson"] == pytest.approx(1)
+    assert found["scale"] == pytest.approx(10)
+    assert found["distances"]["layer"]["common"]["spearman"] == pytest.approx(1)
+    assert "drawn 0.1 times as large" in " ".join(_sentences(found, 12))

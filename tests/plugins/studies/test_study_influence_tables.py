@@ -1,0 +1,194 @@
+"""Tables 1 and 2: the paper's figures stand beside ours, and what contradicts or cannot be compared is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from ddm_studies.influence_tables import (
+    BEST,
+    RANDOM,
+    TABLE_1,
+    TABLE_2,
+    PaperTable,
+    _dist_3,
+    _few_queries,
+    _order,
+    _orders,
+    _same_in_paper,
+    _scale,
+)
+from ddm_studies.judging import Verdict
+from study_runs import stripes_run
+
+from ddm_framework.api import Run
+from ddm_framework.bank import bank_logits, retrained
+from ddm_framework.perturbations import leave_one_out
+from ddm_framework.reports import Table
+
+STUDY = """{use: table_1, column: cifar10, resamples: 50, methods: [{use: prediction}, {use: clustering}, \
+{use: ddm_sequential}, {use: ddm_match}, {use: ddm}]}"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return stripes_run(tmp_path_factory.mktemp("table_1"), STUDY)
+
+
+def figures(run: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = run.metrics["comparison"]["figures"]
+    return found
+
+
+def figure(run: Run, row: str, column: str) -> dict[str, Any]:
+    return next(each for each in figures(run) if each["row"] == row and each["column"].startswith(column))
+
+
+def sentences(run: Run) -> str:
+    return " ".join(run.metrics["comparison"]["sentences"])
+
+
+def verdict(name: str, value: float, **more: Any) -> Verdict:
+    given = {"dist_1": value, "dist_1_interval": [value - 1, value + 1], "recovered_share": 0.5}
+    bounds = {"dist_1_floor": 1.0, "dist_1_floor_interval": [0.9, 1.1], "dist_1_oracle": 20.0}
+    return Verdict(name, "defaults", {**given, **bounds, **more})
+
+
+def test_every_row_has_a_figure_with_its_interval(run: Run) -> None:
+    assert all(each["ours"] is not None for each in figures(run))
+    for each in figures(run):
+        low, high = each["interval"]
+        assert low <= each["ours"] + 1e-9
+        assert each["ours"] <= high + 1e-9
+    section = run.workspace.recipe.study(run.workspace).sections[0]
+    table = next(block for block in section.blocks if isinstance(block, Table))
+    assert len(table.rows) == 4 * (2 + 5) - 1
+
+
+def test_the_papers_column_stands_beside_ours(run: Run) -> None:
+    assert figure(run, RANDOM, "Dist_1")["paper"] == 2.7
+    assert figure(run, "Clustering-based", "Dist_1")["paper"] == 2.5
+    assert figure(run, "DDM-full", "Dist_2")["paper"] == 0.81
+    assert figure(run, "Predict-based", "Dist_2")["paper"] is None
+    assert figure(run, BEST, "Dist_1")["paper"] is None
+    assert figure(run, "DDM-full", "Dist_3: rank")["paper"] is None
+
+
+def test_random_and_best_are_the_mean_and_the_largest_of_the_truth(run: Run) -> None:
+    workspace = run.workspace
+    asked = workspace.queries_of("test")
+    bank = retrained(workspace, leave_one_out(workspace.partition.num_clusters)[1:])
+    probabilities = bank_logits(workspace, bank, asked).softmax(2)
+    own = workspace.target_logits(asked.images).softmax(1)
+    shift = (probabilities - own).square().sum(2)
+    assert figure(run, RANDOM, "Dist_1")["ours"] == pytest.approx(100 * float(shift.mean()), rel=1e-4)
+    assert figure(run, BEST, "Dist_1")["ours"] == pytest.approx(100 * float(shift.amax(0).mean()), rel=1e-4)
+    stays = 1 / (1 + shift)
+    assert figure(run, RANDOM, "Dist_3")["ours"] == pytest.approx(float(stays.mean()), rel=1e-5)
+
+
+def test_our_choice_is_looked_up_in_the_truth(run: Run) -> None:
+    workspace = run.workspace
+    asked, objective = workspace.queries_of("test"), workspace.objective("output_shift")
+    top = workspace.attribute(asked, objective, "ddm").ranking[:, 0]
+    bank = retrained(workspace, leave_one_out(workspace.partition.num_clusters)[1:])
+    shift = (bank_logits(workspace, bank, asked).softmax(2) - workspace.target_logits(asked.images).softmax(1)).square()
+    mean = 100 * float(shift.sum(2)[top, torch.arange(len(asked))].mean())
+    assert figure(run, "DDM-full", "Dist_1")["ours"] == pytest.approx(mean, rel=1e-4)
+    assert run.metrics["table_1"]["ddm"]["dist_1"] == pytest.approx(mean, rel=1e-4)
+
+
+def test_clusters_of_its_own_bring_their_own_bounds(run: Run) -> None:
+    assert "clusters of its own: random" in figure(run, "DDM w/o cluster", "Dist_1")["note"]
+    assert figure(run, "DDM-full", "Dist_1")["note"] == ""
+
+
+def test_dist_3_is_told_to_be_incomparable(run: Run) -> None:
+    assert "not comparable" in figure(run, "DDM-full", "Dist_3")["note"]
+    assert "Dist_1 of 2.7 (×100) would make its Dist_3 0.974 at the least, and the paper has 0.54" in sentences(run)
+    assert "20 queries without an interval" in sentences(run)
+
+
+def test_no_lds_is_measured_for_which_networks_would_be_retrained(run: Run) -> None:
+    assert "cluster_lds" not in run.metrics["table_1"]["ddm"]
+
+
+@pytest.mark.parametrize(
+    ("column", "outside"), [("mnist", "4 figures for Dist_3 (0.07 to 0.13) 4"), ("cifar100", "4 figures")]
+)
+def test_figures_outside_of_what_eq_10_allows_are_counted(column: str, outside: str) -> None:
+    first = verdict("ddm", 5.0, dist_3_floor=0.99, dist_3_oracle=1.0)
+    said = _dist_3(first, TABLE_1.paper[column])
+    assert outside in said
+    assert "cannot come from its Eq. 10" in said
+    assert "paper" not in _dist_3(first, {})
+
+
+def test_orders_that_hold_and_that_do_not_are_counted_and_told() -> None:
+    found = [verdict("koh", 9.0), verdict("fastif", 3.0), verdict("arnoldi", 0.5), verdict("ddm", 8.5)]
+    paper = {row: value for row, (value,) in TABLE_2.paper["mnist"].items() if value is not None}
+    count, *against = _orders(TABLE_2, found, paper, "dist_1")
+    assert count == "Of the 10 orders of two rows that the paper gives by Dist_1 ×100, 6 hold here."
+    assert against[0] == (
+        "The paper has Scaleup above Random Select by Dist_1 ×100 (10.4 to 3.3); here Random Select is above Scaleup"
+        " (1 to 0.5; their intervals overlap)."
+    )
+    assert against[1].startswith("The paper has DDM above Koh et al. by Dist_1 ×100 (10.8 to 10);")
+    assert len(against) == 2
+
+
+def test_rows_that_the_paper_gives_one_figure_are_in_no_order() -> None:
+    ours = {"a": (1.0, [1.0, 1.0]), "b": (2.0, [2.0, 2.0]), "c": (0.0, [0.0, 0.0])}
+    assert _order(ours, {"a": 5.0, "b": 5.0, "c": 1.0, "d": 9.0}) == (2, 2, [])
+
+
+def test_figures_that_the_paper_gives_twice_are_told() -> None:
+    found = [verdict("ddm_match", 2.0), verdict("ddm", 3.0)]
+    (said,) = _same_in_paper(TABLE_1, found, TABLE_1.paper["mnist"])
+    assert said.endswith("one and the same figures here; measured, their Dist_1 is 2 and 3.")
+    assert not list(_same_in_paper(TABLE_1, found, TABLE_1.paper["cifar10"]))
+
+
+def test_scale_and_few_queries_are_told_by_our_numbers() -> None:
+    assert "a random cluster at 1 and the best one at 20 (×100)" in _scale(verdict("ddm", 5.0))
+    assert "known to about ±10, with the 2000 here to ±1." in _few_queries(TABLE_2, verdict("ddm", 5.0), 2000)
+
+
+@pytest.mark.parametrize("table", [TABLE_1, TABLE_2])
+def test_tables_have_one_figure_a_column_and_every_row(table: PaperTable) -> None:
+    for rows in table.paper.values():
+        assert list(rows) == [RANDOM, *table.rows]
+        assert {len(each) for each in rows.values()} == {len(table.figures)}
+
+
+def test_without_a_column_of_the_paper_nothing_is_compared(run: Run) -> None:
+    workspace = run.workspace
+    report = workspace.registry.get("study", "table_1").load()(workspace, methods=[{"use": "ddm"}], resamples=50)
+    compared = report.metrics["comparison"]
+    assert all(each["paper"] is None for each in compared["figures"])
+    assert "has no column for this data set" in " ".join(compared["sentences"])
+
+
+def test_table_2_is_judged_in_dist_1_alone(run: Run) -> None:
+    workspace = run.workspace
+    table_2 = workspace.registry.get("study", "table_2").load()
+    report = table_2(workspace, methods=[{"use": "koh", "rows": 64}, {"use": "ddm"}], column="mnist", resamples=50)
+    rows = [(each["row"], each["column"], each["paper"]) for each in report.metrics["comparison"]["figures"]]
+    title = "Dist_1 ×100"
+    assert rows == [
+        (RANDOM, title, 3.3),
+        ("Koh et al.", title, 10.0),
+        ("DDM", title, 10.8),
+        (BEST, title, None),
+    ]
+    assert report.metrics["table_2"]["oracle"].keys() == {"dist_1"}
+
+
+def test_a_grid_is_decided_on_the_validation_split_and_shown(run: Run) -> None:
+    workspace = run.workspace
+    table_1 = workspace.registry.get("study", "table_1").load()
+    methods = [{"use": "ddm", "step_size": [5e-4, 5.0]}]
+    report = table_1(workspace, methods=methods, validation_masks=3, deleted=0.34, resamples=50)
+    assert report.sections[-1].heading == "How settings were decided"
+    assert len(report.sections[-1].blocks[1].rows) == 2
