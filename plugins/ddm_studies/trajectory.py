@@ -311,8 +311,8 @@ def _back(found: Mapping[str, Any]) -> str:
         f"Fine-tuned on the whole synset, the target falls from {ddm['theta_tau']:.1f}% to {ddm['theta_0']:.1f}%"
         f" (the random start has {begun['theta_0']:.1f}%), but it does not return to θ_0: it {way}"
         f" ({found['ddm_distance_to_start']:.2f} of the distance at the end, {least:.2f} at the least)."
-        f" What is matched there is an accuracy, not a network: {found['ddm_predicts_most']:.0f}% of the test images"
-        " are given one and the same class there."
+        " What comes near is an accuracy, not the network; the class that it predicts most there takes"
+        f" {found['ddm_predicts_most']:.0f}% of the test images."
     )
 
 

@@ -1,4 +1,4 @@
-"""README.md and docs/own_network.md show the committed results."""
+"""README.md, docs/own_network.md and RESULTS.md show the committed results."""
 
 import runpy
 from pathlib import Path
@@ -12,3 +12,9 @@ README = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" /
 def test_figures_are_those_of_the_result_files(page: str) -> None:
     ((path, text),) = [(path, text) for path, text in README["pages"]().items() if path.name == page]
     assert path.read_text(encoding="utf-8") == text, f"{page} is stale: run python benchmarks/readme.py"
+
+
+def test_the_results_page_shows_the_committed_results() -> None:
+    paper = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "paper.py"))
+    written = paper["PAGE"].read_text(encoding="utf-8")
+    assert written == paper["page"](), "RESULTS.md is stale: run python benchmarks/paper.py"
