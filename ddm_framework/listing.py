@@ -79,7 +79,7 @@ def print_component(registry: Registry, kind: str, name: str, console: Console |
 def _console() -> Console:
     """Wide where the output is not a terminal, so that nothing is cut off in a pipe."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    return console if console.is_terminal else Console(highlight=False, width=300)
 
 
 def _note_failures(registry: Registry, console: Console) -> None:

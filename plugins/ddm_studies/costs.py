@@ -87,7 +87,7 @@ def run(
             _storage_section(stored),
             _seconds_section(workspace, spent),
         ],
-        metrics={**comparison.metrics(), "costs": {"bytes": stored, "seconds": spent, "break_even": paid}},
+        metrics={**comparison.metrics(), "costs": {"bytes": stored, "seconds": {**spent, "break_even": paid}}},
         question="What does the distilled datamodel take, and after how many questions has it paid?",
         answer=comparison.sentences[0],
     )

@@ -153,7 +153,17 @@ def table_2(
 ) -> Report:
     """Judge the distilled datamodel and influence functions by exact retraining, the paper's figures beside ours.
 
-    Args, Raises: as `table_1`.
+    Args:
+        workspace: the run.
+        methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
+            by cluster LDS on the validation bank is judged.
+        column: the paper's column to set beside; by default that of the data set's name, if there is one.
+        queries: all test images, or the first so many; the paper takes 20 of its validation set.
+        validation_masks: networks that decide between the settings of a grid; none are retrained without one.
+        deleted: share of the clusters that each of them lacks.
+        resamples: of each bootstrap interval, over queries.
+    Raises:
+        DDMError: if a grid is asked for and there is no validation split.
     Source: Table 2, Eq. 10.
     """
     return _judged(workspace, TABLE_2, methods, column, queries, (validation_masks, deleted), resamples)

@@ -30,6 +30,7 @@ def run(
     methods: Methods = [{"use": "random"}, {"use": "ddm"}],  # noqa: B006 - pydantic copies it
     percentages: list[Percentage] = [0, 1, 10, 20, 50],  # noqa: B006 - pydantic copies it
     replicates: Annotated[int, Field(ge=3)] = 3,
+    balanced: bool = False,
     table: Literal[3, 6] = 3,
 ) -> Report:
     """Rank clusters by value, remove those of the lowest, and retrain exactly.
@@ -47,6 +48,8 @@ def run(
             know, the most corrupted clusters first, is added as a ceiling.
         percentages: of the clusters that are removed, at least one cluster if not 0, which is always among them.
         replicates: of each retraining.
+        balanced: take the same share from each class, the least valuable clusters of each; otherwise a class may lose
+            all of its data, as effects of single deletions do not see that.
         table: of the paper, whose figures stand beside ours.
     Raises:
         DDMError: if the validation split is empty, or a method has clusters of its own.
@@ -56,7 +59,8 @@ def run(
         raise DDMError("the validation split is empty, so clusters have no value; set dataset.validation")
     steps = sorted({0.0, *percentages})
     spoilt = corrupted(workspace.recipe.corruption, len(workspace.data.train)).samples
-    rankings = rankings_of(workspace, methods, replicates, spoilt)
+    classes = workspace.partition.classes.cpu() if balanced else None
+    rankings = rankings_of(workspace, methods, replicates, spoilt, classes)
     found, seconds = removals(workspace, rankings, steps, spoilt)
     comparison = _comparison(workspace, table, found, steps, spoilt)
     return Report(

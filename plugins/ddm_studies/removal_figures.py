@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from ddm_framework.reports import Chart, Table
 from ddm_studies.paper import Compared
 from ddm_studies.removing import Removal
@@ -18,7 +20,7 @@ def compared(each: Removal, row: int, percentage: float, paper: Mapping[str, Map
         f"accuracy without {percentage:g} %",
         float(each.accuracy[row].mean()),
         paper.get(each.ranking.use, {}).get(percentage),
-        mean_interval(each.accuracy[row]),
+        _interval(each.accuracy[row]),
         f"{float(each.removed[row]):.1%} of the images",
     )
 
@@ -33,7 +35,7 @@ def table_of(found: Sequence[Removal], percentages: Sequence[float]) -> Table:
     """As the paper lays it out."""
     rows: list[list[str | int | float | None]] = []
     for each in found:
-        reach = [high - float(values.mean()) for values in each.accuracy for _, high in [mean_interval(values)]]
+        reach = [mean_interval(values)[1] - float(values.mean()) for values in each.accuracy]
         cells = [f"{mean:.1f} ± {half:.1f}" for mean, half in zip(each.mean, reach, strict=True)]
         rows.append([each.ranking.name, *cells])
     return Table(["method", *(f"{each:g} %" for each in percentages)], rows, "Test accuracy and its 95 % interval")
@@ -47,10 +49,17 @@ def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[s
         "methods": {
             each.ranking.name: {
                 "accuracy": each.mean,
-                "accuracy_interval": [list(mean_interval(values)) for values in each.accuracy],
+                "accuracy_interval": [list(_interval(values)) for values in each.accuracy],
                 "removed_share": each.removed.tolist(),
+                "classes_lost": each.lost.tolist(),
                 **({} if each.auc is None else {"detection_auc": float(each.auc.mean())}),
             }
             for each in found
         },
     }
+
+
+def _interval(accuracy: Tensor) -> tuple[float, float]:
+    """No accuracy lies beyond 0 and 100 %, though Student's interval may."""
+    low, high = mean_interval(accuracy)
+    return max(low, 0.0), min(high, 100.0)

@@ -32,6 +32,7 @@ def sentences(table: int, found: Sequence[Removal], percentages: Sequence[float]
         told += gains(ours, percentages, PAPER[table]["ddm"])
         if chance := by_use.get("random"):
             told.append(against_chance(ours, chance, percentages, PAPER[table]))
+        told += classes_lost(ours, by_use.get("random"), percentages)
         told += _against_rivals(ours, found, percentages, "koh" in PAPER[table])
     if chance := by_use.get("random"):
         told += scale(chance, percentages, PAPER[table]["random"])
@@ -81,6 +82,20 @@ def against_chance(
             clear.append(f"{percentage:g} %")
     beyond = f"beyond the spread of the replicates at {', '.join(clear)}" if clear else "within the replicates' spread"
     return f"In points of accuracy, ddm is from random removal by {', '.join(parts)}; here that is {beyond}."
+
+
+def classes_lost(ours: Removal, chance: Removal | None, percentages: Sequence[float]) -> list[str]:
+    """Where ddm's order leaves nothing of some classes, which effects of single deletions do not foresee."""
+    row = int((ours.lost > 0).double().argmax())
+    if not ours.lost[row]:
+        return []
+    last = len(percentages) - 1
+    beside = f" (random order: {float(chance.lost[last]):.1f})" if chance is not None else ""
+    return [
+        f"From {percentages[row]:g} % on, ddm's order leaves nothing of whole classes, at {percentages[last]:g} % of"
+        f" {float(ours.lost[last]):.0f} of them{beside}: an effect is that of one deletion, and does not foresee what the"
+        " loss of all clusters of a class does."
+    ]
 
 
 def _gap(paper: Mapping[str, Mapping[float, float]], percentage: float) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddm_framework import DDMError
 from ddm_framework.bank import bank_logits, retrained
+from ddm_framework.partition import Partition
 from ddm_framework.workspace import Workspace
 
 CEILING = "most corrupted first"
@@ -42,13 +43,15 @@ class Removal:
         ranking: of the method.
         accuracy: per cent of the test images, float64 (P, R), of P percentages and R replicates.
         removed: share of the training images that was removed, float64 (P,), mean over the replicates.
+        lost: classes of which nothing was left, float64 (P,), mean over the replicates.
         auc: float64 (R,), of corrupted among clean samples by their clusters' order; None if nothing is corrupted.
     """
 
     ranking: Ranking
     accuracy: Tensor
     removed: Tensor
-    auc: Tensor | None
+    lost: Tensor
+    auc: Tensor | None = None
 
     @property
     def mean(self) -> list[float]:
@@ -57,8 +60,17 @@ class Removal:
 
 
 def rankings_of(
-    workspace: Workspace, methods: Sequence[Mapping[str, Any]], replicates: int, spoilt: Tensor
+    workspace: Workspace, methods: Sequence[Mapping[str, Any]], replicates: int, spoilt: Tensor, classes: Tensor | None
 ) -> list[Ranking]:
+    """The orders of all methods, and the ceiling where something is spoilt.
+
+    Args:
+        workspace: the run.
+        methods: each `use` and options.
+        replicates: orders of each; only random ones differ.
+        spoilt: bool (N,).
+        classes: int64 (K,), if each class is to lose the same share.
+    """
     queries, objective = workspace.queries_of("validation"), workspace.objective("performance")
     rankings = []
     with workspace.display.bar("methods", len(methods)) as advance:
@@ -78,7 +90,9 @@ def rankings_of(
         share = corrupted_shares(spoilt, workspace.partition.clusters.cpu())
         order = share.argsort(descending=True, stable=True).expand(replicates, -1)
         rankings.append(Ranking(CEILING, CEILING, order))
-    return rankings
+    if classes is None:
+        return rankings
+    return [replace(each, order=balanced(each.order, classes)) for each in rankings]
 
 
 def _names(methods: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -97,6 +111,20 @@ def drawn_orders(workspace: Workspace, replicates: int) -> Tensor:
     return torch.stack(
         [torch.randperm(count, generator=workspace.generator("removal", number)) for number in range(replicates)]
     )
+
+
+def balanced(order: Tensor, classes: Tensor) -> Tensor:
+    """The same order within each class, and the classes in turn, so that each loses the same share.
+
+    Args:
+        order: int64 (R, K).
+        classes: int64 (K,), of the clusters.
+    """
+    rows = []
+    for each in order:
+        same = classes[each][:, None] == classes[each][None]
+        rows.append(each[same.tril(-1).sum(1).argsort(stable=True)])  # by how many of its class come before it
+    return torch.stack(rows)
 
 
 def corrupted_shares(spoilt: Tensor, clusters: Tensor) -> Tensor:
@@ -140,27 +168,39 @@ def perturbations_of(order: Tensor, percentages: Sequence[float]) -> Tensor:
     return rows
 
 
+def losses(rows: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
+    """Share of the samples that are removed, and the classes of which nothing is left, float64 (P,) each.
+
+    Args:
+        rows: perturbations (P, R, K), over whose R replicates the mean is taken.
+        partition: with K clusters.
+    """
+    sizes, classes = partition.sizes.double().cpu(), partition.classes.cpu()
+    kept = torch.zeros(*rows.shape[:2], int(classes.max()) + 1).index_add(2, classes, rows.cpu())
+    removed = (1 - rows.double().cpu()) @ (sizes / sizes.sum())
+    return removed.mean(1), (kept == 0).double().sum(2).mean(1)
+
+
 def removals(
     workspace: Workspace, rankings: Sequence[Ranking], percentages: Sequence[float], spoilt: Tensor
 ) -> tuple[list[Removal], float]:
     """Every method's networks, all retrained together, and the seconds that they cost."""
     rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
-    numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3])
-    bank = retrained(workspace, rows.flatten(0, 2), coupling="independent", replicate=numbers.flatten().tolist())
+    numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3]).flatten()
+    bank = retrained(workspace, rows.flatten(0, 2), coupling="independent", replicate=numbers.tolist())
     test = workspace.queries_of("test")
     assert test.labels is not None
     correct = bank_logits(workspace, bank, test).argmax(2) == test.labels
     accuracy = 100 * correct.double().mean(1).cpu().view(rows.shape[:3])
     partition = workspace.partition
-    removed = ((1 - rows).double() @ (partition.sizes.double() / len(partition.clusters)).cpu()).mean(2)
-    some = bool(spoilt.any()) and not bool(spoilt.all())
-    clusters = partition.clusters.cpu()
-    return [
-        Removal(
-            ranking,
-            accuracy[index],
-            removed[index],
-            torch.tensor([detection_auc(each, spoilt, clusters) for each in ranking.order]).double() if some else None,
-        )
-        for index, ranking in enumerate(rankings)
-    ], bank.seconds
+    found = [
+        Removal(ranking, each, *losses(row, partition), _aucs(ranking.order, spoilt, partition.clusters.cpu()))
+        for ranking, row, each in zip(rankings, rows, accuracy, strict=True)
+    ]
+    return found, bank.seconds
+
+
+def _aucs(order: Tensor, spoilt: Tensor, clusters: Tensor) -> Tensor | None:
+    if spoilt.all() or not spoilt.any():
+        return None
+    return torch.tensor([detection_auc(each, spoilt, clusters) for each in order], dtype=torch.float64)

@@ -25,8 +25,8 @@ from ddm_studies.distilling import (
 )
 from ddm_studies.paper import Compared, Comparison, sizes
 from ddm_studies.removal_figures import chart, compared, metrics_of, table_of
-from ddm_studies.removal_words import against_chance, between, gains, scale
-from ddm_studies.removing import Ranking, Removal, drawn_orders, perturbations_of
+from ddm_studies.removal_words import against_chance, between, classes_lost, gains, scale
+from ddm_studies.removing import Ranking, Removal, drawn_orders, losses, perturbations_of
 from ddm_studies.replicates import difference_interval, mean_interval
 
 Percentage = Annotated[float, Field(ge=0, lt=100)]
@@ -148,17 +148,13 @@ def _students(
 ) -> list[Removal]:
     """Students of the undistillable teacher without what each ranking deletes; those without nothing are shared."""
     rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
-    clusters, sizes_of = workspace.partition.clusters.cpu(), workspace.partition.sizes.double().cpu()
-    flat = rows.flatten(0, 2)
     numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3]).flatten()
-    wanted = torch.cat([numbers[:, None], flat], 1)
-    single, place = wanted.unique(dim=0, return_inverse=True)
-    purpose = single.int().tolist()
-    accuracy = student_accuracies(workspace, lesson, single[:, 1:].bool()[:, clusters], purpose)[place]
-    removed = ((1 - rows).double() @ (sizes_of / len(clusters))).mean(2)
+    wanted, place = torch.cat([numbers[:, None], rows.flatten(0, 2)], 1).unique(dim=0, return_inverse=True)
+    kept = wanted[:, 1:].bool()[:, workspace.partition.clusters.cpu()]
+    accuracy = student_accuracies(workspace, lesson, kept, wanted.int().tolist())[place].view(rows.shape[:3])
     return [
-        Removal(ranking, each, share, None)
-        for ranking, each, share in zip(rankings, accuracy.view(rows.shape[:3]), removed, strict=True)
+        Removal(ranking, each, *losses(row, workspace.partition))
+        for ranking, row, each in zip(rankings, rows, accuracy, strict=True)
     ]
 
 
@@ -184,6 +180,7 @@ def _sentences(teachers: Teachers, found: Sequence[Removal], percentages: Sequen
         _undistillable(teachers, ours),
         *gains(ours, percentages, PAPER["ddm"]),
         against_chance(ours, chance, percentages, PAPER),
+        *classes_lost(ours, chance, percentages),
         *scale(chance, percentages, PAPER["random"]),
         "The paper gives neither α nor the student's training nor how the teacher was made undistillable; the levels of"
         " accuracy cannot be compared, only their course.",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ddm_framework.figures import (
     Agreement,
+    agreement_interval,
     bootstrap_interval,
     cluster_lds,
     cluster_lds_interval,
@@ -210,6 +211,17 @@ def test_agreement_on_the_empirical_error_in_closed_form() -> None:
     assert bent.spearman == pytest.approx(1)
     assert 0 < bent.pearson < 1
     assert empirical_error_agreement(torch.full((9,), 0.1), exact) == Agreement(0, 0)
+
+
+def test_the_interval_of_an_agreement_holds_it_and_is_a_point_where_it_is_perfect() -> None:
+    random = torch.Generator().manual_seed(0)
+    exact = torch.randn(40, generator=random)
+    estimated = exact + torch.randn(40, generator=random)
+    agreed = empirical_error_agreement(estimated, exact)
+    for figure, (low, high) in zip(agreed, agreement_interval(estimated, exact, random), strict=True):
+        assert -1 <= low < figure < high <= 1
+        assert 0.1 < high - low < 0.8
+    assert agreement_interval(exact, exact, random) == (pytest.approx((1, 1)), pytest.approx((1, 1)))
 
 
 def test_interval_of_a_mean_is_scipys() -> None:

@@ -175,10 +175,13 @@ def _strange(blocks: Sequence[Any]) -> Iterator[Any]:
 
 
 def _leaves(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every number of nested metrics by its dotted name, times left out."""
+    """Every number of nested metrics by its dotted name, times left out.
+
+    So is the comparison with the paper, which says in words and may say of times what the other metrics hold.
+    """
     if isinstance(values, Mapping):
         for name, value in values.items():
-            if "seconds" not in str(name):
+            if "seconds" not in str(name) and f"{place}{name}" != "comparison":
                 yield from _leaves(value, f"{place}.{name}" if place else str(name))
     elif isinstance(values, list | tuple):
         for index, value in enumerate(values):

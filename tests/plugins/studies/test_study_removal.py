@@ -1,0 +1,198 @@
+"""Removing data of least value: orders, detection and intervals by closed form, a planted cluster, a tiny run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ddm_studies.removal_words import PAPER
+from ddm_studies.removing import (
+    CEILING,
+    balanced,
+    corrupted_shares,
+    detection_auc,
+    losses,
+    num_removed,
+    perturbations_of,
+)
+from ddm_studies.replicates import difference_interval, mean_interval
+from scipy import stats
+
+import ddm_framework
+from ddm_framework import DDMError
+from ddm_framework.api import Run
+from ddm_framework.partition import Partition
+from ddm_framework.reports import Table
+
+RECIPE = """\
+seed: 1
+device: cpu
+threads: 1
+dataset: {use: npz, path: data.npz, validation: 0.25}
+backbone: {use: convnet, width: 4, depth: 1}
+clusterer: {use: kmeans, clusters_per_class: 2, restarts: 1, features: pixels}
+distance: {use: cosine}
+training: {epochs: 6, lr: 0.2, batch_size: 16}
+matching: {steps: 30, step_length: 1}
+objectives: [{use: output_shift}]
+study: {use: removal, percentages: [1, 50], methods: [{use: random}, {use: ddm}, {use: exact}]}
+"""
+
+
+def write(folder: Path, *, planted: bool) -> Path:
+    """Three classes of noisy stripes; `planted` labels half of what looks like the first class as the second."""
+    random = np.random.default_rng(0)
+    labels = np.arange(180) % 3
+    stripes = np.stack([np.roll(np.tile([1.0, 0.0, 0.0], (6, 2)), shift, 1) for shift in range(3)])
+    images = np.clip(stripes[labels] * 0.5 + random.uniform(0, 0.5, (180, 6, 6)), 0, 1).astype(np.float32)
+    shown = labels.copy()
+    if planted:
+        shown[:120][(labels[:120] == 0) & (np.arange(120) % 2 == 0)] = 1
+    # The test images stand first in the file's end; validation is drawn from what is labelled wrongly as well.
+    np.savez(folder / "data.npz", x_train=images[:120], y_train=shown[:120], x_test=images[120:], y_test=labels[120:])
+    path = folder / "removal.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def corrupted_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    recipe = write(tmp_path_factory.mktemp("removal"), planted=False)
+    settings = ["corruption={share: 0.25, labels: 0.25}", "study.table=6", "study.percentages=[10, 40]"]
+    return ddm_framework.run(recipe, settings, out=recipe.parent / "runs" / "removal")
+
+
+def test_a_planted_cluster_of_wrong_labels_is_removed_first_and_accuracy_rises(tmp_path: Path) -> None:
+    recipe = write(tmp_path, planted=True)
+    run = ddm_framework.run(recipe, out=tmp_path / "runs" / "planted")
+    found = run.metrics["removal"]["methods"]
+    report = run.workspace.recipe.study(run.workspace)
+    clusters = report.sections[-1].blocks[1:]
+    partition, wrong = run.workspace.partition, _looks_like_the_first(run)
+    (planted,) = [each for each in range(6) if wrong[partition.members(each)].float().mean() > 0.9]
+    for block in clusters:
+        assert block.ids[0] == planted, block.heading
+    for method in ("ddm", "exact"):
+        assert found[method]["accuracy"][1] > found[method]["accuracy"][0] + 5
+
+
+def _looks_like_the_first(run: Run) -> torch.Tensor:
+    """Which training images labelled as the second class are of the first, by the brighter columns."""
+    train = run.workspace.data.train
+    columns = train.images[:].mean((1, 2))
+    return (columns[:, 0] > columns[:, 1]) & (train.labels == 1)
+
+
+def test_figures_and_the_paper_stand_side_by_side(corrupted_run: Run) -> None:
+    metrics = corrupted_run.metrics
+    compared = metrics["comparison"]
+    assert compared["source"] == "Table 6"
+    paper = {(each["row"], each["column"]): each["paper"] for each in compared["figures"]}
+    assert paper["all data", "accuracy"] == 78.4
+    assert paper["ddm", "accuracy without 10 %"] == 82.0
+    assert paper["random", "accuracy without 40 %"] == 55.7
+    assert paper["exact", "accuracy without 40 %"] is None
+    assert "wrong labels on 25%" in compared["sizes"]
+    found = metrics["removal"]["methods"]
+    assert set(found) == {"random", "ddm", "exact", CEILING}
+    starts = {each["accuracy"][0] for each in found.values()}
+    assert len(starts) == 1  # nothing removed is the same network for all
+    for each in found.values():
+        for mean, (low, high) in zip(each["accuracy"], each["accuracy_interval"], strict=True):
+            assert 0 <= low <= mean <= high <= 100
+        assert each["removed_share"][0] == 0
+        assert each["removed_share"][1] < each["removed_share"][2] < 1
+
+
+def test_no_order_detects_more_than_the_ceiling(corrupted_run: Run) -> None:
+    found = corrupted_run.metrics["removal"]["methods"]
+    ceiling = found[CEILING]["detection_auc"]
+    assert ceiling > 0.5
+    assert all(0 <= each["detection_auc"] <= ceiling + 1e-12 for each in found.values())
+    told = " ".join(corrupted_run.metrics["comparison"]["sentences"])
+    assert f"no order of them exceeds {ceiling:.2f}" in told
+
+
+def test_the_report_lays_the_table_out_as_the_paper_does(corrupted_run: Run) -> None:
+    report = corrupted_run.workspace.recipe.study(corrupted_run.workspace)
+    tables = [block for block in report.sections[0].blocks if isinstance(block, Table)]
+    assert list(tables[-1].columns) == ["method", "0 %", "10 %", "40 %"]
+    assert [row[0] for row in tables[-1].rows] == ["random", "ddm", "exact", CEILING]
+
+
+def test_balanced_removal_takes_as_much_from_each_class(corrupted_run: Run) -> None:
+    study = corrupted_run.workspace.recipe.study
+    options: dict[str, Any] = {**study.options, "balanced": True, "percentages": [50.0]}
+    found = study.target(corrupted_run.workspace, **options).metrics["removal"]["methods"]
+    assert all(each["classes_lost"] == [0, 0] for each in found.values())
+
+
+def test_without_a_validation_split_clusters_have_no_value(tmp_path: Path) -> None:
+    with pytest.raises(DDMError, match=r"set dataset\.validation"):
+        ddm_framework.run(write(tmp_path, planted=False), ["dataset.validation=0"], out=tmp_path / "run")
+
+
+def test_a_method_with_clusters_of_its_own_is_refused(tmp_path: Path) -> None:
+    settings = ["study.methods=[{use: ddm_sequential}]"]
+    with pytest.raises(DDMError, match="'ddm_sequential' has clusters of its own"):
+        ddm_framework.run(write(tmp_path, planted=False), settings, out=tmp_path / "run")
+
+
+def test_detection_is_the_chance_that_a_corrupted_sample_comes_first() -> None:
+    """Clusters of 2 of 3, 1 of 2 and 0 of 3 corrupted samples, removed as 1, 0, 2."""
+    clusters = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
+    spoilt = torch.tensor([True, True, False, True, False, False, False, False])
+    order = torch.tensor([1, 0, 2])
+    # Of 3 x 5 pairs: the one of cluster 1 ties once and wins four; those of cluster 0 tie once, lose one and win three.
+    assert detection_auc(order, spoilt, clusters) == pytest.approx((0.5 + 4 + 2 * (0.5 + 3)) / 15)
+    assert detection_auc(torch.tensor([0, 1, 2]), spoilt, clusters) == pytest.approx((0.5 + 3 + 2 * (0.5 + 4)) / 15)
+    assert corrupted_shares(spoilt, clusters).tolist() == pytest.approx([2 / 3, 1 / 2, 0])
+
+
+def test_an_order_from_last_to_first_detects_the_complement() -> None:
+    random = torch.Generator().manual_seed(0)
+    clusters, spoilt = torch.arange(60) % 10, torch.rand(60, generator=random) < 0.3
+    order = torch.randperm(10, generator=random)
+    assert detection_auc(order, spoilt, clusters) + detection_auc(order.flip(0), spoilt, clusters) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("percentage", "count", "wanted"), [(0, 50, 0), (1, 6, 1), (20, 50, 10), (99, 3, 2)])
+def test_percentages_round_to_clusters_but_never_to_none_or_all(percentage: float, count: int, wanted: int) -> None:
+    assert num_removed(percentage, count) == wanted
+
+
+def test_rows_lack_the_first_of_each_replicates_order() -> None:
+    order = torch.tensor([[2, 0, 1, 3], [3, 1, 0, 2]])
+    rows = perturbations_of(order, [0, 25, 50])
+    assert rows[:, 0].tolist() == [[1, 1, 1, 1], [1, 1, 0, 1], [0, 1, 0, 1]]
+    assert rows[:, 1].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 1, 0]]
+    partition = Partition(torch.tensor([0, 0, 0, 1, 2, 2, 3, 3]), torch.tensor([0, 1, 0, 1]))
+    removed, lost = losses(rows, partition)
+    assert removed.tolist() == pytest.approx([0, 2 / 8, (5 + 3) / 16])
+    assert lost.tolist() == [0, 0, 1]  # clusters 0 and 2 are all of the first class, 3 and 1 all of the second
+
+
+def test_a_balanced_order_takes_classes_in_turn_and_keeps_the_order_within_each() -> None:
+    classes = torch.tensor([0, 0, 0, 1, 1, 1])
+    found = balanced(torch.tensor([[0, 1, 2, 5, 3, 4]]), classes)[0].tolist()
+    assert [each for each in found if each < 3] == [0, 1, 2]
+    assert [each for each in found if each >= 3] == [5, 3, 4]
+    assert [sorted(classes[found[at : at + 2]].tolist()) for at in (0, 2, 4)] == [[0, 1]] * 3
+
+
+def test_intervals_are_students_and_welchs() -> None:
+    first, second = torch.tensor([95.0, 96.5, 94.0]), torch.tensor([90.0, 91.0, 90.5, 93.0])
+    wanted = stats.ttest_1samp(first.numpy(), 0).confidence_interval()
+    assert mean_interval(first) == pytest.approx((wanted.low, wanted.high))
+    welch = stats.ttest_ind(first.numpy(), second.numpy(), equal_var=False).confidence_interval()
+    assert difference_interval(first, second) == pytest.approx((welch.low, welch.high))
+    assert difference_interval(torch.ones(3), torch.zeros(3)) == (1, 1)
+
+
+def test_the_papers_tables_start_from_one_network() -> None:
+    for table in PAPER.values():
+        assert len({row[0] for row in table.values()}) == 1
+        assert len({tuple(row) for row in table.values()}) == 1
