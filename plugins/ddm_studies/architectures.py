@@ -52,7 +52,7 @@ def run(
     *,
     figure: Literal["fig_3", "fig_8"] = "fig_3",
     backbones: Backbones = [{"use": "convnet"}, {"use": "alexnet"}],  # noqa: B006 - pydantic copies it
-    query_class: Annotated[int, Field(ge=0)] = 2,
+    query_class: Annotated[int, Field(ge=0)] | None = None,
     queries: Annotated[int, Field(ge=1)] = 256,
     retrain: bool = True,
 ) -> Report:
@@ -65,7 +65,7 @@ def run(
         workspace: the run; its data, training and matching are used.
         figure: of the paper, which decides on the words.
         backbones: the networks, each `{use: backbone, option: value}`.
-        query_class: the class whose queries the chart shows; the paper takes "2".
+        query_class: the class whose queries the chart shows; left out, 2 as in the paper, or the last of fewer classes.
         queries: test images of each class that are asked about, at most.
         retrain: retrain each network exactly without each class as well, to see how well the estimate is right.
     Raises:
@@ -73,6 +73,7 @@ def run(
     Source: Fig. 3, Sec. 4.2; Fig. 8, Sec. 8.4.
     """
     names = workspace.info.class_names
+    query_class = min(2, len(names) - 1) if query_class is None else query_class
     if query_class >= len(names):
         raise DDMError(f"`query_class: {query_class}`: the data have {len(names)} classes, from 0 to {len(names) - 1}")
     seen = []

@@ -93,8 +93,8 @@ def classes_lost(ours: Removal, chance: Removal | None, percentages: Sequence[fl
     beside = f" (random order: {float(chance.lost[last]):.1f})" if chance is not None else ""
     return [
         f"From {percentages[row]:g} % on, ddm's order leaves nothing of whole classes, at {percentages[last]:g} % of"
-        f" {float(ours.lost[last]):.0f} of them{beside}: an effect is that of one deletion, and does not foresee what the"
-        " loss of all clusters of a class does."
+        f" {float(ours.lost[last]):.0f} of them{beside}: an effect is that of one deletion, and does not foresee what"
+        " losing all clusters of a class does."
     ]
 
 

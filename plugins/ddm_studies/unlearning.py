@@ -248,9 +248,9 @@ def _verdict(summary: dict[str, Any], mending: Repair) -> str:
 def _alone(summary: dict[str, Any]) -> str:
     alone, plain = summary["arms"]["synset alone"], summary["arms"]["repair alone"]
     return (
-        f"The synset alone, without any training data (validation images decide its step), leaves {alone['forgotten']:.1%} and costs the others"
-        f" {100 * summary['lost_synset_alone']:.1f} points; the repair alone, without the synset, leaves"
-        f" {plain['forgotten']:.1%}: it is the synset that makes the network forget."
+        f"The synset alone, without any training data (validation images decide its step), leaves"
+        f" {alone['forgotten']:.1%} and costs the others {100 * summary['lost_synset_alone']:.1f} points; the repair"
+        f" alone, without the synset, leaves {plain['forgotten']:.1%}: it is the synset that makes the network forget."
         if plain["forgotten"] > alone["forgotten"]
         else f"The synset alone leaves {alone['forgotten']:.1%}, no less than the repair alone,"
         f" {plain['forgotten']:.1%}: here the synset adds nothing."

@@ -35,7 +35,7 @@ MIXED = Registry(
 )
 
 
-def printed(show: Callable[[Console], None], width: int = 200) -> str:
+def printed(show: Callable[[Console], None], width: int = 300) -> str:
     out = io.StringIO()
     show(Console(file=out, width=width))
     return out.getvalue()

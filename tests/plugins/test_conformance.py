@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dataset.imagefolder": {"root": FILES / "images", "size": 8},
     "backbone.alexnet": {"width": 8},
     "backbone.resnet": {"width": 4, "groups": 4},
+    "study.architectures": {"backbones": [{"use": "convnet", "width": each, "depth": 1} for each in (2, 4)]},
     "backbone.timm": {"model": "resnet10t", "groups": 4, "arguments": {"channels": [4, 8, 8, 8], "stem_width": 8}},
 }
 """Files for data sets that have none of their own, and small networks in the place of large ones."""
