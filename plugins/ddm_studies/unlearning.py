@@ -239,8 +239,8 @@ def _verdict(summary: dict[str, Any], mending: Repair) -> str:
     met = left <= MOST_KEPT and lost <= MOST_LOST and max(paid, summary["cost"]["epochs_share"]) <= MOST_COST
     return (
         f"Unlearning a class by its synset and {mending.epochs} epochs of repair leaves {left:.1%} accuracy on it and"
-        f" costs the others {100 * lost:.1f} points, mean over {summary['count']} classes, for {paid:.0%} of a"
-        f" retraining's seconds; asked for were at most {MOST_KEPT:.0%}, {100 * MOST_LOST:.0f} points and"
+        f" changes the others by {-100 * lost:+.1f} points, mean over {summary['count']} classes, for {paid:.0%} of a"
+        f" retraining's seconds; asked for were at most {MOST_KEPT:.0%}, {100 * MOST_LOST:.0f} points lost and"
         f" {MOST_COST:.0%}, which it {'meets' if met else 'misses'}."
     )
 
@@ -249,11 +249,11 @@ def _alone(summary: dict[str, Any]) -> str:
     alone, plain = summary["arms"]["synset alone"], summary["arms"]["repair alone"]
     return (
         f"The synset alone, without any training data (validation images decide its step), leaves"
-        f" {alone['forgotten']:.1%} and costs the others {100 * summary['lost_synset_alone']:.1f} points; the repair"
+        f" {alone['forgotten']:.1%} and changes the others by {-100 * summary['lost_synset_alone']:+.1f} points; the repair"
         f" alone, without the synset, leaves {plain['forgotten']:.1%}: it is the synset that makes the network forget."
         if plain["forgotten"] > alone["forgotten"]
-        else f"The synset alone leaves {alone['forgotten']:.1%}, no less than the repair alone,"
-        f" {plain['forgotten']:.1%}: here the synset adds nothing."
+        else f"The synset alone, without any training data, leaves {alone['forgotten']:.1%}, no less than the repair"
+        f" alone, {plain['forgotten']:.1%}: in accuracy, here training on the others forgets as much."
     )
 
 
@@ -263,7 +263,7 @@ def _attacked(kind: str, summary: dict[str, Any]) -> Iterator[str]:
         return
     before, after, exact = found["target"], found[OURS], found["retrained exactly"]
     low, high = summary["arms"][OURS]["advantage_interval"]
-    reads = "cannot be told from a guess" if low <= 0 <= high else "still differs from a guess"
+    reads = "cannot be told from a guess" if low <= 0 <= high else "still differs from a guess, whatever its accuracy"
     known = summary["arms"]["target"]["advantage_interval"][0] > 0
     nothing = (
         "" if known else " The target itself gives the attack nothing to go by, so this says little of unlearning."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from run_fixtures import tiny
 import ddm_framework
 from ddm_framework import RecipeError
 from ddm_framework.corruption import corrupt, corrupted
-from ddm_framework.data import DataSplits
+from ddm_framework.data import DataSplits, ImageSet
 from ddm_framework.images import StoredImages
 from ddm_framework.settings import Corruption
 
@@ -54,18 +55,9 @@ def test_the_euclidean_norm_is_that_of_the_whole_image() -> None:
 
 
 def test_stored_and_plain_images_get_the_same_noise() -> None:
+    """But for the rounding to grey levels."""
     stored = splits(stored=True)
-    plain = DataSplits.from_pixels(
-        *(
-            (pixels_of_split.pixels[pixels_of_split.rows].float() / 255, labels)
-            for pixels_of_split, labels in [
-                (stored.train.images, stored.train.labels),
-                (stored.test.images, stored.test.labels),
-            ]
-        ),
-        class_names=("a", "b", "c"),
-        validation=0.0,
-    )
+    plain = replace(stored, train=ImageSet(stored.train.images[:], stored.train.labels))
     both = [pixels_of(corrupt(data, Corruption(share=1.0))) for data in (stored, plain)]
     torch.testing.assert_close(*both, atol=0.5 / 255 + 1e-5, rtol=0)
 
@@ -113,3 +105,12 @@ def test_a_run_trains_on_spoilt_data_and_says_so_when_asked_again(tmp_path: Path
 def test_a_share_above_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"share: input should be less than or equal to 1, found 2\.0"):
         ddm_framework.run(tiny(tmp_path, corruption="{share: 2.0}"), out=tmp_path / "run")
+
+
+def test_data_of_a_network_trained_elsewhere_are_not_spoilt(tmp_path: Path) -> None:
+    run = ddm_framework.run(tiny(tmp_path), out=tmp_path / "run")
+    last = run.path / "offline" / "trajectory" / "epoch_004.safetensors"
+    with pytest.raises(RecipeError, match="a network trained elsewhere never saw data that are spoilt here"):
+        ddm_framework.run(
+            tiny(tmp_path, target=f"{{checkpoint: {last}}}", corruption="{share: 0.5}"), out=tmp_path / "other"
+        )
