@@ -249,8 +249,9 @@ def _alone(summary: dict[str, Any]) -> str:
     alone, plain = summary["arms"]["synset alone"], summary["arms"]["repair alone"]
     return (
         f"The synset alone, without any training data (validation images decide its step), leaves"
-        f" {alone['forgotten']:.1%} and changes the others by {-100 * summary['lost_synset_alone']:+.1f} points; the repair"
-        f" alone, without the synset, leaves {plain['forgotten']:.1%}: it is the synset that makes the network forget."
+        f" {alone['forgotten']:.1%} and changes the others by {-100 * summary['lost_synset_alone']:+.1f} points; the"
+        f" repair alone, without the synset, leaves {plain['forgotten']:.1%}: it is the synset that makes the"
+        " network forget."
         if plain["forgotten"] > alone["forgotten"]
         else f"The synset alone, without any training data, leaves {alone['forgotten']:.1%}, no less than the repair"
         f" alone, {plain['forgotten']:.1%}: in accuracy, here training on the others forgets as much."
