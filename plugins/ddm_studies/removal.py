@@ -92,7 +92,18 @@ def _comparison(
                 Compared(each.ranking.name, "AUC of corrupted samples", float(each.auc.mean()), None, interval, note)
             )
     words = sizes(workspace) + _corruption_in_words(workspace, spoilt)
-    return Comparison(f"Table {table}", TITLES[table], figures, sentences(table, found, percentages), words)
+    told = [*sentences(table, found, percentages), *_other_corruption(workspace, table)]
+    return Comparison(f"Table {table}", TITLES[table], figures, told, words)
+
+
+def _other_corruption(workspace: Workspace, table: int) -> list[str]:
+    """Where the data are spoilt otherwise than in the paper."""
+    settings = workspace.recipe.corruption
+    if table == 6 and settings.labels:
+        return ["Labels are wrong here; the paper's figures are of noise on images, and cannot be compared with these."]
+    if (table == 6) != bool(settings.share or settings.labels):
+        return ["Table 6 is of corrupted training data and Table 3 is not; here it is the other way round."]
+    return []
 
 
 def _corruption_in_words(workspace: Workspace, spoilt: Tensor) -> str:

@@ -111,6 +111,9 @@ def test_independent_networks_have_a_start_and_an_order_of_their_own(workspace: 
     assert not equal(first, second)
     assert not equal(first, coupled)
     assert all(torch.equal(first[name][0], first[name][1]) for name in first)  # one mask, one replicate: one network
+    both = everything(retrained(workspace, rows, coupling="independent", replicate=[0, 1]))
+    assert all(torch.equal(both[name][0], first[name][0]) for name in both)
+    assert all(torch.equal(both[name][1], second[name][0]) for name in both)
     lacking = everything(retrained(workspace, leave_one_out(6)[:2], coupling="independent"))
     assert not torch.allclose(*lacking["0.weight"])
 

@@ -93,6 +93,7 @@ def test_figures_and_the_paper_stand_side_by_side(corrupted_run: Run) -> None:
     assert paper["random", "accuracy without 40 %"] == 55.7
     assert paper["exact", "accuracy without 40 %"] is None
     assert "wrong labels on 25%" in compared["sizes"]
+    assert compared["sentences"][-1].startswith("Labels are wrong here; the paper's figures are of noise")
     found = metrics["removal"]["methods"]
     assert set(found) == {"random", "ddm", "exact", CEILING}
     starts = {each["accuracy"][0] for each in found.values()}
