@@ -40,16 +40,10 @@ def ddm_register_studies() -> Iterator[Component]:
     )
     yield Component("privacy", "ddm_studies.privacy:run", "What synthetic images give away", "Fig. 4, Fig. 5")
     yield Component(
-        "table_1",
-        "ddm_studies.influence_tables:table_1",
-        "The parts of the distilled datamodel, judged by exact retraining",
-        "Table 1, Eq. 10",
-    )
-    yield Component(
-        "table_2",
-        "ddm_studies.influence_tables:table_2",
-        "The distilled datamodel beside influence functions, judged by exact retraining",
-        "Table 2, Eq. 10",
+        "influence",
+        "ddm_studies.influence_tables:run",
+        "The parts of the distilled datamodel, or influence functions, judged by exact retraining",
+        "Tables 1 and 2, Eq. 10",
     )
     yield Component(
         "hierarchical_search",

@@ -20,7 +20,7 @@ from ddm_studies.judging import SCALE, Judge, Verdict
 from ddm_studies.paper import Compared, Comparison, sizes
 
 Count = Annotated[int, Field(ge=2)]
-Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor"), Field(min_length=1)]
+Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor")]
 Column = Literal["mnist", "cifar10", "cifar100"]
 Figures = tuple[float | None, ...]
 RANDOM, BEST = "Random Select", "best cluster (oracle)"
@@ -107,27 +107,28 @@ TABLE_2 = PaperTable(
         "cifar100": {RANDOM: (2.3,), "Koh et al.": (2.6,), "FASTIF": (2.4,), "Scaleup": (3.9,), "DDM": (5.3,)},
     },
 )
-PARTS: Methods = [{"use": name} for name in TABLE_1.rows.values()]
-RIVALS: Methods = [{"use": name} for name in TABLE_2.rows.values()]
+TABLES = {1: TABLE_1, 2: TABLE_2}
 
 
-def table_1(
+def run(
     workspace: Workspace,
     /,
     *,
-    methods: Methods = PARTS,
+    table: Literal[1, 2] = 1,
+    methods: Methods = [],  # noqa: B006 - pydantic copies it
     column: Column | None = None,
     queries: Literal["all"] | Count = 1000,
     validation_masks: Annotated[int, Field(ge=3)] = 20,
     deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     resamples: Annotated[int, Field(ge=50)] = 2000,
 ) -> Report:
-    """Judge the parts of the distilled datamodel by exact retraining, the paper's figures beside ours.
+    """Judge methods by exact retraining, the paper's figures beside ours.
 
     Args:
         workspace: the run.
+        table: 1 for the parts of the distilled datamodel by all three distances, 2 for influence functions by Dist_1.
         methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
-            by cluster LDS on the validation bank is judged.
+            by cluster LDS on the validation bank is judged. Left out, those of the table, with their defaults.
         column: the paper's column to set beside; by default that of the data set's name, if there is one.
         queries: all test images, or the first so many; the paper takes 20 of its validation set.
         validation_masks: networks that decide between the settings of a grid; none are retrained without one.
@@ -135,65 +136,25 @@ def table_1(
         resamples: of each bootstrap interval, over queries.
     Raises:
         DDMError: if a grid is asked for and there is no validation split.
-    Source: Table 1, Eq. 10.
+    Source: Tables 1 and 2, Eq. 10.
     """
-    return _judged(workspace, TABLE_1, methods, column, queries, (validation_masks, deleted), resamples)
-
-
-def table_2(
-    workspace: Workspace,
-    /,
-    *,
-    methods: Methods = RIVALS,
-    column: Column | None = None,
-    queries: Literal["all"] | Count = 1000,
-    validation_masks: Annotated[int, Field(ge=3)] = 20,
-    deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
-    resamples: Annotated[int, Field(ge=50)] = 2000,
-) -> Report:
-    """Judge the distilled datamodel and influence functions by exact retraining, the paper's figures beside ours.
-
-    Args:
-        workspace: the run.
-        methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
-            by cluster LDS on the validation bank is judged.
-        column: the paper's column to set beside; by default that of the data set's name, if there is one.
-        queries: all test images, or the first so many; the paper takes 20 of its validation set.
-        validation_masks: networks that decide between the settings of a grid; none are retrained without one.
-        deleted: share of the clusters that each of them lacks.
-        resamples: of each bootstrap interval, over queries.
-    Raises:
-        DDMError: if a grid is asked for and there is no validation split.
-    Source: Table 2, Eq. 10.
-    """
-    return _judged(workspace, TABLE_2, methods, column, queries, (validation_masks, deleted), resamples)
-
-
-def _judged(
-    workspace: Workspace,
-    table: PaperTable,
-    methods: Methods,
-    column: Column | None,
-    queries: Literal["all"] | int,
-    grid: tuple[int, float],
-    resamples: int,
-) -> Report:
+    papers = TABLES[table]
     asked = workspace.queries_of("test", None if queries == "all" else queries)
     judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples)
-    settled = decided(workspace, methods, *grid)
+    settled = decided(workspace, methods or [{"use": name} for name in papers.rows.values()], validation_masks, deleted)
     found = judge_each(judge, settled)
-    known = table.paper.get(column or workspace.recipe.dataset.name, {})
+    known = papers.paper.get(column or workspace.recipe.dataset.name, {})
     comparison = Comparison(
-        table.source,
-        table.title,
-        list(_compared(table, found, known)),
-        list(_sentences(table, found, known, len(asked))),
+        papers.source,
+        papers.title,
+        list(_compared(papers, found, known)),
+        list(_sentences(papers, found, known, len(asked))),
         f"{sizes(workspace)}, {len(asked)} queries",
     )
     grids = [grid_section(settled)] if any(each.grid for each in settled) else []
     return Report(
-        sections=[comparison.section(_chart(table, found, known)), _settings_section(table, found), *grids],
-        metrics={**comparison.metrics(), table.source.lower().replace(" ", "_"): _metrics(table, found, known)},
+        sections=[comparison.section(_chart(papers, found, known)), _settings_section(papers, found), *grids],
+        metrics={**comparison.metrics(), papers.source.lower().replace(" ", "_"): _metrics(papers, found, known)},
         question="How far does the prediction really move without the cluster that each method names first?",
         answer=comparison.sentences[0],
     )

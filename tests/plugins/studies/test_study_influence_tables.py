@@ -27,7 +27,7 @@ from ddm_framework.bank import bank_logits, retrained
 from ddm_framework.perturbations import leave_one_out
 from ddm_framework.reports import Table
 
-STUDY = """{use: table_1, column: cifar10, resamples: 50, methods: [{use: prediction}, {use: clustering}, \
+STUDY = """{use: influence, column: cifar10, resamples: 50, methods: [{use: prediction}, {use: clustering}, \
 {use: ddm_sequential}, {use: ddm_match}, {use: ddm}]}"""
 
 
@@ -164,7 +164,7 @@ def test_tables_have_one_figure_a_column_and_every_row(table: PaperTable) -> Non
 
 def test_without_a_column_of_the_paper_nothing_is_compared(run: Run) -> None:
     workspace = run.workspace
-    report = workspace.registry.get("study", "table_1").load()(workspace, methods=[{"use": "ddm"}], resamples=50)
+    report = workspace.registry.get("study", "influence").load()(workspace, methods=[{"use": "ddm"}], resamples=50)
     compared = report.metrics["comparison"]
     assert all(each["paper"] is None for each in compared["figures"])
     assert "has no column for this data set" in " ".join(compared["sentences"])
@@ -172,8 +172,10 @@ def test_without_a_column_of_the_paper_nothing_is_compared(run: Run) -> None:
 
 def test_table_2_is_judged_in_dist_1_alone(run: Run) -> None:
     workspace = run.workspace
-    table_2 = workspace.registry.get("study", "table_2").load()
-    report = table_2(workspace, methods=[{"use": "koh", "rows": 64}, {"use": "ddm"}], column="mnist", resamples=50)
+    influence = workspace.registry.get("study", "influence").load()
+    report = influence(
+        workspace, table=2, methods=[{"use": "koh", "rows": 64}, {"use": "ddm"}], column="mnist", resamples=50
+    )
     rows = [(each["row"], each["column"], each["paper"]) for each in report.metrics["comparison"]["figures"]]
     title = "Dist_1 ×100"
     assert rows == [
@@ -187,8 +189,8 @@ def test_table_2_is_judged_in_dist_1_alone(run: Run) -> None:
 
 def test_a_grid_is_decided_on_the_validation_split_and_shown(run: Run) -> None:
     workspace = run.workspace
-    table_1 = workspace.registry.get("study", "table_1").load()
+    influence = workspace.registry.get("study", "influence").load()
     methods = [{"use": "ddm", "step_size": [5e-4, 5.0]}]
-    report = table_1(workspace, methods=methods, validation_masks=3, deleted=0.34, resamples=50)
+    report = influence(workspace, methods=methods, validation_masks=3, deleted=0.34, resamples=50)
     assert report.sections[-1].heading == "How settings were decided"
     assert len(report.sections[-1].blocks[1].rows) == 2
