@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
 from ddm_framework.data import ImageSet
-from ddm_framework.networks import Network, Parameters, broadcast
+from ddm_framework.networks import Network, Parameters
 
 SPLITS = 20
 """Random halves that an advantage is averaged over."""
@@ -17,7 +17,7 @@ SPLITS = 20
 
 def losses(network: Network, parameters: Parameters, images: ImageSet) -> Tensor:
     """Cross entropy (N,) of one network on each image, float64."""
-    logits = network.logits(broadcast(parameters, 2), images.images)[0].double().cpu()
+    logits = network.logits_of(parameters, images.images).double().cpu()
     return F.cross_entropy(logits, images.labels.cpu(), reduction="none")
 
 

@@ -72,6 +72,10 @@ class Network:
         with torch.no_grad():
             return torch.cat([self.stacked(stack, batch) for batch in images.split(batch_size)], 1)
 
+    def logits_of(self, parameters: Parameters, images: Images) -> Tensor:
+        """Logits (N, classes) of one network, with the roundings that it has in a stack."""
+        return self.logits(broadcast(parameters, 2), images)[0]
+
     def gradients(self, stack: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Gradient:
         """∇ Σ_b w_rb ℓ(θ_r, x_b) of each of R networks, stacked; ℓ is the cross entropy.
 

@@ -16,7 +16,7 @@ from ddm_framework.data import ImageSet, subset
 from ddm_framework.errors import DDMError, shown, suggestion
 from ddm_framework.finetuning import finetune
 from ddm_framework.matching import Synset
-from ddm_framework.networks import Parameters, broadcast, take
+from ddm_framework.networks import Parameters, broadcast, network_chunks, scaled, take
 from ddm_framework.randomness import derive_seed
 from ddm_framework.training import TARGET_COPIES, start, train
 from ddm_framework.workspace import Workspace
@@ -211,13 +211,20 @@ def class_step_size(workspace: Workspace, asked: Request) -> float:
     images = _validation_images(workspace, asked.classes)
     if images is None:
         return STEP_WITHOUT_DATA
-    ends, found = stepped(workspace, asked, 1.0), []
-    for size in STEP_SIZES:
-        at = {name: each + size * (ends[name] - each) for name, each in workspace.target.items()}
-        found.append(accuracy(workspace, at, images))
-        if found[-1] <= FORGOTTEN:
-            break
-    return STEP_SIZES[min(range(len(found)), key=found.__getitem__)]
+    found = _along(workspace, stepped(workspace, asked, 1.0), images)
+    enough = (found <= FORGOTTEN).nonzero()
+    return STEP_SIZES[int(enough[0, 0] if len(enough) else found.argmin())]
+
+
+def _along(workspace: Workspace, end: Parameters, images: ImageSet) -> Tensor:
+    """Accuracy of the networks at each of `STEP_SIZES` on the straight way to one end, float64 (S,)."""
+    network, target = workspace.network, workspace.target
+    sizes, found = torch.tensor(STEP_SIZES, device=workspace.device), []
+    for part in network_chunks(network, len(sizes), workspace.recipe.general.memory_mb):
+        apart = broadcast({name: end[name] - each for name, each in target.items()}, part.stop - part.start)
+        stack = {name: target[name] + each for name, each in scaled(apart, sizes[part]).items()}
+        found.append((network.logits(stack, images.images).argmax(2) == images.labels).double().mean(1))
+    return torch.cat(found).cpu()
 
 
 def _validation_images(workspace: Workspace, classes: Sequence[int]) -> ImageSet | None:
@@ -281,12 +288,6 @@ def repair_on(workspace: Workspace, parameters: Parameters, images: ImageSet, ep
     return take(last.parameters, 0)
 
 
-def accuracy(workspace: Workspace, parameters: Parameters, images: ImageSet) -> float:
-    """Share of the images that a network classifies correctly."""
-    logits = workspace.network.logits(broadcast(parameters, 2), images.images)[0]
-    return float((logits.argmax(1) == images.labels).double().mean())
-
-
 def judged_on(workspace: Workspace, asked: Request) -> dict[str, ImageSet]:
     """Images that tell whether forgetting worked, by name.
 
@@ -310,7 +311,7 @@ def judged_on(workspace: Workspace, asked: Request) -> dict[str, ImageSet]:
 
 def accuracies(workspace: Workspace, parameters: Parameters, sets: dict[str, ImageSet]) -> dict[str, float]:
     """Accuracy of one network on each of some sets of images."""
-    return {name: accuracy(workspace, parameters, images) for name, images in sets.items()}
+    return {name: workspace.accuracy_of(parameters, images) for name, images in sets.items()}
 
 
 def cost(workspace: Workspace, done: Unlearned, asked: Request) -> dict[str, float]:

@@ -22,7 +22,7 @@ from ddm_framework.finetuning import perturbed_networks
 from ddm_framework.images import Images
 from ddm_framework.loading import load_data
 from ddm_framework.matching import Synset
-from ddm_framework.networks import Network, Parameters, broadcast, build_network, network_chunks
+from ddm_framework.networks import Network, Parameters, build_network, network_chunks
 from ddm_framework.objectives import Reference
 from ddm_framework.partition import Partition
 from ddm_framework.perturbations import beta_weights, design
@@ -208,12 +208,15 @@ class Workspace:
 
     def target_logits(self, images: Images) -> Tensor:
         """The target's logits (N, classes), by the same engine as the perturbed networks."""
-        return self.network.logits(broadcast(self.target, 2), images)[0]
+        return self.network.logits_of(self.target, images)
 
     def accuracy(self, split: str) -> float:
         """Share of a split that the target classifies correctly."""
-        images: ImageSet = getattr(self.data, split)
-        return float((self.target_logits(images.images).argmax(1) == images.labels).float().mean())
+        return self.accuracy_of(self.target, getattr(self.data, split))
+
+    def accuracy_of(self, parameters: Parameters, images: ImageSet) -> float:
+        """Share of the images that a network classifies correctly."""
+        return float((self.network.logits_of(parameters, images.images).argmax(1) == images.labels).double().mean())
 
     @cached_property
     def perturbations(self) -> Tensor:

@@ -16,7 +16,7 @@ from ddm_framework.data import ImageSet
 from ddm_framework.effects import fit
 from ddm_framework.finetuning import perturbed_networks
 from ddm_framework.matching import Synset, cluster_chunks, match
-from ddm_framework.networks import Parameters, broadcast, build_network, chunk_size, chunks, num_weights, take
+from ddm_framework.networks import Parameters, build_network, chunk_size, chunks, num_weights, take
 from ddm_framework.pairing import draw_pairs
 from ddm_framework.perturbations import beta_weights
 from ddm_framework.randomness import derive_seed
@@ -181,4 +181,4 @@ def divergence_effects(workspace: Workspace, labels: Tensor) -> Tensor:
 def logits_of(workspace: Workspace, parameters: Parameters, split: str) -> Tensor:
     """One network's logits (N, classes) on a split."""
     images: ImageSet = getattr(workspace.data, split)
-    return workspace.network.logits(broadcast(parameters, 2), images.images)[0]
+    return workspace.network.logits_of(parameters, images.images)

@@ -16,7 +16,7 @@ from ddm_framework.data import DataInfo
 from ddm_framework.images import Images, taken
 from ddm_framework.matching import start_images
 from ddm_framework.membership import auc, auc_interval
-from ddm_framework.networks import Parameters, broadcast, take
+from ddm_framework.networks import Parameters, take
 from ddm_framework.reports import Block, Chart, Pictures, Section, Text
 from ddm_framework.variants import variant
 from ddm_framework.workspace import Workspace
@@ -227,7 +227,7 @@ def _measured(workspace: Workspace, released: Released, attacked: Attacked, resa
         "correlation": float(_member_correlation(workspace, released.images).mean()),
     }
     for name, parameters in attacked.networks.items():
-        logits = workspace.network.logits(broadcast(parameters, 2), released.images.flatten(0, 1))[0]
+        logits = workspace.network.logits_of(parameters, released.images.flatten(0, 1))
         found[name] = _per_cent(logits.argmax(1) == partition.classes[owners])
     random = workspace.generator("bootstrap", "privacy", released.name)
     if released.init == "real":

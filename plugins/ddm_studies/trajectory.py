@@ -84,7 +84,7 @@ def run(
     forward = ordinary_match(workspace, labels)
     back = _walks(workspace, workspace.synset, workspace.target, workspace.initial, rates, steps, points)
     on = _walks(workspace, forward.synset, workspace.initial, workspace.target, rates, steps, points)
-    start = _accuracy(workspace, workspace.initial, workspace.data.validation)
+    start = workspace.accuracy_of(workspace.initial, workspace.data.validation)
     ddm = min(back, key=lambda walk: abs(walk.validation - start))
     match = max(on, key=lambda walk: walk.validation)
     curves = _curves(workspace, ddm, match)
@@ -123,46 +123,53 @@ def _walks(
 ) -> list[Walk]:
     """One walk down the loss of a synset for each learning rate; those that leave the finite numbers are left out."""
     images, labels = synset.images.flatten(0, 1), synset.labels.flatten(0, 1)
+
+    def downhill(stack: Parameters) -> Gradient:
+        return mean_gradient(workspace.network, stack, images, labels)
+
     length, found = _distance(start, end), []
-
-    def downhill(parameters: Parameters) -> Gradient:
-        return mean_gradient(workspace.network, parameters, images, labels)
-
-    with workspace.display.bar("walking on synthetic images", len(rates)) as advance:
-        for rate in rates:
-            reached = list(descent(start, downhill, rate, steps, points))
-            distances = [_distance(each, end) / length for each in reached]
-            if all(distance < float("inf") for distance in distances):
-                at_end = _accuracy(workspace, reached[-1], workspace.data.validation)
-                found.append(Walk(rate, reached, at_end, distances))
+    with workspace.display.bar("walking on synthetic images (points)", points) as advance:
+        reached = []
+        for stack in descent(start, downhill, torch.tensor(rates, device=workspace.device), steps, points):
+            reached.append(stack)
             advance()
+    for row, rate in enumerate(rates):
+        way = [take(stack, row) for stack in reached]
+        distances = [_distance(each, end) / length for each in way]
+        if all(distance < float("inf") for distance in distances):
+            found.append(Walk(rate, way, workspace.accuracy_of(way[-1], workspace.data.validation), distances))
     if not found:
         raise DDMError(f"no learning rate of {list(rates)} keeps the weights finite; name lower ones in study.rates")
     return found
 
 
 def descent(
-    start: Parameters, gradient: Callable[[Parameters], Gradient], rate: float, steps: int, points: int
+    start: Parameters, gradient: Callable[[Parameters], Gradient], rates: Tensor, steps: int, points: int
 ) -> Iterator[Parameters]:
-    """Plain gradient descent; yields `points` networks, evenly over the steps, the start and the end among them."""
+    """Plain gradient descent of a stack of networks from one start, each at its own rate (R,).
+
+    Yields `points` stacks, evenly over the steps, the start and the end among them.
+    """
     wanted = [round(index * steps / (points - 1)) for index in range(points)]
-    parameters = start
+    stack = broadcast(start, len(rates))
     for step in range(steps + 1):
         for _ in range(wanted.count(step)):
-            yield parameters
+            yield stack
         if step < steps:
-            slope = gradient(parameters)
-            parameters = {name: each - rate * slope[name] for name, each in parameters.items()}
+            slope = scaled(gradient(stack), rates)
+            stack = {name: each - slope[name] for name, each in stack.items()}
 
 
-def mean_gradient(network: Network, parameters: Parameters, images: Images, labels: Tensor) -> Gradient:
-    """Gradient of one network's mean cross entropy on images (N, C, H, W), under class ids (N,) or probabilities."""
-    total = {name: torch.zeros_like(each) for name, each in parameters.items()}
-    stack = broadcast(parameters, 1)
+def mean_gradient(network: Network, stack: Parameters, images: Images, labels: Tensor) -> Gradient:
+    """Gradients of the mean cross entropy of a stack of networks on the same images (N, C, H, W).
+
+    Labels are class ids (N,) or probabilities (N, classes).
+    """
+    total, count = {name: torch.zeros_like(each) for name, each in stack.items()}, len(next(iter(stack.values())))
     for part in torch.arange(len(labels), device=labels.device).split(BATCH):
-        weights = images[part].new_full((1, len(part)), 1 / len(labels))
+        weights = images[part].new_full((count, len(part)), 1 / len(labels))
         found = network.gradients(stack, images[part], labels[part], weights)
-        total = {name: each + found[name][0] for name, each in total.items()}
+        total = {name: each + found[name] for name, each in total.items()}
     return total
 
 
@@ -172,12 +179,8 @@ def _distance(one: Parameters, other: Parameters) -> float:
 
 def _correct(workspace: Workspace, parameters: Parameters, images: ImageSet) -> Tensor:
     """Whether each image is classified correctly, float64 (N,)."""
-    logits = workspace.network.logits(broadcast(parameters, 2), images.images)[0]
+    logits = workspace.network.logits_of(parameters, images.images)
     return (logits.argmax(1) == images.labels).double().cpu()
-
-
-def _accuracy(workspace: Workspace, parameters: Parameters, images: ImageSet) -> float:
-    return float(_correct(workspace, parameters, images).mean())
 
 
 def _measured(workspace: Workspace, ddm: Walk, match: Walk, resamples: int) -> dict[str, Any]:
@@ -213,7 +216,7 @@ def _measured(workspace: Workspace, ddm: Walk, match: Walk, resamples: int) -> d
 
 def _most_predicted(workspace: Workspace, parameters: Parameters) -> float:
     """Share of the test images, in per cent, that are given the class which a network predicts most."""
-    predicted = workspace.network.logits(broadcast(parameters, 2), workspace.data.test.images)[0].argmax(1)
+    predicted = workspace.network.logits_of(parameters, workspace.data.test.images).argmax(1)
     return 100 * float(predicted.bincount().max()) / len(predicted)
 
 
@@ -228,7 +231,7 @@ def _curves(workspace: Workspace, ddm: Walk, match: Walk) -> dict[str, list[floa
         "DDM, back from θ_τ": list(reversed(ddm.points)),
     }
     test = workspace.data.test
-    return {name: [100 * _accuracy(workspace, each, test) for each in way] for name, way in networks.items()}
+    return {name: [100 * workspace.accuracy_of(each, test) for each in way] for name, way in networks.items()}
 
 
 def _grid(workspace: Workspace, back: Sequence[Walk], on: Sequence[Walk]) -> list[dict[str, Any]]:
@@ -236,7 +239,7 @@ def _grid(workspace: Workspace, back: Sequence[Walk], on: Sequence[Walk]) -> lis
     test, found = workspace.data.test, []
     for method, walks in (("DDM", back), ("DDM-match", on)):
         for walk in walks:
-            accuracies = [100 * _accuracy(workspace, each, test) for each in walk.points]
+            accuracies = [100 * workspace.accuracy_of(each, test) for each in walk.points]
             found.append(
                 {
                     "method": method,
@@ -258,10 +261,10 @@ def _uphill(workspace: Workspace) -> dict[str, Any]:
     images = workspace.data.train.take(chosen)
     parameters, found = workspace.target, [100 * workspace.accuracy("test")]
     for _ in range(UPHILL_STEPS):
-        slope = broadcast(mean_gradient(workspace.network, parameters, images.images, images.labels), 1)
+        slope = mean_gradient(workspace.network, broadcast(parameters, 1), images.images, images.labels)
         step = take(scaled(slope, length / norms(slope).clamp_min(torch.finfo(torch.float32).tiny)), 0)
         parameters = {name: each + step[name] for name, each in parameters.items()}
-        found.append(100 * _accuracy(workspace, parameters, workspace.data.test))
+        found.append(100 * workspace.accuracy_of(parameters, workspace.data.test))
     return {
         "accuracy": found,
         "lowest": min(found),

@@ -14,7 +14,7 @@ from ddm_framework import DDMError, Report, figures
 from ddm_framework.bank import Bank, retrained
 from ddm_framework.data import ImageSet
 from ddm_framework.membership import advantage, losses
-from ddm_framework.networks import Parameters, broadcast, take
+from ddm_framework.networks import Parameters, take
 from ddm_framework.perturbations import leave_one_out
 from ddm_framework.reports import Block, Chart, Section, Table, Text
 from ddm_framework.unlearning import Repair, Request, cost, forgotten, repair_on, request, retained, unlearn
@@ -152,7 +152,7 @@ def _accuracies(
 
 
 def _predicted(workspace: Workspace, parameters: Parameters, images: ImageSet) -> Tensor:
-    return workspace.network.logits(broadcast(parameters, 2), images.images)[0].argmax(1)
+    return workspace.network.logits_of(parameters, images.images).argmax(1)
 
 
 def _advantage(workspace: Workspace, parameters: Parameters, sets: Mapping[str, ImageSet]) -> float:

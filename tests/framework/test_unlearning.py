@@ -16,7 +16,7 @@ from ddm_framework import DDMError, Workspace, unlearning
 from ddm_framework.api import Run
 from ddm_framework.data import ImageSet
 from ddm_framework.networks import norms
-from ddm_framework.unlearning import Repair, accuracy, class_step_size, judged_on, request, retained, unlearn
+from ddm_framework.unlearning import Repair, class_step_size, judged_on, request, retained, unlearn
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +119,7 @@ def test_the_class_step_is_the_smallest_that_forgets_on_validation_images(worksp
     held = workspace.data.validation
     own = held.take((held.labels == 0).nonzero()[:, 0])
     reached = {
-        each: accuracy(workspace, unlearning.stepped(workspace, asked, each), own) for each in unlearning.STEP_SIZES
+        each: workspace.accuracy_of(unlearning.stepped(workspace, asked, each), own) for each in unlearning.STEP_SIZES
     }
     if reached[size] <= unlearning.FORGOTTEN:
         assert all(reached[each] > unlearning.FORGOTTEN for each in unlearning.STEP_SIZES if each < size)
@@ -191,9 +191,9 @@ def test_a_class_of_digits_is_forgotten_and_the_others_stay(digits: Path) -> Non
     workspace = ddm_framework.open_run(digits).workspace
     asked = request(workspace, classes=[3])
     done, sets = unlearn(workspace, asked, Repair(2)), judged_on(workspace, asked)
-    before = {name: accuracy(workspace, workspace.target, each) for name, each in sets.items()}
-    after = {name: accuracy(workspace, done.parameters, each) for name, each in sets.items()}
-    alone = {name: accuracy(workspace, done.synset_alone, each) for name, each in sets.items()}
+    before = {name: workspace.accuracy_of(workspace.target, each) for name, each in sets.items()}
+    after = {name: workspace.accuracy_of(done.parameters, each) for name, each in sets.items()}
+    alone = {name: workspace.accuracy_of(done.synset_alone, each) for name, each in sets.items()}
     assert before["forgotten (test)"] > 0.8
     assert after["forgotten (test)"] <= 0.05
     assert after["others (test)"] > before["others (test)"] - 0.03

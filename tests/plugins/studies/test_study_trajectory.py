@@ -102,17 +102,24 @@ def test_eq_12_sums_over_checkpoints_and_eq_13_over_the_other_clusters_too() -> 
 def test_the_mean_gradient_is_that_of_all_images_whatever_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     network, path, data, _, _ = linear()
     monkeypatch.setattr(trajectory, "BATCH", 4)
-    found = trajectory.mean_gradient(network, path[1], data.images, data.labels)
-    wanted = plain_gradient(path[1], data.images, data.labels)
-    torch.testing.assert_close(torch.cat([each.flatten() for each in found.values()]), wanted, rtol=0, atol=1e-12)
+    stack = {name: torch.stack([path[1][name], path[2][name]]) for name in path[1]}
+    found = trajectory.mean_gradient(network, stack, data.images, data.labels)
+    for row, point in enumerate((path[1], path[2])):
+        wanted = plain_gradient(point, data.images, data.labels)
+        own = torch.cat([each[row].flatten() for each in found.values()])
+        torch.testing.assert_close(own, wanted, rtol=0, atol=1e-12)
 
 
 def test_a_walk_is_plain_gradient_descent_seen_at_even_distances() -> None:
     def bowl(parameters: Parameters) -> Parameters:
         return {"x": parameters["x"]}
 
-    reached = list(trajectory.descent({"x": torch.tensor(1.0).double()}, bowl, 0.1, 10, 6))
-    assert [float(each["x"]) for each in reached] == pytest.approx([0.9**step for step in (0, 2, 4, 6, 8, 10)])
+    rates = torch.tensor([0.1, 0.5]).double()
+    reached = list(trajectory.descent({"x": torch.tensor(1.0).double()}, bowl, rates, 10, 6))
+    for row, kept in enumerate((0.9, 0.5)):
+        assert [float(each["x"][row]) for each in reached] == pytest.approx(
+            [kept**step for step in (0, 2, 4, 6, 8, 10)]
+        )
 
 
 def test_ends_of_normal_training_are_the_run_own_and_each_method_keeps_its_own_start(run: Run) -> None:
@@ -131,7 +138,7 @@ def test_the_validation_split_decides_between_the_rates(run: Run) -> None:
     tried = {method: [each for each in found["grid"] if each["method"] == method] for method in ("DDM", "DDM-match")}
     assert all([each["rate"] for each in walks] == [0.05, 0.5] for walks in tried.values())
     workspace = run.workspace
-    start = 100 * trajectory._accuracy(workspace, workspace.initial, workspace.data.validation)
+    start = 100 * workspace.accuracy_of(workspace.initial, workspace.data.validation)
     nearest = min(tried["DDM"], key=lambda each: abs(each["validation_at_end"] - start))
     highest = max(tried["DDM-match"], key=lambda each: each["validation_at_end"])
     assert (found["ddm_rate"], found["match_rate"]) == (nearest["rate"], highest["rate"])
