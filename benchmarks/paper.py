@@ -60,10 +60,10 @@ def run(name: str, data: Path) -> None:
     """Run a small variant and keep what it found."""
     recipe = RECIPES / f"{name}_small.yaml"
     settings = source(recipe, data)
-    found = ddm_framework.run(recipe, settings, out=Path("runs", "paper", name))
+    found = ddm_framework.run(recipe, settings, out=Path("runs", "paper", name), fresh=True)
     kept = {
         "recipe": recipe.stem,
-        "data": "a part of the data set" if "dataset.use=npz" in settings else "the data set",
+        "data": f"a part of {dataset(recipe)['use']}" if "dataset.use=npz" in settings else "the data set",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "comparison": found.metrics["comparison"],
         "metrics": {key: value for key, value in found.metrics.items() if key not in ("comparison", "matching")},

@@ -61,7 +61,7 @@ def run(
     rates: Rates = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],  # noqa: B006 - pydantic copies it
     labels: Labels = "hard",
     points: Annotated[int, Field(ge=2)] = 11,
-    paper: Literal["mnist", "cifar10", "cifar100", "tinyimagenet"] | None = None,
+    column: Literal["mnist", "cifar10", "cifar100", "tinyimagenet"] | None = None,
     resamples: Annotated[int, Field(ge=50)] = 2000,
 ) -> Report:
     """Fine-tune the target on the whole synset, and the start on an ordinarily matched one, and measure both ends.
@@ -73,7 +73,7 @@ def run(
             nearest to that of θ_0, on from θ_0 the one whose end is most accurate.
         labels: of the ordinarily matched images.
         points: of each walk that are measured, both ends included.
-        paper: which rows of Table 4 to set beside; by default those of the data set's name, if it has any.
+        column: the data set whose rows of Table 4 to set beside; by default that of this name, if there is one.
         resamples: of each bootstrap interval, over test images or clusters.
     Raises:
         DDMError: if there is no validation split.
@@ -92,7 +92,7 @@ def run(
     found["grid"] = _grid(workspace, back, on)
     found["uphill"] = _uphill(workspace)
     found["errors"] = error_figures(workspace, forward, resamples)
-    known = PAPER.get(paper or workspace.recipe.dataset.name, {})
+    known = PAPER.get(column or workspace.recipe.dataset.name, {})
     comparison = Comparison(
         "Table 4",
         "accuracy at both ends of the trajectory",

@@ -23,7 +23,7 @@ from ddm_framework.partition import Partition
 from ddm_framework.reports import Chart
 from ddm_framework.settings import Matching
 
-STUDY = "{use: trajectory, steps: 6, rates: [0.05, 0.5], points: 4, resamples: 50, paper: mnist}"
+STUDY = "{use: trajectory, steps: 6, rates: [0.05, 0.5], points: 4, resamples: 50, column: mnist}"
 PAIRS = [(0, 2), (1, 1), (2, 0)]
 
 
