@@ -187,10 +187,8 @@ def test_ctrl_c_is_one_message_and_status_130_and_the_run_can_go_on(tmp_path: Pa
     run = tmp_path / "run"
     process = command("run", recipe, "--out", run)
     wait_for(run / "offline" / "trajectory" / "resume.safetensors", process)
-    process.send_signal(signal.SIGSTOP)  # or a quick machine ends the run before the other one has started
     assert "another ddm works in" in refused("run", recipe, "--out", run)
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
