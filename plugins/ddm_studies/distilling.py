@@ -21,10 +21,8 @@ from ddm_framework.pairing import draw_pairs
 from ddm_framework.perturbations import beta_weights
 from ddm_framework.randomness import derive_seed
 from ddm_framework.training import TARGET_COPIES, start, start_each, train
+from ddm_framework.workers import MOST_SIDE_BY_SIDE
 from ddm_framework.workspace import Workspace
-
-MOST_SIDE_BY_SIDE = 10
-"""Students in a chunk; beyond it their activations leave the cache."""
 
 
 @dataclass(frozen=True, slots=True)

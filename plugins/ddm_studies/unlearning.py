@@ -235,13 +235,14 @@ def _sentences(workspace: Workspace, summaries: Mapping[str, dict[str, Any]], me
 
 def _verdict(summary: dict[str, Any], mending: Repair) -> str:
     left, lost = summary["arms"][OURS]["forgotten"], summary["lost"]
-    paid = summary["cost"].get("seconds_share") or summary["cost"]["epochs_share"]
-    met = left <= MOST_KEPT and lost <= MOST_LOST and max(paid, summary["cost"]["epochs_share"]) <= MOST_COST
+    passes, seconds = summary["cost"]["epochs_share"], summary["cost"].get("seconds_share")
+    met = left <= MOST_KEPT and lost <= MOST_LOST and max(passes, seconds or 0) <= MOST_COST
+    timed = "" if seconds is None else f" and {seconds:.0%} of its seconds"
     return (
         f"Unlearning a class by its synset and {mending.epochs} epochs of repair leaves {left:.1%} accuracy on it and"
-        f" changes the others by {-100 * lost:+.1f} points, mean over {summary['count']} classes, for {paid:.0%} of a"
-        f" retraining's seconds; asked for were at most {MOST_KEPT:.0%}, {100 * MOST_LOST:.0f} points lost and"
-        f" {MOST_COST:.0%}, which it {'meets' if met else 'misses'}."
+        f" changes the others by {-100 * lost:+.1f} points, mean over {summary['count']} classes, for {passes:.0%} of a"
+        f" retraining's passes over the data{timed}; asked for were at most {MOST_KEPT:.0%},"
+        f" {100 * MOST_LOST:.0f} points lost and {MOST_COST:.0%}, which it {'meets' if met else 'misses'}."
     )
 
 
