@@ -34,17 +34,13 @@ class Errors:
     fitted: Tensor
     real: Tensor
 
-    def own(self) -> Tensor:
-        """ε_κ of Eq. 12 with the factor, (K,): the sum over checkpoints."""
-        return self.fitted.sum(1)
-
-    def others(self) -> Tensor:
-        """ε_κ of Eq. 13 with the factor, (K,): the sum over checkpoints and over all clusters but κ."""
-        return self.fitted.sum() - self.fitted.sum(1)
-
 
 def error_figures(workspace: Workspace, forward: Workspace, resamples: int) -> dict[str, Any]:
-    """Eq. 12 and 13, over the checkpoints t for which τ − t was saved too; means over clusters with intervals."""
+    """Eq. 12 and 13, over the checkpoints t for which τ − t was saved too; means over clusters with intervals.
+
+    The mean of Eq. 13 over κ is (K − 1) times that of each cluster's own terms, and so is its interval: the sums over
+    all clusters but κ are no independent values that could be resampled.
+    """
     epochs = sorted(workspace.trajectory)
     mirrored = [(epoch, epochs[-1] - epoch) for epoch in epochs if epochs[-1] - epoch in workspace.trajectory]
     reverse = _errors(workspace, mirrored)
@@ -52,12 +48,9 @@ def error_figures(workspace: Workspace, forward: Workspace, resamples: int) -> d
     ordinary = _errors(forward, [(epoch, epoch) for epoch, _ in mirrored])
     random = workspace.generator("bootstrap", "errors")
     found: dict[str, Any] = {"checkpoints": len(mirrored)}
-    for name, errors, sums in (
-        ("eq_12", reverse, Errors.own),
-        ("eq_13", ordinary, Errors.others),
-    ):
-        raw = Errors(errors.raw, errors.raw, errors.real)
-        for kind, values in (("raw", sums(raw)), ("fitted", sums(errors))):
+    for name, errors, times in (("eq_12", reverse, 1), ("eq_13", ordinary, workspace.partition.num_clusters - 1)):
+        for kind, terms in (("raw", errors.raw), ("fitted", errors.fitted)):
+            values = times * terms.sum(1)
             found[f"{name}_{kind}"] = float(values.mean())
             interval = figures.bootstrap_interval(values, random, resamples=resamples)
             found[f"{name}_{kind}_interval"] = list(interval)

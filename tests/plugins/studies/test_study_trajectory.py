@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from ddm_studies import trajectory
-from ddm_studies.accumulated import Errors, gradient_errors
+from ddm_studies import trajectory, walks
+from ddm_studies.accumulated import Errors, error_figures, gradient_errors
+from ddm_studies.trajectory_words import back, below, other_classes, sentences
 from study_runs import stripes_run
 from torch import Tensor
 
@@ -89,21 +90,27 @@ def test_accumulated_errors_agree_with_a_plain_loop(direction: Any) -> None:
     assert (errors.fitted <= errors.raw + 1e-12).all()
 
 
-def test_eq_12_sums_over_checkpoints_and_eq_13_over_the_other_clusters_too() -> None:
-    _, fitted = plain_terms("reverse")
-    errors = Errors(fitted, fitted, fitted)
-    for cluster in range(4):
-        own = sum(float(fitted[cluster, t]) for t in range(3))
-        others = sum(float(fitted[k, t]) for t in range(3) for k in range(4) if k != cluster)
-        assert float(errors.own()[cluster]) == pytest.approx(own)
-        assert float(errors.others()[cluster]) == pytest.approx(others)
+def test_eq_12_sums_over_checkpoints_and_eq_13_over_the_other_clusters_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their means, and an interval of Eq. 13 that is as wide for its size as that of Eq. 12."""
+    count = run.workspace.partition.num_clusters
+    fitted = torch.rand(count, 3, generator=torch.Generator().manual_seed(1)).double() + 0.5
+    monkeypatch.setattr("ddm_studies.accumulated._errors", lambda *_: Errors(2 * fitted, fitted, fitted))
+    found = error_figures(run.workspace, run.workspace, 500)
+    others = [sum(float(fitted[k].sum()) for k in range(count) if k != cluster) for cluster in range(count)]
+    assert found["eq_12_fitted"] == pytest.approx(float(fitted.sum()) / count)
+    assert found["eq_13_fitted"] == pytest.approx(sum(others) / count)
+    assert found["eq_13_raw"] == pytest.approx(2 * sum(others) / count)
+    widths = [high - low for low, high in (found["eq_12_fitted_interval"], found["eq_13_fitted_interval"])]
+    assert widths[1] / found["eq_13_fitted"] == pytest.approx(widths[0] / found["eq_12_fitted"], rel=0.3)
 
 
 def test_the_mean_gradient_is_that_of_all_images_whatever_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     network, path, data, _, _ = linear()
-    monkeypatch.setattr(trajectory, "BATCH", 4)
+    monkeypatch.setattr(walks, "BATCH", 4)
     stack = {name: torch.stack([path[1][name], path[2][name]]) for name in path[1]}
-    found = trajectory.mean_gradient(network, stack, data.images, data.labels)
+    found = walks.mean_gradient(network, stack, data.images, data.labels)
     for row, point in enumerate((path[1], path[2])):
         wanted = plain_gradient(point, data.images, data.labels)
         own = torch.cat([each[row].flatten() for each in found.values()])
@@ -115,7 +122,7 @@ def test_a_walk_is_plain_gradient_descent_seen_at_even_distances() -> None:
         return {"x": parameters["x"]}
 
     rates = torch.tensor([0.1, 0.5]).double()
-    reached = list(trajectory.descent({"x": torch.tensor(1.0).double()}, bowl, rates, 10, 6))
+    reached = list(walks.descent({"x": torch.tensor(1.0).double()}, bowl, rates, 10, 6))
     for row, kept in enumerate((0.9, 0.5)):
         assert [float(each["x"][row]) for each in reached] == pytest.approx(
             [kept**step for step in (0, 2, 4, 6, 8, 10)]
@@ -177,16 +184,17 @@ def test_a_sentence_says_whether_eq_12_is_the_smaller(run: Run) -> None:
 def measured() -> Callable[..., dict[str, Any]]:
     """What two sentences are made of."""
 
-    def make(end: float, least: float, lowest: float) -> dict[str, Any]:
+    def make(end: float, least: float, lowest: float, reached: float = 10.0) -> dict[str, Any]:
         ends = {"theta_0": 10.0, "theta_tau": 90.0}
         return {
-            "methods": {"DDM": ends, "normal training": ends},
+            "methods": {"DDM": {**ends, "theta_0": reached}, "normal training": ends, "DDM-match": ends},
             "ddm_distance_to_start": end,
             "ddm_least_distance_to_start": least,
             "ddm_predicts_most": 50.0,
-            "grid": [{"method": "DDM", "test_lowest": lowest}],
-            "uphill": {"lowest": 10.0, "distance_to_start": 1.0, "predicts_most": 100.0},
+            "lowest": {"accuracy": lowest},
+            "uphill": {"accuracy": 10.0, "distance_to_start": 1.0, "predicts_most": 100.0},
             "rarest_class": 10.0,
+            "chance": 10.0,
             "test_images": 400,
         }
 
@@ -194,14 +202,41 @@ def measured() -> Callable[..., dict[str, Any]]:
 
 
 def test_where_a_walk_ends_is_said_as_it_is(measured: Callable[..., dict[str, Any]]) -> None:
-    assert "ends farther from it" in trajectory._back(measured(1.2, 0.9, 10.0))
-    assert "comes hardly nearer" in trajectory._back(measured(0.95, 0.9, 10.0))
-    assert "more than half the way back" in trajectory._back(measured(0.3, 0.3, 10.0))
+    said = back(measured(1.2, 0.95, 10.0))
+    assert "comes hardly nearer to it, but ends farther from it" in said
+    assert "comes near is an accuracy" in said
+    assert "a part of the way back" in back(measured(0.7, 0.6, 10.0))
+    assert "more than half of the way back" in back(measured(0.3, 0.3, 10.0))
+    assert "comes near to it:" in back(measured(0.02, 0.02, 10.0))
+    assert "comes near is an accuracy" not in back(measured(1.2, 0.95, 10.0, reached=60.0))
 
 
 def test_below_chance_is_said_only_beyond_what_sampling_explains(measured: Callable[..., dict[str, Any]]) -> None:
-    assert "does not fall below chance, 9.0% at the lowest" in trajectory._below(measured(1.0, 1.0, 9.0))
-    assert "way back falls below chance, 2.0% at the lowest" in trajectory._below(measured(1.0, 1.0, 2.0))
+    said = below(measured(1.0, 1.0, 9.0))
+    assert "way back does not fall below chance: 9.0%" in said
+    assert "neither shows here" in said
+    said = below(measured(1.0, 1.0, 2.0))
+    assert "way back falls below chance: 2.0%" in said
+    assert "avoid the labels" in said
+
+
+def test_the_papers_chance_is_that_of_its_own_classes(run: Run, measured: Callable[..., dict[str, Any]]) -> None:
+    errors = run.metrics["trajectory"]["errors"]
+    said = " ".join(sentences({**measured(1.0, 1.0, 9.0), "errors": errors}, "tinyimagenet", 30, "hard"))
+    assert "0.1% for DDM at θ_0, below its chance of 0.5%" in said
+    assert "with a chance of 10%" in said
+    assert "the paper's is of 200 classes" in other_classes({"chance": 10.0}, "tinyimagenet")
+    assert other_classes({"chance": 10.0}, "mnist") == other_classes({"chance": 10.0}, "digits") == ""
+
+
+def test_real_images_of_the_uphill_walk_are_of_all_classes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walks, "UPHILL_IMAGES", 8)
+    seen: list[Tensor] = []
+    gradient = walks.mean_gradient
+    monkeypatch.setattr(walks, "mean_gradient", lambda *given: (seen.append(given[3]), gradient(*given))[1])
+    walk = walks.uphill(run.workspace)
+    assert set(seen[0].tolist()) == set(range(run.workspace.info.num_classes))
+    assert len(walk.points) == len(walk.validation) == walks.UPHILL_STEPS + 1
 
 
 def test_no_validation_split_and_rates_that_diverge_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,3 +249,10 @@ def test_no_validation_split_and_rates_that_diverge_are_refused(run: Run, monkey
     )
     with pytest.raises(DDMError, match=r"set dataset\.validation"):
         trajectory.run(empty)
+
+
+def test_a_target_without_a_trajectory_has_no_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ddm_framework.open_run(run.path).workspace
+    monkeypatch.setitem(other.__dict__, "trajectory", {0: run.workspace.target})
+    with pytest.raises(DDMError, match=r"no start to go back to; name earlier ones in target\.trajectory"):
+        trajectory.run(other)
