@@ -108,7 +108,7 @@ def retrained(
         Retraining(row.bool()[clusters], _seed(workspace, row, coupling, number))
         for row, number in zip(perturbations.cpu(), numbers, strict=True)
     ]
-    training = str(workspace.folder.manifest["stages"]["training"]["hash"])
+    training = str(workspace.root.manifest["stages"]["training"]["hash"])
     files = [bank_folder(workspace) / f"{each.address(training)}.safetensors" for each in wanted]
     missing = {file: each for file, each in zip(files, wanted, strict=True) if not _is_whole(file)}
     if missing:

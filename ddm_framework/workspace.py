@@ -46,11 +46,26 @@ class Ledger:
 
     charged: float = 0.0
     elapsed: float = 0.0
+    _known: set[str] = field(default_factory=set)
 
-    def enter(self, elapsed: float, charged: float | None = None) -> None:
-        """Note a piece of work; what was found done already is charged with what it cost once."""
+    def enter(self, elapsed: float, charged: float | None = None, once: str = "") -> None:
+        """Note a piece of work.
+
+        Args:
+            elapsed: seconds that it took now.
+            charged: seconds that it cost once, where it was found done already.
+            once: names an artifact, which is charged for the first time that it is asked for alone.
+        """
         self.elapsed += elapsed
+        if once and once in self._known:
+            return
+        self._known.add(once)
         self.charged += elapsed if charged is None else charged
+
+    def clear(self) -> None:
+        """Begin a new account."""
+        self.charged = self.elapsed = 0.0
+        self._known.clear()
 
 
 @dataclass
@@ -65,7 +80,7 @@ class Workspace:
     loaded_data: DataSplits | None = None
     parent: Workspace | None = None
     ledger: Ledger = field(default_factory=lambda: Ledger())
-    _logits: dict[tuple[int, bool], tuple[Queries, Tensor]] = field(default_factory=dict, init=False)
+    _logits: dict[int, tuple[Queries, Tensor]] = field(default_factory=dict, init=False)
 
     @property
     def root(self) -> RunFolder:
@@ -206,6 +221,12 @@ class Workspace:
         number = len(images) if count is None else min(count, len(images))
         return Queries(images.images[:number], images.labels[:number], tuple(f"{split} {i}" for i in range(number)))
 
+    def charge(self, *stages: str) -> None:
+        """Charge an attributor with stages of this run, each once."""
+        spent = self.folder.seconds()
+        for stage in stages:
+            self.ledger.enter(0.0, spent.get(stage, 0.0), once=str(self.folder.file(stage)))
+
     def target_logits(self, images: Images) -> Tensor:
         """The target's logits (N, classes), by the same engine as the perturbed networks."""
         return self.network.logits_of(self.target, images)
@@ -257,13 +278,17 @@ class Workspace:
         module.load_state_dict({**self.network.buffers, **parameters}, strict=False)
         return module.eval()
 
+    def forget_queries(self) -> None:
+        """Drop what is remembered of the queries asked last, so that the next question is answered from the start."""
+        self._logits.clear()
+
     def design_logits(self, queries: Queries) -> Tensor:
         """Logits (P, N, classes) of the recipe's own design; remembered for the queries asked last."""
-        known = self._logits.get((id(queries), True))
+        known = self._logits.get(id(queries))
         if known is None:
             self._logits.clear()
             known = (queries, self.perturbed_logits(queries, self.perturbations, self.synset))
-            self._logits[id(queries), True] = known
+            self._logits[id(queries)] = known
         return known[1]
 
     def reference(self, queries: Queries) -> Reference:

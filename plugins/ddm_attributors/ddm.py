@@ -34,8 +34,7 @@ def attribute(
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Source: Alg. 1; Eq. 8, 9.
     """
-    seconds = workspace.folder.seconds()
-    workspace.ledger.enter(0.0, sum(seconds.get(stage, 0.0) for stage in ("partition", "matching")))
+    workspace.charge("partition", "matching")
     asked = workspace if step_size is None else _with_step(workspace, step_size)
     return asked.attribution(queries, objective).effect
 

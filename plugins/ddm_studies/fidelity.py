@@ -12,11 +12,11 @@ from ddm_framework.reports import Block, Chart, Table, Text
 from ddm_framework.signatures import ChoicesOf
 from ddm_framework.workspace import Workspace
 from ddm_studies.grids import decided, grid_section, judge_each
-from ddm_studies.judging import SCALE, Judge, Verdict, scoring_masks
+from ddm_studies.judging import SCALE, Judge, Verdict, common, scoring_masks
 from ddm_studies.own_networks import own_networks
 
 Count = Annotated[int, Field(ge=1)]
-Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor")]
+Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor"), Field(min_length=1)]
 ABOVE = {"exact", "datamodel"}
 """Methods that pay with retrainings: what they reach is no rival's, and is marked so."""
 
@@ -57,7 +57,7 @@ def run(
     own = _own_networks(workspace, judge)
     return Report(
         sections=[
-            _asked_section(workspace, judge, bank.seconds),
+            _asked_section(workspace, judge, bank.seconds, deleted),
             _table_section(found),
             grid_section(settled),
             _networks_section(own),
@@ -70,9 +70,9 @@ def run(
 
 def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
     """Floor and ceiling of the run's own clusters; the truth's cost is what its bank cost when it was made."""
-    first = next(verdict.figures for verdict in verdicts if "cluster_lds" in verdict.figures)
+    first = common(verdicts).figures
     distances = ("dist_1", "dist_2", "dist_3")
-    exact = next((verdict.figures for verdict in verdicts if verdict.name == "exact"), {})
+    exact = next((verdict.figures for verdict in verdicts if verdict.method == "exact"), {})
     return {
         "random": {each: first[f"{each}_floor"] for each in distances},
         "oracle": {each: first[f"{each}_oracle"] for each in distances},
@@ -92,7 +92,7 @@ def _own_networks(workspace: Workspace, judge: Judge) -> dict[str, float]:
     }
 
 
-def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float) -> Section:
+def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float, deleted: float) -> Section:
     count = workspace.partition.num_clusters
     return Section(
         "What was asked",
@@ -100,8 +100,8 @@ def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float) -> S
             Text(
                 f"Each method names, for each of {len(judge.queries)} test images, the cluster of training data that"
                 f" matters most, and ranks all {count}. The network was then really retrained without each cluster"
-                f" ({count} networks, {bank_seconds:.0f} seconds) and without random fifths of them"
-                f" ({len(judge.perturbations)} networks), from the same start in the same batch order."
+                f" ({count} networks, {bank_seconds:.0f} seconds) and without a random {deleted:.0%} of"
+                f" them ({len(judge.perturbations)} networks), from the same start in the same batch order."
             ),
             Text(
                 "Dist_1 (times 100) is how far the prediction really moves without the cluster named first; Dist_2 the"
@@ -115,7 +115,7 @@ def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float) -> S
 
 def _table_section(verdicts: list[Verdict]) -> Section:
     """Where first choices lead, with floor and ceiling; then how methods rank all clusters, and at what cost."""
-    first = next(verdict.figures for verdict in verdicts if "cluster_lds" in verdict.figures)
+    first = common(verdicts).figures
     choices: list[list[str | int | float | None]] = [_choice_row(verdict) for verdict in verdicts]
     for name, bound, rank in (
         ("random cluster (floor)", "floor", first["dist_3_random_rank"]),
@@ -126,7 +126,7 @@ def _table_section(verdicts: list[Verdict]) -> Section:
     scored = [verdict for verdict in verdicts if "cluster_lds" in verdict.figures]
     names = [verdict.name for verdict in scored]
     notes: list[Block] = [Text(f"{each.name}: {each.note}.") for each in verdicts if each.note]
-    if ABOVE & set(names):
+    if ABOVE & {each.method for each in scored}:
         notes.append(
             Text("exact and datamodel retrain for their answer: they show what can be reached, and its price.")
         )
@@ -192,14 +192,15 @@ def _networks_section(own: dict[str, float]) -> Section:
 
 
 def _answer(verdicts: list[Verdict]) -> str:
-    ours = next((verdict for verdict in verdicts if verdict.name == "ddm"), verdicts[0])
-    rivals = [each for each in verdicts if each.name not in {ours.name, *ABOVE} and not each.name.startswith("ddm")]
+    ours = next((verdict for verdict in verdicts if verdict.method == "ddm"), verdicts[0])
+    rivals = [each for each in verdicts if each.method not in {ours.method, *ABOVE} and not each.name.startswith("ddm")]
+    found = ours.figures
     said = (
-        f"{ours.name} recovers {ours.figures['recovered_share']:.0%} of the oracle's Dist_1"
-        f" ({ours.figures['dist_1']:.2f} of {ours.figures['dist_1_oracle']:.2f}, x{SCALE})"
+        f"By Dist_1 (x{SCALE}), {ours.name} recovers {found['recovered_share']:.0%} of the way from a random cluster"
+        f" ({found['dist_1_floor']:.2f}) to the best one ({found['dist_1_oracle']:.2f})"
     )
     if ours.of("cluster_lds") is not None:
-        said += f" and reaches a cluster LDS of {ours.figures['cluster_lds']:.2f}"
+        said += f" and reaches a cluster LDS of {found['cluster_lds']:.2f}"
     if rivals:
         best = rivals[0]
         said += f"; the best method without retraining beside it, {best.name}, {best.figures['recovered_share']:.0%}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddm_framework import DDMError, Section, figures
+from ddm_framework.perturbations import leave_one_out
 from ddm_framework.reports import Table, Text
 from ddm_framework.workspace import Workspace
 from ddm_studies.judging import Judge, Verdict, scoring_masks
@@ -18,11 +19,13 @@ class Settled:
     """A method with the settings that it is judged with.
 
     Attributes:
+        name: of the method among the others, as `named` gives it.
         method: name of the attributor.
         options: its options.
         grid: every combination that was tried, and its LDS on the validation bank.
     """
 
+    name: str
     method: str
     options: dict[str, Any]
     grid: tuple[tuple[dict[str, Any], float], ...] = ()
@@ -45,9 +48,11 @@ def decided(workspace: Workspace, methods: Sequence[Mapping[str, Any]], masks: i
         DDMError: if a grid is asked for and there is no validation split.
     """
     asked = workspace.queries_of("validation")
-    if len(asked) == 0 and any(isinstance(value, list) for each in methods for value in each.values()):
+    grid = any(isinstance(value, list) for each in methods for value in each.values())
+    if grid and len(asked) == 0:
         raise DDMError("the validation split is empty, so no grid can be decided; set dataset.validation")
-    judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "validation"))
+    whole = leave_one_out(workspace.partition.num_clusters)[:0]
+    judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "validation") if grid else whole)
     with workspace.display.bar("settings on the validation bank", len(methods)) as advance:
         found = []
         for each in settle(workspace, judge, methods):
@@ -61,7 +66,7 @@ def judge_each(judge: Judge, settled: Sequence[Settled]) -> list[Verdict]:
     with judge.workspace.display.bar("methods", len(settled)) as advance:
         found = []
         for each in settled:
-            found.append(judge.verdict(each.method, each.in_words(), each.options))
+            found.append(judge.verdict(each.name, each.method, each.in_words(), each.options))
             advance()
     return found
 
@@ -69,7 +74,7 @@ def judge_each(judge: Judge, settled: Sequence[Settled]) -> list[Verdict]:
 def grid_section(settled: Sequence[Settled]) -> Section:
     """For the report: every combination that was tried."""
     rows: list[list[str | int | float | None]] = [
-        [each.method, ", ".join(f"{key} {value}" for key, value in options.items()), score]
+        [each.name, ", ".join(f"{key} {value}" for key, value in options.items()), score]
         for each in settled
         for options, score in each.grid
     ]
@@ -95,15 +100,25 @@ def settle(workspace: Workspace, judge: Judge, methods: Sequence[Mapping[str, An
         judge: of the validation queries and masks.
         methods: each `use` and options; an option given as a list is a grid.
     """
-    for method in methods:
-        name = str(method["use"])
+    for name, method in zip(named(methods), methods, strict=True):
+        use = str(method["use"])
         tried = list(combinations({key: value for key, value in method.items() if key != "use"}))
         if len(tried) == 1:
-            yield Settled(name, tried[0])
+            yield Settled(name, use, tried[0])
             continue
-        scores = [_score(workspace, judge, name, options) for options in tried]
+        scores = [_score(workspace, judge, use, options) for options in tried]
         best = max(range(len(tried)), key=scores.__getitem__)
-        yield Settled(name, tried[best], tuple(zip(tried, scores, strict=True)))
+        yield Settled(name, use, tried[best], tuple(zip(tried, scores, strict=True)))
+
+
+def named(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`koh`, or `koh (damping 0.1)` where there are several of a kind."""
+    uses = [str(each["use"]) for each in methods]
+    told = [", ".join(f"{key} {value}" for key, value in each.items() if key != "use") for each in methods]
+    return [
+        f"{use} ({options or 'defaults'})" if uses.count(use) > 1 else use
+        for use, options in zip(uses, told, strict=True)
+    ]
 
 
 def _score(workspace: Workspace, judge: Judge, method: str, options: Mapping[str, Any]) -> float:

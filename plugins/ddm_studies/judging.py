@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -29,15 +29,23 @@ class Verdict:
     """One method's figures.
 
     Attributes:
-        name: of the method.
+        name: of the method among the others.
+        method: name of the attributor.
         settings: what it was run with, in words.
         figures: by the names that metrics.json uses; `<figure>_interval` holds [low, high].
+        chosen: the truth at the cluster named first, by figure, float64 (N,).
+        random: its mean over all clusters, by figure, float64 (N,).
+        options: of the attributor.
         note: what the reader must know of the figures.
     """
 
     name: str
+    method: str
     settings: str
     figures: dict[str, Any]
+    chosen: Mapping[str, Tensor] = field(default_factory=dict)
+    random: Mapping[str, Tensor] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
     def of(self, name: str) -> float | None:
@@ -60,7 +68,7 @@ class Judge:
     queries: Queries
     perturbations: Tensor
     resamples: int = 2000
-    _truths: dict[int, Tensor] = field(default_factory=dict)
+    _truths: dict[bytes, Tensor] = field(default_factory=dict)
 
     @cached_property
     def masked_margins(self) -> Tensor:
@@ -79,10 +87,10 @@ class Judge:
 
     def leave_one_out_logits(self, partition: Partition) -> Tensor:
         """Logits (K, N, classes) of the networks without each cluster of a partition."""
-        if id(partition.clusters) not in self._truths:
-            bank = self.leave_one_out_bank(partition)
-            self._truths[id(partition.clusters)] = bank_logits(self.workspace, bank, self.queries)
-        return self._truths[id(partition.clusters)]
+        key = partition.clusters.cpu().numpy().tobytes()  # two of the same content are one
+        if key not in self._truths:
+            self._truths[key] = bank_logits(self.workspace, self.leave_one_out_bank(partition), self.queries)
+        return self._truths[key]
 
     def behaviours(self, logits: Tensor, objective: Objective) -> Tensor:
         """Behaviours (P, N) of P networks by an objective with one, float64."""
@@ -93,41 +101,50 @@ class Judge:
         """Behaviour of the network without each cluster, (N, K)."""
         return self.behaviours(self.leave_one_out_logits(partition), objective).T.contiguous()
 
-    def verdict(self, method: str, settings: str, options: Mapping[str, Any]) -> Verdict:
+    def verdict(self, name: str, method: str, settings: str, options: Mapping[str, Any]) -> Verdict:
         """Everything about one method."""
         estimates, seconds = self._estimates(method, options)
         found: dict[str, Any] = {}
+        chosen, random = {}, {}
         for figure, objective in DISTANCES.items():
             estimate = estimates[objective]
             truth = self.truth(estimate.partition, self.workspace.objective(objective))
-            found |= self._choice_figures(figure, figures.judge(truth, estimate.ranking[:, 0]))
+            judged = figures.judge(truth, estimate.ranking[:, 0])
+            chosen[figure], random[figure] = _scale(figure) * judged.chosen, _scale(figure) * judged.random
+            found |= self._choice_figures(figure, judged)
         common = estimates["margin"]
         found |= self._rank_figures(common)
         note = "" if common.common else "clusters of its own: floor and oracle are theirs, and it has no LDS"
-        return Verdict(method, settings, {**found, **seconds}, note)
+        return Verdict(name, method, settings, {**found, **seconds}, chosen, random, options, note)
 
     def _estimates(self, method: str, options: Mapping[str, Any]) -> tuple[dict[str, Estimate], dict[str, float]]:
-        """Effects by objective, each computed once, and the seconds of the offline work and of one question."""
-        self.workspace.ledger.elapsed = self.workspace.ledger.charged = 0.0
+        """Effects by objective, each computed once, and the seconds of the offline work and of one question.
+
+        The first question is the one that is timed: nothing of it is known, while the others may find networks that it
+        has left. Offline work is charged where it is asked for, each piece once.
+        """
+        workspace = self.workspace
+        workspace.ledger.clear()
+        workspace.forget_queries()
         estimates: dict[str, Estimate] = {}
         shared: dict[str, Estimate] = {}
-        online = []
+        seconds: dict[str, float] = {}
         for name in (*DISTANCES.values(), "margin"):
-            objective = self.workspace.objective(name)
-            linear = self.workspace.is_linear(method)
-            asked = self.workspace.surrogate(objective).name if linear else name
+            objective = workspace.objective(name)
+            linear = workspace.is_linear(method)
+            asked = workspace.surrogate(objective).name if linear else name
             if asked not in shared:
-                before, begun = self.workspace.ledger.elapsed, time.monotonic()
-                shared[asked] = self.workspace.attribute(self.queries, objective, method, **options)
-                online.append(time.monotonic() - begun - (self.workspace.ledger.elapsed - before))
+                begun, before = time.monotonic(), workspace.ledger.elapsed
+                shared[asked] = workspace.attribute(self.queries, objective, method, **options)
+                online = time.monotonic() - begun - (workspace.ledger.elapsed - before)
+                seconds = seconds or {"seconds_offline": workspace.ledger.charged, "seconds_online": online}
             estimate = shared[asked]
-            sought = self.workspace.surrogate(objective) if linear else objective
+            sought = workspace.surrogate(objective) if linear else objective
             estimates[name] = Estimate(sought, estimate.effect, estimate.partition, estimate.common)
-        charged = self.workspace.ledger.charged / len(online)
-        return estimates, {"seconds_offline": charged, "seconds_online": sum(online) / len(online)}
+        return estimates, seconds
 
     def _choice_figures(self, figure: str, judged: figures.Judged) -> dict[str, Any]:
-        scale = SCALE if figure == "dist_1" else 1
+        scale = _scale(figure)
         random = self.workspace.generator("bootstrap", figure)
         interval = figures.bootstrap_interval(judged.chosen * scale, random, resamples=self.resamples)
         found: dict[str, Any] = {
@@ -159,7 +176,7 @@ class Judge:
         own = self.margin.measure(reference.target_logits, reference).double().cpu()
         true_effect = self.truth(estimate.partition, self.margin) - own
         spearman = figures.leave_one_out_spearman(effect, true_effect)
-        overlap = figures.top_overlap(estimate.ranking, -true_effect, 5)
+        overlap = figures.top_overlap(estimate.ranking, -true_effect, min(5, effect.shape[1]))
         found: dict[str, Any] = {
             "spearman": float(spearman.mean()),
             "spearman_interval": list(figures.bootstrap_interval(spearman, random, resamples=self.resamples)),
@@ -172,6 +189,15 @@ class Judge:
             effect, self.masked_margins, self.perturbations, random, resamples=max(50, self.resamples // 10)
         )
         return {**found, "cluster_lds": float(lds.mean()), "cluster_lds_interval": list(interval)}
+
+
+def common(found: Sequence[Verdict]) -> Verdict:
+    """A method that ranked the run's own clusters, whose floor and ceiling are a table's; the first if none did."""
+    return next((each for each in found if not each.note), found[0])
+
+
+def _scale(figure: str) -> int:
+    return SCALE if figure == "dist_1" else 1
 
 
 def scoring_masks(workspace: Workspace, count: int, share: float, purpose: str) -> Tensor:

@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ddm_framework.reports import Block, Section, Table, Text
+from ddm_framework.workspace import Workspace
+
+ROWS = {"random": "Random", "koh": "Koh et al.", "fastif": "FASTIF", "arnoldi": "Scaleup", "ddm": "DDM"}
+"""The paper's names of attributors in Tables 2, 3 and 6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Comparison:
         }
 
 
-def sizes(workspace: Any) -> str:
+def sizes(workspace: Workspace) -> str:
     """What a run was made of, in words."""
     recipe, data = workspace.recipe, workspace.data
     width = recipe.backbone.options.get("width")

@@ -121,7 +121,7 @@ def test_independent_networks_have_a_start_and_an_order_of_their_own(workspace: 
 def test_time_is_stored_with_the_networks_and_charged_when_they_are_reused(workspace: Workspace) -> None:
     seconds = retrained(workspace, leave_one_out(6)).seconds
     assert seconds > 0
-    workspace.ledger.elapsed = workspace.ledger.charged = 0.0
+    workspace.ledger.clear()
     assert retrained(workspace, leave_one_out(6)).seconds == seconds
     assert workspace.ledger.charged == seconds
     assert workspace.ledger.elapsed < seconds

@@ -124,7 +124,7 @@ def test_a_grid_is_decided_by_lds_on_the_bank_that_it_is_given(run: Run) -> None
     best = max(settled.grid, key=lambda tried: tried[1])
     assert settled.options == best[0]
     assert settled.in_words().endswith("(best of 2)")
-    assert Settled("ddm", {}).in_words() == "defaults"
+    assert Settled("ddm", "ddm", {}).in_words() == "defaults"
 
 
 def test_masks_of_two_purposes_differ(run: Run) -> None:
@@ -142,3 +142,10 @@ def test_without_a_grid_no_validation_split_is_needed(recipe: Path) -> None:
 def test_a_grid_without_a_validation_split_is_refused(recipe: Path) -> None:
     with pytest.raises(DDMError, match=r"set dataset\.validation"):
         ddm_framework.run(recipe, ["dataset.validation=0"], out=recipe.parent / "runs" / "empty")
+
+
+def test_clusters_of_a_methods_own_alone_are_judged_too_and_too_few_for_five(recipe: Path) -> None:
+    settings = ["study.methods=[{use: ddm_sequential}]", "clusterer.clusters_per_class=1"]
+    found = ddm_framework.run(recipe, settings, out=recipe.parent / "runs" / "own").metrics["fidelity"]
+    assert found["oracle"]["dist_1"] == found["ddm_sequential"]["dist_1_oracle"]
+    assert 0 <= found["ddm_sequential"]["top_5_overlap"] <= 1

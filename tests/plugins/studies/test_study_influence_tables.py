@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from ddm_studies.influence_tables import (
-    BEST,
-    RANDOM,
-    TABLE_1,
-    TABLE_2,
-    PaperTable,
+from ddm_studies.influence_words import (
     _dist_3,
     _few_queries,
-    _order,
     _orders,
     _same_in_paper,
     _scale,
+    _settings,
+    orders,
 )
-from ddm_studies.judging import Verdict
+from ddm_studies.judging import Judge, Verdict
+from ddm_studies.published_influence import BEST, RANDOM, TABLE_1, TABLE_2, PaperTable
 from study_runs import stripes_run
 
 from ddm_framework.api import Run
 from ddm_framework.bank import bank_logits, retrained
 from ddm_framework.perturbations import leave_one_out
 from ddm_framework.reports import Table
+from ddm_framework.workspace import Workspace
 
 STUDY = """{use: influence, column: cifar10, resamples: 50, methods: [{use: prediction}, {use: clustering}, \
 {use: ddm_sequential}, {use: ddm_match}, {use: ddm}]}"""
@@ -52,7 +52,14 @@ def sentences(run: Run) -> str:
 def verdict(name: str, value: float, **more: Any) -> Verdict:
     given = {"dist_1": value, "dist_1_interval": [value - 1, value + 1], "recovered_share": 0.5}
     bounds = {"dist_1_floor": 1.0, "dist_1_floor_interval": [0.9, 1.1], "dist_1_oracle": 20.0}
-    return Verdict(name, "defaults", {**given, **bounds, **more})
+    chosen = {"dist_1": around(value)}
+    return Verdict(name, name, "defaults", {**given, **bounds, **more}, chosen, {"dist_1": around(1.0)})
+
+
+def around(value: float, spread: float = 0.2) -> torch.Tensor:
+    """A hundred queries with this mean, in no order that another shares."""
+    drawn = torch.randn(100, generator=torch.Generator().manual_seed(round(100 * value))).double() * spread
+    return drawn - drawn.mean() + value
 
 
 def test_every_row_has_a_figure_with_its_interval(run: Run) -> None:
@@ -126,21 +133,40 @@ def test_figures_outside_of_what_eq_10_allows_are_counted(column: str, outside: 
 
 
 def test_orders_that_hold_and_that_do_not_are_counted_and_told() -> None:
-    found = [verdict("koh", 9.0), verdict("fastif", 3.0), verdict("arnoldi", 0.5), verdict("ddm", 8.5)]
+    found = [verdict("koh", 9.0), verdict("fastif", 3.0), verdict("arnoldi", 0.5), verdict("ddm", 8.99)]
     paper = {row: value for row, (value,) in TABLE_2.paper["mnist"].items() if value is not None}
-    count, *against = _orders(TABLE_2, found, paper, "dist_1")
-    assert count == "Of the 10 orders of two rows that the paper gives by Dist_1 ×100, 6 hold here."
-    assert against[0] == (
-        "The paper has Scaleup above Random Select by Dist_1 ×100 (10.4 to 3.3); here Random Select is above Scaleup"
-        " (1 to 0.5; their intervals overlap)."
+    count, *others = _orders(TABLE_2, found, paper, "dist_1")
+    assert count == (
+        "Of the 10 orders of two rows that the paper gives by Dist_1 ×100, 6 hold here, 3 are reversed, and 1 cannot be"
+        " told by these queries."
     )
-    assert against[1].startswith("The paper has DDM above Koh et al. by Dist_1 ×100 (10.8 to 10);")
-    assert len(against) == 2
+    assert others == [
+        "The paper has Scaleup above Random Select by Dist_1 ×100 (10.4 to 3.3); here Random Select is above Scaleup"
+        " (1 to 0.5).",
+        "Not told from DDM by Dist_1 ×100, as the difference may be 0: Koh et al.",
+    ]
 
 
-def test_rows_that_the_paper_gives_one_figure_are_in_no_order() -> None:
-    ours = {"a": (1.0, [1.0, 1.0]), "b": (2.0, [2.0, 2.0]), "c": (0.0, [0.0, 0.0])}
-    assert _order(ours, {"a": 5.0, "b": 5.0, "c": 1.0, "d": 9.0}) == (2, 2, [])
+def test_rows_are_in_an_order_only_where_the_same_queries_tell_them_apart() -> None:
+    ours = {"a": around(1.0), "b": around(2.0), "c": around(0.0), "e": around(1.0)}
+    found = orders(ours, {"a": 5.0, "b": 5.0, "c": 1.0, "d": 9.0})
+    assert (found.agree, found.reversed, found.undecided) == ([("a", "c"), ("b", "c")], [], [])
+    found = orders(ours, {"b": 1.0, "a": 2.0, "e": 3.0})
+    assert (found.reversed, found.undecided) == ([("a", "b"), ("e", "b")], [("e", "a")])
+    shifted = {"a": around(1.0, 9.0), "b": around(1.0, 9.0) + 0.01}
+    assert orders(shifted, {"b": 2.0, "a": 1.0}).agree == [("b", "a")], "a small difference of every query counts"
+
+
+def test_methods_that_choose_alike_are_in_no_order() -> None:
+    assert orders({"a": around(3.0), "b": around(3.0)}, {"a": 2.0, "b": 1.0}).undecided == [("a", "b")]
+
+
+def test_what_each_method_was_run_with_is_told_and_how_ordinary_matching_is_used() -> None:
+    given = verdict("ddm_match", 2.0)
+    found = [replace(given, options={"start": "initial"}, settings="start initial (best of 2)"), verdict("ddm", 3.0)]
+    settings, way = _settings(TABLE_1, found)
+    assert settings.startswith("Run with: DDM-match: start initial (best of 2); DDM-full: defaults.")
+    assert way.startswith("DDM-match trains from θ_0")
 
 
 def test_figures_that_the_paper_gives_twice_are_told() -> None:
@@ -194,3 +220,34 @@ def test_a_grid_is_decided_on_the_validation_split_and_shown(run: Run) -> None:
     report = influence(workspace, methods=methods, validation_masks=3, deleted=0.34, resamples=50)
     assert report.sections[-1].heading == "How settings were decided"
     assert len(report.sections[-1].blocks[1].rows) == 2
+
+
+def test_two_of_a_kind_have_a_row_each(run: Run) -> None:
+    influence = run.workspace.registry.get("study", "influence").load()
+    methods = [{"use": "ddm"}, {"use": "ddm", "step_size": 5.0}]
+    report = influence(run.workspace, methods=methods, column="mnist", resamples=50)
+    rows = {each["row"] for each in report.metrics["comparison"]["figures"]}
+    assert rows == {RANDOM, "ddm (defaults)", "ddm (step_size 5.0)", BEST}
+    assert {"ddm (defaults)", "ddm (step_size 5.0)"} <= report.metrics["table_1"].keys()
+
+
+def test_one_cold_question_is_timed_and_each_artifact_charged_once(run: Run) -> None:
+    workspace = run.workspace
+    judge = Judge(workspace, workspace.queries_of("test"), leave_one_out(workspace.partition.num_clusters)[:0], 50)
+    own, parts = workspace.folder.seconds(), ("partition", "matching")
+    charged = {name: judge.verdict(name, name, "", {}).figures["seconds_offline"] for name in ("ddm", "ddm_sequential")}
+    assert charged["ddm"] == pytest.approx(sum(own[each] for each in parts))
+    sequential = workspace.root.file("variants", "ddm_sequential")
+    spent = json.loads((sequential / "manifest.json").read_text())["stages"]
+    assert charged["ddm_sequential"] == pytest.approx(sum(spent[each]["seconds"] for each in parts))
+    asked: list[int] = []
+    fine_tune = Workspace.perturbed_logits
+
+    def counted(self: Workspace, *given: Any) -> torch.Tensor:
+        asked.append(len(given))
+        return fine_tune(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "perturbed_logits", counted)
+        judge.verdict("ddm", "ddm", "", {})
+    assert len(asked) == 1, "the question that is timed finds nothing remembered of an earlier method"
