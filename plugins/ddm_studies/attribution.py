@@ -14,6 +14,7 @@ from ddm_framework.cards import query_cards
 from ddm_framework.effects import Attribution, Queries
 from ddm_framework.hierarchical import search, search_each
 from ddm_framework.reports import Block, Chart, Clusters, Pictures, Table, Text
+from ddm_framework.settings import Matching, Online
 from ddm_framework.workspace import Workspace
 
 Count = Annotated[int, Field(ge=1)]
@@ -128,12 +129,19 @@ def _asked_section(workspace: Workspace, asked: Queries) -> Section:
         [
             Text(
                 f"{len(asked)} images were attributed to {workspace.partition.num_clusters} clusters of training data, "
-                f"by the objective {names}. The network without a cluster was not retrained: it was estimated by "
-                f"{_counted(online.steps, 'small step')} from the trained network on that cluster's "
-                f"{_counted(matching.images_per_cluster, 'synthetic image')}."
+                f"by the objective {names}. The network without some clusters was not retrained: it was estimated by "
+                f"{_way(online, matching)}."
             )
         ],
     )
+
+
+def _way(online: Online, matching: Matching) -> str:
+    """How networks without clusters are estimated, in words."""
+    images = _counted(matching.images_per_cluster, "synthetic image")
+    if online.start == "initial":
+        return f"{_counted(online.steps, 'epoch')} from the untrained network on the {images} of each other cluster"
+    return f"{_counted(online.steps, 'small step')} from the trained network on the {images} of each of these clusters"
 
 
 def _counted(number: int, what: str) -> str:
@@ -212,6 +220,8 @@ def _synset_section(workspace: Workspace) -> Section:
     pairs = torch.stack([real, synset.images[firsts, 0].cpu()], 1).flatten(0, 1)
     class_wise = torch.stack([real, workspace.class_synset.images[list(shown), 0].cpu()], 1).flatten(0, 1)
     names = [f"{info.class_names[int(partition.classes[cluster])]} · cluster {cluster}" for cluster in firsts]
+    reverse = workspace.recipe.matching.direction == "reverse"
+    does = "undoes it" if reverse else "stands for its own"
     order = synset.cosine.argsort().tolist()
     worst = [
         [workspace.info.class_names[int(partition.classes[c])], c, int(partition.sizes[c]), float(synset.cosine[c])]
@@ -221,11 +231,12 @@ def _synset_section(workspace: Workspace) -> Section:
         "The synset and how well it matches",
         [
             Pictures(
-                pairs, names, "A real member of a cluster, and the synthetic image whose gradient undoes it", group=2
+                pairs, names, f"A real member of a cluster, and the synthetic image whose gradient {does}", group=2
             ),
             Pictures(class_wise, list(info.class_names[:10]), "The same for each class as a whole", group=2),
             Text(
-                f"Cosine of the synthetic with the reversed real gradient: mean {float(synset.cosine.mean()):.3f} over "
+                f"Cosine of the synthetic with the {'reversed ' if reverse else ''}real gradient: mean "
+                f"{float(synset.cosine.mean()):.3f} over "
                 f"{partition.num_clusters} clusters, {float(workspace.class_synset.cosine.mean()):.3f} class-wise."
             ),
             Chart(
@@ -246,6 +257,6 @@ def _answer(workspace: Workspace, metrics: dict[str, Any]) -> str:
     if agreement is None or math.isnan(agreement):
         return f"{workspace.partition.num_clusters} clusters were ranked; see below."
     return (
-        f"For {agreement:.1%} of the correctly classified queries the most influential cluster is of the predicted "
+        f"For {agreement:.1%} of the correctly classified queries the cluster ranked first is of the predicted "
         "class; below, the clusters behind each of the shown predictions."
     )
