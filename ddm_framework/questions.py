@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from ddm_framework.cards import query_cards
 from ddm_framework.data import DataInfo
 from ddm_framework.effects import Attribution, Queries
 from ddm_framework.errors import DDMError, RunFolderError, suggestion
+from ddm_framework.image_files import fitted, open_image, to_pixels
 from ddm_framework.pages import page
 from ddm_framework.reports import Report, Section, Text
 from ddm_framework.workspace import Workspace
@@ -22,7 +24,7 @@ from ddm_framework.workspace import Workspace
 if TYPE_CHECKING:
     from ddm_framework.api import Run
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -63,7 +65,7 @@ def answer(
 
 
 def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tensor]:
-    """Names and pixels (N, C, H, W) in [0, 1], resized to the data set's own size.
+    """Names and pixels (N, C, H, W) in [0, 1], brought to the data's own size as data sets of image files are.
 
     Raises:
         DDMError: naming the file that is missing or cannot be read.
@@ -85,24 +87,11 @@ def _image_files(path: Path) -> list[Path]:
 
 
 def _read(file: Path, info: DataInfo) -> Tensor:
-    import numpy as np
-    from PIL import Image, ImageOps
-
     channels, height, width = info.shape
     if channels not in _MODES:
         raise DDMError(f"no image file has {channels} channels; ask from Python, with run.attribute")
-    try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened)
-    except Exception as error:  # decoders of damaged files raise whatever they like
-        raise DDMError(f"{file} is not a readable image: {error}") from error
-    if picture.mode.startswith(("I", "F")):  # Pillow would clip it to white in silence
-        raise DDMError(f"{file} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits")
-    picture = picture.convert(_MODES[channels])
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    values = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
-    return values[None] if channels == 1 else values.permute(2, 0, 1)
+    pixels = to_pixels(fitted(open_image(file, _MODES[channels]), height, width))
+    return torch.from_numpy(np.ascontiguousarray(pixels)) / 255
 
 
 def _labels(text: str | None, count: int, info: DataInfo) -> Tensor | None:

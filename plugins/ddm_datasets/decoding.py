@@ -12,16 +12,11 @@ import numpy as np
 import PIL
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from ddm_datasets.kept_pixels import kept_pixels
 from ddm_datasets.sizes import positions
-from ddm_framework.errors import DataError
-
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded, whatever a file's name says: among Pillow's other formats are some that start programs."""
+from ddm_framework.image_files import fitted, open_image, to_pixels, unreadable
 
 Samples = Sequence[tuple[str, int]]
 """Files and the number of each one's class."""
@@ -66,8 +61,7 @@ class Decoding:
 
     def _images(self, paths: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
         for path in paths:
-            image = functional.resize(open_image(path, self.mode), [self.size])
-            yield functional.pil_to_tensor(functional.center_crop(image, [self.size])).numpy()
+            yield to_pixels(fitted(open_image(path, self.mode), self.size, self.size))
 
     def _digest(self, paths: Sequence[Path]) -> str:
         """Changes with every file's name, size and time, and with all that decides what it is decoded to."""
@@ -76,26 +70,6 @@ class Decoding:
             try:
                 status = path.stat()
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
             digest.update(repr((str(path.absolute()), status.st_size, status.st_mtime_ns)).encode())
         return digest.hexdigest()[:32]
-
-
-def open_image(path: Path, mode: str) -> Image.Image:
-    """The picture upright, in Pillow's mode `L` or `RGB`.
-
-    Raises:
-        DataError: naming the file, if it is damaged, no image, or has more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            image = ImageOps.exif_transpose(file)
-    except Exception as error:  # decoders of damaged files raise whatever they like
-        raise _unreadable(path, error) from error
-    if image.mode.startswith(("I", "F")):  # Pillow would clip it to white in silence
-        raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
-    return image.convert(mode)
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be read as an image: {error}; repair or remove it")

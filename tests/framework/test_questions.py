@@ -143,8 +143,8 @@ def test_images_that_are_none_are_named(run: Path, pictures: Path, tmp_path: Pat
     for path, message in {
         tmp_path / "nowhere.png": "there is no image ",
         empty: "{} holds no image (.png, ",
-        empty / "notes.txt": "{} is not a readable image: ",
-        half: "{} is not a readable image: ",
+        empty / "notes.txt": "{} cannot be read as an image: ",
+        half: "{} cannot be read as an image: ",
     }.items():
         found = refused("attribute", run, "--images", pictures / "a 3.png", "--images", path)
         assert found.startswith(message.format(path))

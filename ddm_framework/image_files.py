@@ -1,0 +1,57 @@
+"""Image files -> pixels: what is decoded at all, and how a picture of any size is brought to the data's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ddm_framework.errors import DataError
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded, whatever a file's name says: among Pillow's other formats are some that start programs."""
+
+
+def open_image(path: Path, mode: str) -> Image.Image:
+    """The picture upright, in Pillow's mode `L`, `RGB` or `RGBA`.
+
+    Raises:
+        DataError: naming the file, if it is damaged, no image, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            image = ImageOps.exif_transpose(file)
+    except Exception as error:  # decoders of damaged files raise whatever they like
+        raise unreadable(path, error) from error
+    if image.mode.startswith(("I", "F")):  # Pillow would clip it to white in silence
+        raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
+    return image.convert(mode)
+
+
+def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The picture resized until it just covers the wanted size, then cropped to the centre; nothing is distorted.
+
+    For a square that is the usual resizing to the shorter side. Data sets of image files and questions by
+    `ddm attribute` both do so: a network must be asked about pixels such as it was trained on.
+    """
+    if image.width * height <= image.height * width:
+        size = (width, max(int(image.height * width / image.width), height))
+    else:
+        size = (max(int(image.width * height / image.height), width), height)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = (round((has - wanted) / 2) for has, wanted in zip(size, (width, height), strict=True))
+    return image.crop((left, top, left + width, top + height))
+
+
+def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """uint8 (C, H, W)."""
+    values = np.array(image)
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The error for a file that is no image."""
+    return DataError(f"{path} cannot be read as an image: {error}; repair or remove it")
