@@ -157,7 +157,7 @@ def unlearn(
         return Unlearned(alone, alone, step_size, time.monotonic() - begun)
     before = stepped(workspace, asked, step_size * STEP_BEFORE_REPAIR) if asked.classes else alone
     turned = time.monotonic()
-    images = _drawn(workspace, kept, repair.share)
+    images = repair_images(workspace, kept, repair.share)
     repaired = repair_on(workspace, before, images, repair.epochs)
     spent = time.monotonic() - turned
     return Unlearned(repaired, alone, step_size, turned - begun, spent, repair.epochs * len(images))
@@ -208,7 +208,7 @@ def class_step_size(workspace: Workspace, asked: Request) -> float:
     `FORGOTTEN` or less is taken; where none does, the one that leaves the least. Without validation images, because
     the split is empty or the data files are gone, it is `STEP_WITHOUT_DATA`.
     """
-    images = _validation_images(workspace, asked.classes)
+    images = validation_images(workspace, asked.classes)
     if images is None:
         return STEP_WITHOUT_DATA
     found = _along(workspace, stepped(workspace, asked, 1.0), images)
@@ -227,7 +227,8 @@ def _along(workspace: Workspace, end: Parameters, images: ImageSet) -> Tensor:
     return torch.cat(found).cpu()
 
 
-def _validation_images(workspace: Workspace, classes: Sequence[int]) -> ImageSet | None:
+def validation_images(workspace: Workspace, classes: Sequence[int]) -> ImageSet | None:
+    """Those of some classes, which decide the step; None where there are none, or the data files are gone."""
     try:
         held = workspace.data.validation
     except DDMError:
@@ -265,7 +266,8 @@ def _in_clusters(workspace: Workspace, asked: Request) -> Tensor:
     return torch.isin(clusters, torch.tensor(asked.clusters, device=clusters.device))
 
 
-def _drawn(workspace: Workspace, images: ImageSet, share: float) -> ImageSet:
+def repair_images(workspace: Workspace, images: ImageSet, share: float) -> ImageSet:
+    """What a repair trains on: a share of the images that stay, drawn from the recipe's seed (see `Repair`)."""
     if share == 1:
         return images
     size = max(1, round(share * len(images)))
@@ -317,8 +319,9 @@ def accuracies(workspace: Workspace, parameters: Parameters, sets: dict[str, Ima
 def cost(workspace: Workspace, done: Unlearned, asked: Request) -> dict[str, float]:
     """What unlearning took beside one retraining by the same engine: shares of its passes over data and its seconds.
 
-    Retraining is taken to last as long as the target's own training did; of a target that was trained elsewhere no
-    seconds are known, and their share is left out.
+    Retraining is taken to last as long as the target's own training did, on all data and with the saving of its
+    checkpoints; of a target that was trained elsewhere no seconds are known, and their share is left out. What the
+    synset once cost, for all that is ever to be unlearned, is in neither share.
     """
     recipe, kept = workspace.recipe, len(workspace.partition.clusters) - int(_in_clusters(workspace, asked).sum())
     seconds = done.step_seconds + done.repair_seconds

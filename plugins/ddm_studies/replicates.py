@@ -23,6 +23,30 @@ def mean_interval(values: Tensor) -> tuple[float, float]:
     return _around(float(values.mean()), error, len(values) - 1)
 
 
+def percent_interval(values: Tensor) -> tuple[float, float]:
+    """`mean_interval` of accuracies in per cent: no accuracy lies beyond 0 and 100, though Student's interval may.
+
+    Args:
+        values: (R,), at least two repetitions.
+    """
+    low, high = mean_interval(values)
+    return max(low, 0.0), min(high, 100.0)
+
+
+def binomial_interval(hits: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share of which some were hit, as if each were so by itself.
+
+    It has a width even where none or all were hit, where repetitions that do not differ would give none.
+
+    Args:
+        hits: 0 to `count`.
+        count: at least one.
+    Source: Clopper and Pearson 1934.
+    """
+    found = stats.binomtest(hits, count).proportion_ci(LEVEL, method="exact")
+    return float(found.low), float(found.high)
+
+
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
     """Interval of the median of repeated measurements, from the r-th lowest to the r-th highest of them.
 

@@ -113,6 +113,25 @@ def test_a_share_of_the_data_is_drawn_for_the_repair(workspace: Workspace) -> No
     assert unlearning.cost(workspace, done, asked)["epochs_share"] == pytest.approx(done.samples / (count * 4))
 
 
+def test_the_draw_for_the_repair_is_the_same_each_time_and_holds_every_class(workspace: Workspace) -> None:
+    kept = retained(workspace, request(workspace, classes=[0]))
+    drawn, again = (unlearning.repair_images(workspace, kept, 0.5) for _ in range(2))
+    assert torch.equal(drawn.labels, again.labels)
+    everything = torch.arange(len(drawn))
+    assert torch.equal(drawn.images[everything], again.images[everything])
+    assert set(drawn.labels.tolist()) == set(kept.labels.tolist())
+    assert unlearning.repair_images(workspace, kept, 1) is kept
+
+
+def test_validation_images_are_those_of_the_classes_or_none(workspace: Workspace) -> None:
+    held = unlearning.validation_images(workspace, [1])
+    assert held is not None and set(held.labels.tolist()) == {1}
+    rest = workspace.data.validation
+    others = rest.take((rest.labels != 1).nonzero()[:, 0])
+    workspace.__dict__["data"] = replace(workspace.data, validation=others)
+    assert unlearning.validation_images(workspace, [1]) is None
+
+
 def test_the_class_step_is_the_smallest_that_forgets_on_validation_images(workspace: Workspace) -> None:
     asked = request(workspace, classes=[0])
     size = class_step_size(workspace, asked)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from ddm_studies import unlearning as study
+from ddm_studies.replicates import binomial_interval, mean_interval
 from study_runs import stripes_run
 
 from ddm_framework import DDMError
 from ddm_framework.api import Run
 from ddm_framework.bank import retrained
 from ddm_framework.networks import broadcast
+from ddm_framework.partition import Partition
 from ddm_framework.reports import Chart, Table
-from ddm_framework.unlearning import Repair, request, unlearn
+from ddm_framework.unlearning import Repair, repair_images, repair_on, request, retained, unlearn
 
-STUDY = "{use: unlearning, clusters: 2, repair: 1, resamples: 50}"
+STUDY = "{use: unlearning, clusters: 2, repair: 1}"
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +74,38 @@ def test_exact_networks_never_saw_the_class(run: Run, found: dict[str, Any]) -> 
     assert found["class"]["arms"]["retrained exactly"]["forgotten"] == pytest.approx(float(torch.stack(right).mean()))
 
 
-def test_the_cost_is_a_share_of_a_retraining(found: dict[str, Any]) -> None:
+def test_the_cost_is_a_share_of_a_retraining_and_the_synset_stands_beside_it(run: Run, found: dict[str, Any]) -> None:
     cost = found["class"]["cost"]
     assert cost["epochs_share"] == pytest.approx(1 / 4)
-    assert cost["seconds"] > 0
-    assert cost["seconds_share"] > 0
+    assert cost["seconds_share"] == pytest.approx(cost["seconds"] / found["seconds_retraining"])
+    assert not {"seconds_share_interval", "epochs_share_interval"} & cost.keys()
+    assert found["seconds_distillation_once"] == run.metrics["seconds"]["matching"]
+    once = found["seconds_distillation_once"] / found["seconds_retraining"]
+    assert found["distillation_in_retrainings"] == pytest.approx(once)
+    assert f"or {once:,.1f} retrainings once" in run.metrics["comparison"]["sentences"][1]
+
+
+def test_the_repair_alone_trains_on_the_same_draw_as_ours(run: Run) -> None:
+    """With half of the data, the arm is the network that the same half gives without the synset."""
+    workspace, right = run.workspace, []
+    report = study.run(workspace, clusters=0, repair=2, repair_share=0.5)
+    for label in range(3):
+        kept = retained(workspace, request(workspace, classes=[label]))
+        drawn = repair_images(workspace, kept, 0.5)
+        assert len(drawn) == round(len(kept) / 2)
+        plain = repair_on(workspace, workspace.target, drawn, 2)
+        test = workspace.data.test
+        right.append(workspace.accuracy_of(plain, test.take((test.labels != label).nonzero()[:, 0])))
+    arm = report.metrics["unlearning"]["class"]["arms"]["repair alone"]
+    assert arm["others"] == pytest.approx(sum(right) / 3)
+
+
+def test_a_class_without_test_images_is_refused_by_name(run: Run) -> None:
+    workspace = run.workspace
+    test = workspace.data.test
+    data = replace(workspace.data, test=test.take((test.labels != 1).nonzero()[:, 0]))
+    with pytest.raises(DDMError, match=r"class '1' has no test image.*set dataset\.test_size larger"):
+        study.run(replace(workspace, loaded_data=data), repair=1)
 
 
 def test_the_verdict_follows_the_numbers(run: Run, found: dict[str, Any]) -> None:
@@ -99,7 +128,7 @@ def test_the_report_shows_a_chart_and_a_table_of_each_kind(run: Run) -> None:
 
 
 def test_single_clusters_can_be_left_out(run: Run) -> None:
-    report = study.run(run.workspace, clusters=0, repair=1, classes=2, resamples=50)
+    report = study.run(run.workspace, clusters=0, repair=1, classes=2)
     assert "cluster" not in report.metrics["unlearning"]
     assert report.metrics["unlearning"]["class"]["count"] == 2
 
@@ -110,12 +139,90 @@ def test_one_of_a_kind_has_no_interval(run: Run, options: dict[str, int]) -> Non
         study.run(run.workspace, **options)  # type: ignore[arg-type]
 
 
-def test_an_attack_that_found_nothing_to_begin_with_is_said_to_say_little(tmp_path: Path) -> None:
-    def summary(low: float) -> dict[str, Any]:
-        arms = {arm: {"advantage": 0.1, "advantage_interval": [low, 0.2]} for arm in study.ARMS}
-        return {"arms": arms}
+@pytest.mark.parametrize(
+    ("ours", "target", "told", "little"),
+    [
+        ((-0.05, 0.11), 0.05, "cannot be told from exact retraining (difference +0.03, -0.05 to +0.11).", False),
+        ((0.02, 0.1), 0.05, "differs from exact retraining by +0.06 (+0.02 to +0.10).", False),
+        ((-0.1, -0.02), 0.05, "differs from exact retraining by -0.06 (-0.10 to -0.02).", False),
+        ((-0.05, 0.11), -0.1, "cannot be told from exact retraining (difference +0.03, -0.05 to +0.11).", True),
+    ],
+)
+def test_an_attack_is_judged_beside_exact_retraining(
+    ours: tuple[float, float], target: float, told: str, little: bool
+) -> None:
+    summary = {
+        "arms": {arm: {"advantage": 0.6} for arm in study.ARMS},
+        "advantage_beyond_exact": round(sum(ours) / 2, 3),
+        "advantage_beyond_exact_interval": ours,
+        "advantage_beyond_exact_target_interval": (target, 0.2),
+    }
+    (sentence,) = study._attacked("class", summary)
+    assert told in sentence
+    assert sentence.endswith("this says little of unlearning.") == little
 
-    (nothing,), (something,) = (list(study._attacked("class", summary(low))) for low in (-0.1, 0.05))
-    assert nothing.endswith("this says little of unlearning.")
-    assert "cannot be told from a guess" in nothing
-    assert something.endswith("after the repair it still differs from a guess, whatever its accuracy.")
+
+def measured(
+    name: str, forgotten: dict[str, float], advantage: dict[str, float], decided: bool = True
+) -> study.Measured:
+    figures = {
+        arm: dict.fromkeys(study.COLUMNS, 0.9)
+        | {"forgotten": forgotten.get(arm, 0.0), "advantage": advantage.get(arm, 0.3)}
+        for arm in study.ARMS
+    }
+    counts = {"forgotten": 40, "forgotten_training": 100, "others": 360}
+    return study.Measured(name, figures, counts, {"seconds": 2.0, "epochs_share": 0.1}, 0.02, decided)
+
+
+def test_intervals_are_students_of_paired_differences_and_binomial_where_nothing_is_left() -> None:
+    plain, ahead = [0.5, 0.8, 0.9], [0.1, 0.3, 0.2]
+    found = [
+        measured(str(row), {study.PLAIN: left}, {study.OURS: 0.3 + more})
+        for row, (left, more) in enumerate(zip(plain, ahead, strict=True))
+    ]
+    summary = study._summary(found, 10.0)
+    assert summary["arms"][study.OURS]["forgotten_interval"] == list(binomial_interval(0, 120))
+    low, high = mean_interval(torch.tensor(plain))
+    assert summary["arms"][study.PLAIN]["forgotten_interval"] == pytest.approx([low, 1])
+    assert high > 1
+    assert study._known("others", torch.ones(3), 360)["others_interval"] == list(binomial_interval(360, 360))
+    same = torch.full((3,), 0.9, dtype=torch.float64)
+    assert study._known("others", same, 360)["others_interval"] == list(binomial_interval(324, 360))
+    assert study._counted(found, "others") == 360
+    wanted = mean_interval(torch.tensor(ahead).double())
+    assert summary["advantage_beyond_exact_interval"] == pytest.approx(wanted)
+    assert summary["cost"]["seconds_share"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("plain", "alone", "verdict"),
+    [
+        ([0.5, 0.6, 0.7], [0.0, 0.0, 0.0], "it is the synset that makes the network forget."),
+        ([0.5, 0.6, 0.7], [0.1, 0.2, 0.2], "the synset forgets more, but not to the 5% that were asked for."),
+        ([0.0, 0.0, 0.3], [0.0, 0.0, 0.0], "neither measurably forgets more here."),
+        ([0.0, 0.0, 0.1], [0.5, 0.6, 0.7], "training on the others forgets more here."),
+    ],
+)
+def test_the_synset_gets_the_credit_only_where_the_repair_alone_leaves_more(
+    plain: list[float], alone: list[float], verdict: str
+) -> None:
+    found = [measured("0", {study.PLAIN: one, study.ALONE: other}, {}) for one, other in zip(plain, alone, strict=True)]
+    assert study._alone(study._summary(found, 1.0)).endswith(verdict)
+
+
+def test_how_the_step_was_decided_is_said_as_it_was() -> None:
+    some, none = [measured("0", {}, {}, True), measured("1", {}, {}, False)], [measured("0", {}, {}, False)] * 2
+    assert "(validation images decide its step where a class has any)" in study._alone(study._summary(some, 1.0))
+    assert "(its step is fixed, as there are no validation images)" in study._alone(study._summary(none, 1.0))
+    assert "of a fixed size" in study._explained("class", none)
+    assert "or the one that leaves the fewest where none does" in study._explained("class", some)
+
+
+@pytest.mark.parametrize(("classes", "said"), [([0, 0, 1, 1], True), ([0, 1, 2, 3], False)])
+def test_other_clusters_of_a_class_are_named_only_where_there_are_some(
+    run: Run, classes: list[int], said: bool
+) -> None:
+    workspace = replace(run.workspace)
+    workspace.__dict__["partition"] = Partition(torch.arange(4), torch.tensor(classes))
+    summary = {"arms": {arm: {"forgotten": 0.5} for arm in study.ARMS}}
+    assert ("as their class has other clusters" in study._clusters(workspace, summary)) == said
