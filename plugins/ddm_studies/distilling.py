@@ -57,7 +57,7 @@ def undistilling_loss(logits: Tensor, clean: Tensor, labels: Tensor, settings: U
 
 
 def undistillable(workspace: Workspace, settings: Undistilling) -> Parameters:
-    """The target, trained on until it keeps its accuracy and says otherwise what is not true."""
+    """The target, trained on so that it keeps its accuracy while the rest of what it says moves away from the truth."""
     network, data, clean = workspace.network, workspace.data.train, workspace.target
     leaves = {name: each.detach().clone().requires_grad_() for name, each in clean.items()}
     optimizer = torch.optim.Adam(leaves.values(), lr=settings.lr)
@@ -142,8 +142,16 @@ def student_synset(workspace: Workspace, trajectory: dict[int, Parameters], labe
         return Synset.joined(
             [
                 match(
-                    *(network, trajectory, data, partition, part, recipe.distance, settings),
-                    *(recipe.general.seed, memory_mb, advance),
+                    network,
+                    trajectory,
+                    data,
+                    partition,
+                    part,
+                    recipe.distance,
+                    settings,
+                    recipe.general.seed,
+                    memory_mb,
+                    advance,
                 )
                 for part in parts
             ]
@@ -166,8 +174,16 @@ def divergence_effects(workspace: Workspace, labels: Tensor) -> Tensor:
     queries, rows = workspace.queries_of("validation"), workspace.perturbations
     initial = trajectory[0] if recipe.online.start == "initial" else {}
     stacks = perturbed_networks(
-        *(workspace.network, initial, trajectory[max(trajectory)], synset, rows, recipe.online, recipe.matching),
-        *(recipe.training, recipe.general.seed, recipe.general.memory_mb),
+        workspace.network,
+        initial,
+        trajectory[max(trajectory)],
+        synset,
+        rows,
+        recipe.online,
+        recipe.matching,
+        recipe.training,
+        recipe.general.seed,
+        recipe.general.memory_mb,
     )
     logits = torch.cat([workspace.network.logits(stack, queries.images) for _, stack in stacks])
     weights = beta_weights(rows, recipe.online.beta)

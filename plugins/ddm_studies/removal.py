@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ddm_framework import DDMError, Report, Section
@@ -15,10 +15,14 @@ from ddm_framework.signatures import ChoicesOf
 from ddm_framework.workspace import Workspace
 from ddm_studies.paper import Compared, Comparison, sizes
 from ddm_studies.removal_figures import chart, compared, metrics_of, table_of
-from ddm_studies.removal_words import PAPER, TITLES, sentences
-from ddm_studies.removing import CEILING, Ranking, Removal, corrupted_shares, rankings_of, removals
-from ddm_studies.replicates import mean_interval
+from ddm_studies.removal_words import INTERVALS, PAPER, TITLES, sentences
+from ddm_studies.removing import CEILING, Ranking, Removal, corrupted_shares, rankings_of, removals, some_removed
+from ddm_studies.replicates import mean_interval, percent_interval
 
+_BALANCED = (
+    "Each class loses the same share of its clusters (`balanced: true`): a method chooses only within a class, and its"
+    " order of clusters of different classes is not used."
+)
 Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor"), Field(min_length=1)]
 Percentage = Annotated[float, Field(ge=0, lt=100)]
 
@@ -28,7 +32,7 @@ def run(
     /,
     *,
     methods: Methods = [{"use": "random"}, {"use": "ddm"}],  # noqa: B006 - pydantic copies it
-    percentages: list[Percentage] = [0, 1, 10, 20, 50],  # noqa: B006 - pydantic copies it
+    percentages: Annotated[list[Percentage], AfterValidator(some_removed)] = [0, 1, 10, 20, 50],  # noqa: B006
     replicates: Annotated[int, Field(ge=3)] = 3,
     balanced: bool = False,
     table: Literal[3, 6] = 3,
@@ -45,8 +49,9 @@ def run(
     Args:
         workspace: the run.
         methods: each `{use: attributor, option: value}`. Where training data are corrupted, the order that only we can
-            know, the most corrupted clusters first, is added as a ceiling.
-        percentages: of the clusters that are removed, at least one cluster if not 0, which is always among them.
+            know, the most corrupted clusters first, is added, to show how well corruption could be found.
+        percentages: of the clusters that are removed; one of them must be above 0, and then removes one cluster at
+            least. 0 is always added.
         replicates: of each retraining.
         balanced: take the same share from each class, the least valuable clusters of each; otherwise a class may lose
             all of its data, as effects of single deletions do not see that.
@@ -62,11 +67,11 @@ def run(
     classes = workspace.partition.classes.cpu() if balanced else None
     rankings = rankings_of(workspace, methods, replicates, spoilt, classes)
     found, seconds = removals(workspace, rankings, steps, spoilt)
-    comparison = _comparison(workspace, table, found, steps, spoilt)
+    comparison = _comparison(workspace, table, found, steps, spoilt, balanced)
     return Report(
         sections=[
             comparison.section(chart(found, steps), table_of(found, steps)),
-            _procedure(replicates, seconds, len(found)),
+            _procedure(replicates, seconds, len(found), balanced),
             *_first_removed(workspace, rankings, spoilt),
         ],
         metrics={**comparison.metrics(), "removal": {**metrics_of(found, steps), "seconds_retraining": seconds}},
@@ -76,23 +81,36 @@ def run(
 
 
 def _comparison(
-    workspace: Workspace, table: int, found: Sequence[Removal], percentages: Sequence[float], spoilt: Tensor
+    workspace: Workspace,
+    table: int,
+    found: Sequence[Removal],
+    percentages: Sequence[float],
+    spoilt: Tensor,
+    balanced: bool,
 ) -> Comparison:
     paper, whole = PAPER[table], found[0].accuracy[0]
-    figures = [Compared("all data", "accuracy", float(whole.mean()), paper["ddm"][0], mean_interval(whole))]
+    figures = [Compared("all data", "accuracy", float(whole.mean()), paper["ddm"][0], percent_interval(whole))]
     for each in found:
         for row, percentage in enumerate(percentages):
             if percentage:
                 figures.append(compared(each, row, percentage, paper))
     for each in found:
         if each.auc is not None:
-            interval = mean_interval(each.auc) if each.ranking.use == "random" else None
-            note = "the best that any order of these clusters reaches" if each.ranking.use == CEILING else ""
+            low, high = mean_interval(each.auc)
+            interval = (max(low, 0.0), min(high, 1.0)) if each.ranking.use == "random" else None  # one order has none
+            best = (
+                "the most corrupted of each class first"
+                if balanced
+                else "the best that any order of these clusters reaches"
+            )
+            note = best if each.ranking.use == CEILING else ""
             figures.append(
-                Compared(each.ranking.name, "AUC of corrupted samples", float(each.auc.mean()), None, interval, note)
+                Compared(each.ranking.title, "AUC of corrupted samples", float(each.auc.mean()), None, interval, note)
             )
     words = sizes(workspace) + _corruption_in_words(workspace, spoilt)
-    told = [*sentences(table, found, percentages), *_other_corruption(workspace, table)]
+    if balanced:
+        words += "; each class loses the same share of its clusters"
+    told = [*sentences(table, found, percentages, balanced), *_other_corruption(workspace, table)]
     return Comparison(f"Table {table}", TITLES[table], figures, told, words)
 
 
@@ -113,22 +131,26 @@ def _corruption_in_words(workspace: Workspace, spoilt: Tensor) -> str:
     told = []
     if settings.share:
         size = "root mean square" if settings.norm == "per_pixel" else "Euclidean norm"
-        told.append(f"noise of {size} {settings.noise:g} on {settings.share:.0%} of the training images")
+        told.append(
+            f"noise of {size} {settings.noise:g}, before pixels are clipped to [0, 1], on {settings.share:.0%} of the"
+            " training images"
+        )
     if settings.labels:
-        told.append(f"wrong labels on {settings.labels:.0%} of them")
+        told.append(f"wrong labels on {settings.labels:.0%} of the training images")
     return "; " + " and ".join(told)
 
 
-def _procedure(replicates: int, seconds: float, count: int) -> Section:
+def _procedure(replicates: int, seconds: float, count: int, balanced: bool) -> Section:
     return Section(
         "How it was measured",
         [
             Text(
                 f"After each removal by each of {count} orders the network was trained from scratch {replicates} times,"
                 " each time from weights and in a batch order of its own; random removal drew other clusters each time."
-                " Intervals are over these replicates, on one and the same test split. The trainings cost"
-                f" {seconds:.0f} seconds."
+                f" The trainings cost {seconds:.0f} seconds."
             ),
+            Text(INTERVALS),
+            *([Text(_BALANCED)] if balanced else []),
             Text(
                 "A removed sample's term is left out of its batch and nothing is rescaled, so a network without half of"
                 " the data also moves half as far in each step. Clusters are of unequal size: the share of the images"
@@ -145,7 +167,7 @@ def _first_removed(workspace: Workspace, rankings: Sequence[Ranking], spoilt: Te
         if each.value is not None:
             first = each.order[0, :8].tolist()
             mixed = f", {float(shares[first].mean()):.0%} of their images corrupted" if spoilt.any() else ""
-            blocks.append(Clusters(f"removed first by {each.name}{mixed}", first, each.value[first].tolist()))
+            blocks.append(Clusters(f"removed first by {each.title}{mixed}", first, each.value[first].tolist()))
     if not blocks:
         return []
     note = Text("With the effect of the deletion on the mean validation loss, in nats; below 0 the network gains.")

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from ddm_framework.reports import Chart, Table
 from ddm_studies.paper import Compared
 from ddm_studies.removing import Removal
-from ddm_studies.replicates import mean_interval
+from ddm_studies.replicates import percent_interval
 
 
-def compared(each: Removal, row: int, percentage: float, paper: Mapping[str, Mapping[float, float]]) -> Compared:
+def compared(
+    each: Removal, row: int, percentage: float, paper: Mapping[str, Mapping[float, float]], what: str = "accuracy"
+) -> Compared:
     """One figure; the paper's by method and percentage."""
     return Compared(
-        each.ranking.name,
-        f"accuracy without {percentage:g} %",
+        each.ranking.title,
+        f"{what} without {percentage:g} %",
         float(each.accuracy[row].mean()),
         paper.get(each.ranking.use, {}).get(percentage),
-        _interval(each.accuracy[row]),
+        percent_interval(each.accuracy[row]),
         f"{float(each.removed[row]):.1%} of the images",
     )
 
 
 def chart(found: Sequence[Removal], percentages: Sequence[float]) -> Chart:
     """A line a method."""
-    series = {each.ranking.name: each.mean for each in found}
+    series = {each.ranking.title: each.mean for each in found}
     return Chart("line", series, "clusters removed, %", "test accuracy, %", x=list(percentages))
 
 
@@ -35,9 +35,9 @@ def table_of(found: Sequence[Removal], percentages: Sequence[float]) -> Table:
     """As the paper lays it out."""
     rows: list[list[str | int | float | None]] = []
     for each in found:
-        reach = [mean_interval(values)[1] - float(values.mean()) for values in each.accuracy]
-        cells = [f"{mean:.1f} ± {half:.1f}" for mean, half in zip(each.mean, reach, strict=True)]
-        rows.append([each.ranking.name, *cells])
+        ranges = [percent_interval(values) for values in each.accuracy]
+        cells = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, (low, high) in zip(each.mean, ranges, strict=True)]
+        rows.append([each.ranking.title, *cells])
     return Table(["method", *(f"{each:g} %" for each in percentages)], rows, "Test accuracy and its 95 % interval")
 
 
@@ -49,7 +49,7 @@ def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[s
         "methods": {
             each.ranking.name: {
                 "accuracy": each.mean,
-                "accuracy_interval": [list(_interval(values)) for values in each.accuracy],
+                "accuracy_interval": [list(percent_interval(values)) for values in each.accuracy],
                 "removed_share": each.removed.tolist(),
                 "classes_lost": each.lost.tolist(),
                 **({} if each.auc is None else {"detection_auc": float(each.auc.mean())}),
@@ -57,9 +57,3 @@ def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[s
             for each in found
         },
     }
-
-
-def _interval(accuracy: Tensor) -> tuple[float, float]:
-    """No accuracy lies beyond 0 and 100 %, though Student's interval may."""
-    low, high = mean_interval(accuracy)
-    return max(low, 0.0), min(high, 100.0)

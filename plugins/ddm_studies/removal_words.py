@@ -23,9 +23,16 @@ PAPER: dict[int, dict[str, dict[float, float]]] = {
 }
 """Test accuracy in per cent, by table, method and percentage of the training data that is removed."""
 
+INTERVALS = (
+    "Intervals are over these replicates, on one and the same test split. Those of methods that rank are of one"
+    " ranking, made from one trained network: they hold what training leaves to chance, but not how another network or"
+    " validation split would rank. Those of random choice also hold which clusters are drawn. A difference is clear, or"
+    " more than chance, where its 95 % interval by Welch lies on one side of 0."
+)
 
-def sentences(table: int, found: Sequence[Removal], percentages: Sequence[float]) -> list[str]:
-    """What is to be said beside Table 3 or 6."""
+
+def sentences(table: int, found: Sequence[Removal], percentages: Sequence[float], balanced: bool = False) -> list[str]:
+    """What is to be said beside Table 3 or 6; `balanced` where each class loses the same share."""
     by_use = {each.ranking.use: each for each in reversed(found)}
     told = []
     if ours := by_use.get("ddm"):
@@ -33,10 +40,10 @@ def sentences(table: int, found: Sequence[Removal], percentages: Sequence[float]
         if chance := by_use.get("random"):
             told.append(against_chance(ours, chance, percentages, PAPER[table]))
         told += classes_lost(ours, by_use.get("random"), percentages)
-        told += _against_rivals(ours, found, percentages, "koh" in PAPER[table])
+        told += against_rivals(ours, found, percentages, "koh" in PAPER[table])
     if chance := by_use.get("random"):
         told += scale(chance, percentages, PAPER[table]["random"])
-    told += _detection(found)
+    told += detection(found, balanced)
     if table == 6:
         told.append(
             "The paper does not say which data and network Table 6 is of, and says of its noise both that it is on each"
@@ -61,7 +68,7 @@ def gains(ours: Removal, percentages: Sequence[float], paper: Mapping[float, flo
         )
         theirs = f"; paper: {paper[percentage]} after {paper[0]}" if percentage in paper else ""
         told.append(
-            f"Removing {percentage:g} % by ddm {verdict} ({float(after.mean()):.1f} after {float(before.mean()):.1f},"
+            f"Removing {percentage:g} % by DDM {verdict} ({float(after.mean()):.1f} after {float(before.mean()):.1f},"
             f" difference {between(low, high)}{theirs})."
         )
     return told
@@ -70,30 +77,34 @@ def gains(ours: Removal, percentages: Sequence[float], paper: Mapping[float, flo
 def against_chance(
     ours: Removal, chance: Removal, percentages: Sequence[float], paper: Mapping[str, Mapping[float, float]]
 ) -> str:
-    """How far ddm is from random removal, and where that is more than chance."""
-    parts, clear = [], []
+    """What DDM leaves beside random removal, and where that is more than chance."""
+    parts: list[str] = []
+    clear = []
     for row, percentage in enumerate(percentages):
         if not percentage:
             continue
         low, high = difference_interval(ours.accuracy[row], chance.accuracy[row])
         gap, theirs = ours.mean[row] - chance.mean[row], _gap(paper, percentage)
-        parts.append(f"{gap:+.1f} at {percentage:g} %" + ("" if theirs is None else f" (paper {theirs:+.1f})"))
+        unit, beside = "" if parts else " points of accuracy", "" if theirs is None else f" (paper {theirs:+.1f})"
+        rounded = round(gap, 1) + 0.0  # no minus before a zero
+        parts.append(f"{rounded:+.1f}{unit} at {percentage:g} %{beside}")
         if low > 0 or high < 0:
             clear.append(f"{percentage:g} %")
-    beyond = f"beyond the spread of the replicates at {', '.join(clear)}" if clear else "within the replicates' spread"
-    return f"In points of accuracy, ddm is from random removal by {', '.join(parts)}; here that is {beyond}."
+    beyond = f"the two differ by more than chance at {listed(clear)}" if clear else "none of it is more than chance"
+    return f"Beside random removal, DDM leaves {', '.join(parts)}; {beyond}."
 
 
 def classes_lost(ours: Removal, chance: Removal | None, percentages: Sequence[float]) -> list[str]:
-    """Where ddm's order leaves nothing of some classes, which effects of single deletions do not foresee."""
+    """Where DDM's order leaves nothing of some classes, which effects of single deletions do not foresee."""
     row = int((ours.lost > 0).double().argmax())
     if not ours.lost[row]:
         return []
     last = len(percentages) - 1
+    gone = "class is gone" if round(float(ours.lost[last])) == 1 else "classes are gone"
     beside = f" (random order: {float(chance.lost[last]):.1f})" if chance is not None else ""
     return [
-        f"From {percentages[row]:g} % on, ddm's order leaves nothing of whole classes, at {percentages[last]:g} % of"
-        f" {float(ours.lost[last]):.0f} of them{beside}: an effect is that of one deletion, and does not foresee what"
+        f"From {percentages[row]:g} % on, DDM's order removes whole classes; at {percentages[last]:g} %"
+        f" {float(ours.lost[last]):.0f} {gone}{beside}: an effect is that of one deletion, and does not foresee what"
         " losing all clusters of a class does."
     ]
 
@@ -104,17 +115,36 @@ def _gap(paper: Mapping[str, Mapping[float, float]], percentage: float) -> float
     return paper["ddm"][percentage] - paper["random"][percentage]
 
 
-def _against_rivals(ours: Removal, found: Sequence[Removal], percentages: Sequence[float], in_paper: bool) -> list[str]:
-    rivals = [each for each in found if each.ranking.use not in {"ddm", "random", CEILING}]
-    if not rivals:
+def against_rivals(ours: Removal, found: Sequence[Removal], percentages: Sequence[float], in_paper: bool) -> list[str]:
+    """Which of the methods that rank is ahead of every other by more than chance."""
+    ranked = [ours, *(each for each in found if each.ranking.use not in {"random", CEILING} and each is not ours)]
+    if len(ranked) == 1:
         return []
-    best = [
-        max([ours, *rivals], key=lambda each, row=row: each.mean[row]).ranking.name  # type: ignore[misc]
-        for row in range(len(percentages))
-    ]
-    listed = ", ".join(f"{name} at {each:g} %" for name, each in zip(best, percentages, strict=True) if each)
-    theirs = "; in the paper always by DDM" if in_paper else ""
-    return [f"Of the methods that rank, the highest mean accuracy is left by {listed}{theirs}."]
+    ahead: dict[str, list[str]] = {}
+    unclear: list[str] = []
+    for row, percentage in enumerate(percentages):
+        if percentage:
+            first = _ahead(ranked, row)
+            places = ahead.setdefault(first.ranking.title, []) if first else unclear
+            places.append(f"{percentage:g} %")
+    leads = ", ".join(
+        f"{title}{'' if number else ' leaves the highest accuracy'} at {listed(places)}"
+        for number, (title, places) in enumerate(ahead.items())
+    )
+    if not leads:
+        told = "none is clearly ahead of every other at any percentage"
+    else:
+        told = leads + (f"; at {listed(unclear)} none is clearly ahead of every other" if unclear else "")
+    theirs = "; in the paper DDM is ahead at every percentage" if in_paper else ""
+    return [f"Of the methods that rank, {told}{theirs}."]
+
+
+def _ahead(ranked: Sequence[Removal], row: int) -> Removal | None:
+    """The method of the highest mean at one percentage, if its difference from each other has an interval above 0."""
+    best = max(ranked, key=lambda each: each.mean[row])
+    others = [each for each in ranked if each is not best]
+    clear = all(difference_interval(best.accuracy[row], each.accuracy[row])[0] > 0 for each in others)
+    return best if clear else None
 
 
 def scale(chance: Removal, percentages: Sequence[float], paper: Mapping[float, float]) -> list[str]:
@@ -127,17 +157,28 @@ def scale(chance: Removal, percentages: Sequence[float], paper: Mapping[float, f
     return [f"Losing {last:g} % at random costs {here:.1f} points here and {there:.1f} in the paper, {alike}."]
 
 
-def _detection(found: Sequence[Removal]) -> list[str]:
+def detection(found: Sequence[Removal], balanced: bool = False) -> list[str]:
+    """How well each order finds corrupted samples, beside the order that only we can know."""
     scored = [(each.ranking, float(each.auc.mean())) for each in found if each.auc is not None]
     if not scored:
         return []
-    parts = ", ".join(f"{each.name} {auc:.2f}" for each, auc in scored if each.use != CEILING)
+    parts = ", ".join(f"{each.title} {auc:.2f}" for each, auc in scored if each.use != CEILING)
     ceiling = next(auc for each, auc in scored if each.use == CEILING)
-    return [
-        f"Corrupted samples are told from clean ones with an AUC of {parts} (0.5 is chance); as clusters mix both, no"
-        f" order of them exceeds {ceiling:.2f}."
-    ]
+    best = (
+        f"removing the most corrupted clusters of each class first reaches {ceiling:.2f}, as clusters mix both and each"
+        " class must lose the same share"
+        if balanced
+        else f"as clusters mix both, no order of them exceeds {ceiling:.2f}"
+    )
+    return [f"Corrupted samples are told from clean ones with an AUC of {parts} (0.5 is chance); {best}."]
 
 
 def between(low: float, high: float) -> str:
+    """An interval of a difference."""
     return f"{low:+.1f} to {high:+.1f}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`1 %, 10 % and 20 %`."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last

@@ -13,9 +13,22 @@ from ddm_framework import DDMError
 from ddm_framework.bank import bank_logits, retrained
 from ddm_framework.partition import Partition
 from ddm_framework.workspace import Workspace
+from ddm_studies.grids import named
+from ddm_studies.paper import ROWS
 
 CEILING = "most corrupted first"
-"""Removes by what only we know; the best that any ranking could find."""
+"""Removes by what only we know; unless classes are balanced, no order of these clusters finds corruption better."""
+
+
+def some_removed(percentages: list[float]) -> list[float]:
+    """Refuse percentages that remove nothing, with which there is nothing to compare.
+
+    Raises:
+        ValueError: if none is above 0.
+    """
+    if not any(percentages):
+        raise ValueError("at least one percentage must be above 0")
+    return percentages
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +47,15 @@ class Ranking:
     order: Tensor
     value: Tensor | None = None
 
+    @property
+    def title(self) -> str:
+        """The name as the paper has it, where it has one; names in metrics.json are the attributors' own."""
+        return ROWS.get(self.use, self.use) + self.name.removeprefix(self.use)
+
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What removing by one method did.
+    """What removing by one method left.
 
     Attributes:
         ranking: of the method.
@@ -74,7 +92,7 @@ def rankings_of(
     queries, objective = workspace.queries_of("validation"), workspace.objective("performance")
     rankings = []
     with workspace.display.bar("methods", len(methods)) as advance:
-        for options, name in zip(methods, _names(methods), strict=True):
+        for options, name in zip(methods, named(methods), strict=True):
             use = str(options["use"])
             if use == "random":
                 rankings.append(Ranking(name, use, drawn_orders(workspace, replicates)))
@@ -93,16 +111,6 @@ def rankings_of(
     if classes is None:
         return rankings
     return [replace(each, order=balanced(each.order, classes)) for each in rankings]
-
-
-def _names(methods: Sequence[Mapping[str, Any]]) -> list[str]:
-    """`koh`, or `koh (damping 0.1)` where there are several of a kind."""
-    uses = [each["use"] for each in methods]
-    told = [", ".join(f"{key} {value}" for key, value in each.items() if key != "use") for each in methods]
-    return [
-        f"{use} ({options or 'defaults'})" if uses.count(use) > 1 else str(use)
-        for use, options in zip(uses, told, strict=True)
-    ]
 
 
 def drawn_orders(workspace: Workspace, replicates: int) -> Tensor:
@@ -168,7 +176,7 @@ def perturbations_of(order: Tensor, percentages: Sequence[float]) -> Tensor:
     return rows
 
 
-def losses(rows: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
+def removed_and_lost(rows: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
     """Share of the samples that are removed, and the classes of which nothing is left, float64 (P,) each.
 
     Args:
@@ -194,7 +202,9 @@ def removals(
     accuracy = 100 * correct.double().mean(1).cpu().view(rows.shape[:3])
     partition = workspace.partition
     found = [
-        Removal(ranking, each, *losses(row, partition), _aucs(ranking.order, spoilt, partition.clusters.cpu()))
+        Removal(
+            ranking, each, *removed_and_lost(row, partition), _aucs(ranking.order, spoilt, partition.clusters.cpu())
+        )
         for ranking, row, each in zip(rankings, rows, accuracy, strict=True)
     ]
     return found, bank.seconds

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ddm_framework import DDMError, Report, Section
@@ -25,9 +25,9 @@ from ddm_studies.distilling import (
 )
 from ddm_studies.paper import Compared, Comparison, sizes
 from ddm_studies.removal_figures import chart, compared, metrics_of, table_of
-from ddm_studies.removal_words import against_chance, between, classes_lost, gains, scale
-from ddm_studies.removing import Ranking, Removal, drawn_orders, losses, perturbations_of
-from ddm_studies.replicates import difference_interval, mean_interval
+from ddm_studies.removal_words import INTERVALS, against_chance, between, classes_lost, gains, scale
+from ddm_studies.removing import Ranking, Removal, drawn_orders, perturbations_of, removed_and_lost, some_removed
+from ddm_studies.replicates import difference_interval, percent_interval
 
 Percentage = Annotated[float, Field(ge=0, lt=100)]
 Positive = Annotated[float, Field(gt=0)]
@@ -47,7 +47,7 @@ class Teachers:
         nasty: of the teacher that was made from it to be undistillable.
         apart: mean divergence of the second from the first on the test split, in nats.
         alone: students that learn from labels alone, per cent, float64 (R,).
-        of_clean: students of the clean teacher.
+        of_clean: students of the clean teacher, per cent, float64 (R,).
     """
 
     clean: float
@@ -61,7 +61,7 @@ def run(
     workspace: Workspace,
     /,
     *,
-    percentages: list[Percentage] = [0, 10, 20, 30, 40],  # noqa: B006 - pydantic copies it
+    percentages: Annotated[list[Percentage], AfterValidator(some_removed)] = [0, 10, 20, 30, 40],  # noqa: B006
     replicates: Annotated[int, Field(ge=3)] = 3,
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.9,
     temperature: Positive = 1.0,
@@ -84,20 +84,26 @@ def run(
 
     Args:
         workspace: the run; its target is the clean network.
-        percentages: of the clusters that are deleted, at least one cluster if not 0, which is always among them.
+        percentages: of the clusters that are deleted; one of them must be above 0, and then deletes one cluster at
+            least. 0 is always added.
         replicates: of each student.
         alpha: α of Eq. 15, the share of the teacher.
         temperature: that the teacher's outputs are softened by for the student; Eq. 15 has none.
-        undistilling_weight: ω of the undistillable teacher's loss; 0 leaves it clean.
+        undistilling_weight: ω of the undistillable teacher's loss; with 0 it is the target, trained on.
         undistilling_temperature: T of that loss.
         undistilling_epochs: of making it.
         undistilling_lr: of Adam.
     Raises:
-        DDMError: if the validation split is empty.
+        DDMError: if the validation split is empty, or the target was trained elsewhere.
     Source: Table 7, Sec. 9.3, Eq. 15; Ma et al. 2021.
     """
     if len(workspace.data.validation) == 0:
         raise DDMError("the validation split is empty, so no divergence can be measured; set dataset.validation")
+    if workspace.recipe.target.checkpoint is not None:
+        raise DDMError(
+            "students need the training that made the target, and this one was trained elsewhere (`target.checkpoint`);"
+            " let `training` train it"
+        )
     steps = sorted({0.0, *percentages})
     settings = Undistilling(undistilling_weight, undistilling_temperature, undistilling_epochs, undistilling_lr)
     nasty, labels = undistillable(workspace, settings), workspace.data.train.labels
@@ -153,24 +159,28 @@ def _students(
     kept = wanted[:, 1:].bool()[:, workspace.partition.clusters.cpu()]
     accuracy = student_accuracies(workspace, lesson, kept, wanted.int().tolist())[place].view(rows.shape[:3])
     return [
-        Removal(ranking, each, *losses(row, workspace.partition))
+        Removal(ranking, each, *removed_and_lost(row, workspace.partition))
         for ranking, row, each in zip(rankings, rows, accuracy, strict=True)
     ]
 
 
 def _figures(teachers: Teachers, found: Sequence[Removal], percentages: Sequence[float]) -> list[Compared]:
-    whole = found[0].accuracy[0]
+    whole, misled = found[0].accuracy[0], "student of the undistillable teacher, all data"
     figures = [
         Compared("clean teacher", "accuracy", teachers.clean),
         Compared("undistillable teacher", "accuracy", teachers.nasty),
         *(
-            Compared(name, "accuracy", float(each.mean()), None, mean_interval(each))
-            for name, each in (("student without teacher", teachers.alone), ("of the clean one", teachers.of_clean))
+            Compared(name, "accuracy", float(each.mean()), None, percent_interval(each))
+            for name, each in (
+                ("student without a teacher", teachers.alone),
+                ("student of the clean teacher", teachers.of_clean),
+            )
         ),
-        Compared("student, all data", "accuracy", float(whole.mean()), PAPER["ddm"][0], mean_interval(whole)),
+        Compared(misled, "accuracy", float(whole.mean()), PAPER["ddm"][0], percent_interval(whole)),
     ]
     for each in found:
-        figures += [compared(each, row, step, PAPER) for row, step in enumerate(percentages) if step]
+        what = "accuracy of the undistillable teacher's student"
+        figures += [compared(each, row, step, PAPER, what) for row, step in enumerate(percentages) if step]
     return figures
 
 
@@ -209,8 +219,9 @@ def _procedure(replicates: int) -> Section:
             Text(
                 f"Each student was trained {replicates} times as the target was, from weights and in a batch order of"
                 " its own, on labels mixed of the true one and the teacher's output; random deletion drew other"
-                " clusters each time. Intervals are over these replicates, on one and the same test split."
+                " clusters each time."
             ),
+            Text(INTERVALS),
             Text(
                 "DDM ranked the clusters by how much nearer their deletion brings the student to the clean network on"
                 " the validation split, in KL divergence, by a synset of that student. A deleted sample's term is left"
@@ -224,7 +235,7 @@ def _first(ranking: Ranking) -> Section:
     assert ranking.value is not None
     first = ranking.order[0, :8].tolist()
     note = Text("With the effect of the deletion on the student's divergence from the clean network, in nats.")
-    return Section("Deleted first by ddm", [note, Clusters("deleted first", first, ranking.value[first].tolist())])
+    return Section("Deleted first by DDM", [note, Clusters("deleted first", first, ranking.value[first].tolist())])
 
 
 def _metrics(teachers: Teachers) -> Mapping[str, Any]:
@@ -232,9 +243,9 @@ def _metrics(teachers: Teachers) -> Mapping[str, Any]:
         "clean_teacher_accuracy": teachers.clean,
         "undistillable_teacher_accuracy": teachers.nasty,
         "teachers_divergence": teachers.apart,
-        "student_alone": {"accuracy": float(teachers.alone.mean()), "interval": list(mean_interval(teachers.alone))},
+        "student_alone": {"accuracy": float(teachers.alone.mean()), "interval": list(percent_interval(teachers.alone))},
         "student_of_clean": {
             "accuracy": float(teachers.of_clean.mean()),
-            "interval": list(mean_interval(teachers.of_clean)),
+            "interval": list(percent_interval(teachers.of_clean)),
         },
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ddm_studies.removal_words import PAPER, against_chance, classes_lost, gains, scale
+from ddm_studies.removal_words import PAPER, against_chance, against_rivals, classes_lost, detection, gains, scale
 from ddm_studies.removing import (
     CEILING,
     Ranking,
@@ -16,9 +17,9 @@ from ddm_studies.removing import (
     balanced,
     corrupted_shares,
     detection_auc,
-    losses,
     num_removed,
     perturbations_of,
+    removed_and_lost,
 )
 from ddm_studies.replicates import difference_interval, mean_interval
 from scipy import stats
@@ -27,8 +28,9 @@ import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.api import Run
 from ddm_framework.corruption import corrupted
+from ddm_framework.errors import RecipeError
 from ddm_framework.partition import Partition
-from ddm_framework.reports import Clusters, Table
+from ddm_framework.reports import Clusters, Table, Text
 
 RECIPE = """\
 seed: 1
@@ -89,10 +91,11 @@ def test_figures_and_the_paper_stand_side_by_side(corrupted_run: Run) -> None:
     assert compared["source"] == "Table 6"
     paper = {(each["row"], each["column"]): each["paper"] for each in compared["figures"]}
     assert paper["all data", "accuracy"] == 78.4
-    assert paper["ddm", "accuracy without 10 %"] == 82.0
-    assert paper["random", "accuracy without 40 %"] == 55.7
+    assert paper["DDM", "accuracy without 10 %"] == 82.0
+    assert paper["Random", "accuracy without 40 %"] == 55.7
     assert paper["exact", "accuracy without 40 %"] is None
-    assert "wrong labels on 25%" in compared["sizes"]
+    assert "pixels are clipped to [0, 1], on 25% of the training images and" in compared["sizes"]
+    assert compared["sizes"].endswith("wrong labels on 25% of the training images")
     assert compared["sentences"][-1].startswith("Labels are wrong here; the paper's figures are of noise")
     found = metrics["removal"]["methods"]
     assert set(found) == {"random", "ddm", "exact", CEILING}
@@ -118,19 +121,38 @@ def test_the_report_lays_the_table_out_as_the_paper_does(corrupted_run: Run) -> 
     report = corrupted_run.workspace.recipe.study(corrupted_run.workspace)
     tables = [block for block in report.sections[0].blocks if isinstance(block, Table)]
     assert list(tables[-1].columns) == ["method", "0 %", "10 %", "40 %"]
-    assert [row[0] for row in tables[-1].rows] == ["random", "ddm", "exact", CEILING]
+    assert [row[0] for row in tables[-1].rows] == ["Random", "DDM", "exact", CEILING]
 
 
 def test_balanced_removal_takes_as_much_from_each_class(corrupted_run: Run) -> None:
     study = corrupted_run.workspace.recipe.study
     options: dict[str, Any] = {**study.options, "balanced": True, "percentages": [50.0]}
-    found = study.target(corrupted_run.workspace, **options).metrics["removal"]["methods"]
-    assert all(each["classes_lost"] == [0, 0] for each in found.values())
+    report = study.target(corrupted_run.workspace, **options)
+    (area,) = (
+        each
+        for each in report.metrics["comparison"]["figures"]
+        if each["row"] == "Random" and each["column"].startswith("AUC")
+    )
+    assert 0 <= area["interval"][0] <= area["ours"] <= area["interval"][1] <= 1
+    assert all(each["classes_lost"] == [0, 0] for each in report.metrics["removal"]["methods"].values())
+    compared = report.metrics["comparison"]
+    assert "each class loses the same share" in compared["sizes"]
+    assert any("each class must lose the same share" in sentence for sentence in compared["sentences"])
+    assert "any order" not in str(compared) and "no order" not in str(compared)
+    texts = [block.text for block in report.sections[1].blocks if isinstance(block, Text)]
+    assert any("`balanced: true`" in each for each in texts)
+    assert any("one ranking, made from one trained network" in each for each in texts)
 
 
 def test_without_a_validation_split_clusters_have_no_value(tmp_path: Path) -> None:
     with pytest.raises(DDMError, match=r"set dataset\.validation"):
         ddm_framework.run(write(tmp_path), ["dataset.validation=0"], out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("percentages", ["[]", "[0]"])
+def test_some_clusters_must_be_removed(tmp_path: Path, percentages: str) -> None:
+    with pytest.raises(RecipeError, match="at least one percentage must be above 0"):
+        ddm_framework.run(write(tmp_path), [f"study.percentages={percentages}"], out=tmp_path / "run")
 
 
 def test_a_method_with_clusters_of_its_own_is_refused(tmp_path: Path) -> None:
@@ -168,7 +190,7 @@ def test_rows_lack_the_first_of_each_replicates_order() -> None:
     assert rows[:, 0].tolist() == [[1, 1, 1, 1], [1, 1, 0, 1], [0, 1, 0, 1]]
     assert rows[:, 1].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 1, 0]]
     partition = Partition(torch.tensor([0, 0, 0, 1, 2, 2, 3, 3]), torch.tensor([0, 1, 0, 1]))
-    removed, lost = losses(rows, partition)
+    removed, lost = removed_and_lost(rows, partition)
     assert removed.tolist() == pytest.approx([0, 2 / 8, (5 + 3) / 16])
     assert lost.tolist() == [0, 0, 1]  # clusters 0 and 2 are all of the first class, 3 and 1 all of the second
 
@@ -206,7 +228,7 @@ def removal_of(use: str, accuracy: list[list[float]], lost: list[float]) -> Remo
 def test_a_gain_is_claimed_where_the_interval_allows_it(after: list[float], verdict: str) -> None:
     ours = removal_of("ddm", [[95.4, 95.6], after, [80.0, 80.0]], [0, 0, 0])
     (told,) = gains(ours, [0, 1, 20], PAPER[3]["ddm"])
-    assert told.startswith(f"Removing 1 % by ddm {verdict}")
+    assert told.startswith(f"Removing 1 % by DDM {verdict}")
     assert told.endswith("; paper: 96.2 after 95.7).")
 
 
@@ -215,14 +237,51 @@ def test_sentences_tell_where_ddm_and_chance_differ_and_which_classes_are_gone()
     chance = removal_of("random", [[95.4, 95.6], [95.0, 96.1], [90.0, 90.2]], [0, 0, 0.5])
     told = against_chance(ours, chance, [0, 1, 20], PAPER[3])
     assert "-20.0 at 20 % (paper +10.8)" in told
-    assert told.endswith("here that is beyond the spread of the replicates at 20 %.")
+    assert told.startswith("Beside random removal, DDM leaves +0.0 points of accuracy at 1 % (paper +0.4), -20.0 at")
+    assert told.endswith("; the two differ by more than chance at 20 %.")
+    assert against_chance(ours, ours, [0, 1, 20], PAPER[3]).endswith("; none of it is more than chance.")
     (gone,) = classes_lost(ours, chance, [0, 1, 20])
-    assert gone.startswith("From 20 % on, ddm's order leaves nothing of whole classes, at 20 % of 3 of them (random")
+    assert gone.startswith("From 20 % on, DDM's order removes whole classes; at 20 % 3 classes are gone (random")
     assert classes_lost(removal_of("ddm", [[95.4, 95.6]] * 3, [0, 0, 0]), None, [0, 1, 20]) == []
     (scaled,) = scale(chance, [0, 1, 20], PAPER[3]["random"])
     assert scaled == (
         "Losing 20 % at random costs 5.4 points here and 21.1 in the paper, so the two are on different scales."
     )
+
+
+@pytest.mark.parametrize(
+    ("rival", "told"),
+    [
+        (
+            [[95.0, 95.2], [95.0, 95.2]],
+            "DDM leaves the highest accuracy at 20 %; at 1 % none is clearly ahead of every",
+        ),
+        ([[90.0, 90.2], [85.0, 85.2]], "DDM leaves the highest accuracy at 1 % and 20 %; in the paper DDM is ahead at"),
+        ([[97.0, 97.2], [85.0, 85.2]], "Koh et al. leaves the highest accuracy at 1 %, DDM at 20 %; in the paper"),
+        ([[95.0, 95.2], [98.0, 98.9]], "none is clearly ahead of every other at any percentage; in the paper"),
+    ],
+)
+def test_a_method_is_named_best_where_it_is_clearly_ahead_of_every_other(rival: list[list[float]], told: str) -> None:
+    ours = removal_of("ddm", [[95.4, 95.6], [95.0, 95.3], [98.0, 98.2]], [0, 0, 0])
+    koh = removal_of("koh", [[95.4, 95.6], *rival], [0, 0, 0])
+    chance = removal_of("random", [[99.0, 99.1]] * 3, [0, 0, 0])
+    (sentence,) = against_rivals(ours, [chance, koh, ours], [0, 1, 20], True)
+    assert sentence.startswith(f"Of the methods that rank, {told}")
+    assert against_rivals(ours, [chance, ours], [0, 1, 20], True) == []
+
+
+def test_the_best_order_is_claimed_only_where_every_order_is_allowed() -> None:
+    methods = [replace(removal_of(use, [[90.0, 90.0]] * 3, [0, 0, 0]), auc=torch.ones(2)) for use in ("ddm", CEILING)]
+    assert detection(methods)[0].endswith(
+        "with an AUC of DDM 1.00 (0.5 is chance); as clusters mix both, no order of them exceeds 1.00."
+    )
+    assert "exceeds" not in detection(methods, balanced=True)[0]
+
+
+def test_methods_have_the_papers_names_and_keep_their_options() -> None:
+    order = torch.zeros(2, 4, dtype=torch.int64)
+    assert Ranking("arnoldi (rank 8)", "arnoldi", order).title == "Scaleup (rank 8)"
+    assert Ranking("exact", "exact", order).title == "exact"
 
 
 def test_the_papers_tables_start_from_one_network() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +21,10 @@ from ddm_studies.distilling import (
 )
 from study_runs import stripes_run
 
+import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.api import Run
+from ddm_framework.errors import RecipeError
 
 STUDY = "{use: transferability, percentages: [20, 50], undistilling_epochs: 3, undistilling_weight: 0.1}"
 
@@ -118,10 +122,12 @@ def test_figures_of_a_tiny_run(run: Run) -> None:
     compared, found = metrics["comparison"], metrics["transferability"]
     assert compared["source"] == "Table 7"
     paper = {(each["row"], each["column"]): each["paper"] for each in compared["figures"]}
-    assert paper["student, all data", "accuracy"] == 94.1
-    assert paper["ddm", "accuracy without 20 %"] == 94.2
-    assert paper["random", "accuracy without 20 %"] == 88.7
-    assert paper["ddm", "accuracy without 50 %"] is None
+    assert paper["student of the undistillable teacher, all data", "accuracy"] == 94.1
+    what = "accuracy of the undistillable teacher's student"
+    assert paper["DDM", f"{what} without 20 %"] == 94.2
+    assert paper["Random", f"{what} without 20 %"] == 88.7
+    assert paper["DDM", f"{what} without 50 %"] is None
+    assert paper["student of the clean teacher", "accuracy"] is None
     assert set(found["methods"]) == {"random", "ddm"}
     assert found["methods"]["random"]["accuracy"][0] == found["methods"]["ddm"]["accuracy"][0]
     assert found["percentages"] == [0, 20, 50]
@@ -140,3 +146,17 @@ def test_without_a_validation_split_no_divergence_can_be_measured(run: Run) -> N
     with pytest.raises(DDMError, match=r"set dataset\.validation"):
         workspace.recipe.study(workspace)
     workspace.data = data
+
+
+def test_a_target_from_elsewhere_has_no_training_that_students_could_take(run: Run, tmp_path: Path) -> None:
+    workspace = run.workspace
+    target = workspace.recipe.target.model_copy(update={"checkpoint": tmp_path / "elsewhere.pt"})
+    other = replace(workspace, recipe=replace(workspace.recipe, target=target))
+    with pytest.raises(DDMError, match=r"this one was trained elsewhere \(`target\.checkpoint`\)"):
+        workspace.recipe.study(other)
+
+
+@pytest.mark.parametrize("percentages", ["[]", "[0]"])
+def test_some_data_must_be_deleted(run: Run, percentages: str) -> None:
+    with pytest.raises(RecipeError, match="at least one percentage must be above 0"):
+        ddm_framework.run(run.path / "recipe.yaml", [f"study.percentages={percentages}"], out=run.path / "again")
