@@ -70,6 +70,10 @@ class FoundEach:
 def search_each(workspace: Workspace, queries: Queries, objective: Objective, effect: Tensor) -> FoundEach:
     """Search for every query by itself, beside the flat search over all clusters.
 
+    Both rank the clusters by the effects that are given. Within a class that is what `search` does only if they come
+    from deleting one cluster at a time without a ridge, as `online.perturbations: leave_one_out` does by default: with
+    random perturbations, `search` fine-tunes on clusters that this function never does, and may find others.
+
     Args:
         workspace: a run with a class-wise and a cluster-wise synset.
         queries: N of them.

@@ -36,14 +36,21 @@ def distances(stack: Parameters, origin: Parameters) -> dict[str, Tensor]:
     return {layer: _flat(moved, names).norm(dim=1) for layer, names in layers(moved).items()}
 
 
-def cosines(stack: Parameters, other: Parameters, origin: Parameters) -> dict[str, Tensor]:
-    """Cosine of the displacements of two stacks of R networks from one, network by network.
+def cosines(
+    stack: Parameters, other: Parameters, origin: Parameters, other_origin: Parameters | None = None
+) -> dict[str, Tensor]:
+    """Cosine of the displacements of two stacks of R networks, network by network.
 
+    Args:
+        stack: R networks.
+        other: R networks.
+        origin: one network, from which those of `stack` were displaced.
+        other_origin: the same of `other`; by default `origin` too.
     Returns:
         float64 (R,) in [-1, 1], over all weights and by layer; 0 where a network did not move.
     Source: Sec. 9.4; Eq. 1.
     """
-    one, two = displacements(stack, origin), displacements(other, origin)
+    one, two = displacements(stack, origin), displacements(other, origin if other_origin is None else other_origin)
     return {
         layer: figures.displacement_cosine(_flat(one, names), _flat(two, names)) for layer, names in layers(one).items()
     }

@@ -56,7 +56,9 @@ def variant(
     if not folder.is_done("matching"):
         with folder.stage("matching", inputs["matching"]) as clock:
             offline.distil(other, clock)
-    workspace.ledger.enter(time.monotonic() - begun, sum(folder.seconds().values()))
+    workspace.ledger.enter(time.monotonic() - begun, sum(folder.seconds().values()), once=str(folder.path))
+    if clusterer is None:
+        workspace.charge("partition")
     return other
 
 
@@ -66,27 +68,23 @@ def sibling(
     *,
     backbone: Choice | None = None,
     distance: Choice | None = None,
-    seed: int | None = None,
-    training: Mapping[str, Any] = NO_SETTINGS,
     matching: Mapping[str, Any] = NO_SETTINGS,
 ) -> Workspace:
-    """A run of its own on the same data, up to its synset: another network, seed or training; made once, then reused.
+    """A run of its own on the same data, up to its synset: another network or matching; made once, then reused.
 
     Its artifacts lie in `variants/<name>` of the run folder.
 
     Args:
         workspace: a run.
         name: of the sibling, a folder's name.
-        backbone, distance, seed: in the place of the recipe's.
-        training, matching: settings in the place of the recipe's.
+        backbone, distance: in the place of the recipe's.
+        matching: settings in the place of the recipe's.
     """
     old = workspace.recipe
     recipe = replace(
         old,
         backbone=backbone or old.backbone,
         distance=distance or old.distance,
-        general=_changed(old.general, {} if seed is None else {"seed": seed}),
-        training=_changed(old.training, training),
         matching=_changed(old.matching, matching),
     )
     inputs = stage_inputs(recipe, workspace.registry, workspace.root.input("training", "data"))

@@ -2,31 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from scipy.stats import spearmanr
 from torch import Tensor
 
-from ddm_framework import DDMError, Report
+from ddm_framework import DDMError, Report, figures
 from ddm_framework.bank import bank_logits, retrained
 from ddm_framework.effects import Queries
 from ddm_framework.hierarchical import effects
+from ddm_framework.recipes import Choice
 from ddm_framework.reports import Block, Chart, Heatmap, Section, Text
 from ddm_framework.signatures import ChoicesOf
 from ddm_framework.variants import sibling
 from ddm_framework.workspace import Workspace, choose
-from ddm_studies.paper import Compared, Comparison, sizes
+from ddm_studies.paper import Compared, Comparison
 
 Backbones = Annotated[list[dict[str, Any]], ChoicesOf("backbone"), Field(min_length=2)]
-WORDS = {
-    "fig_3": ("Fig. 3", "class-wise attribution by several architectures"),
-    "fig_8": ("Fig. 8", "class-wise attribution from several initialisations"),
+Distances = Annotated[list[dict[str, Any]], ChoicesOf("distance")]
+Rates = list[Annotated[float, Field(gt=0)]]
+WITHIN = "rank correlation within rows"
+CHANCE = "0 by chance"
+SAID = {
+    "fig_3": (
+        "Fig. 3",
+        "class-wise attribution by several architectures",
+        "Do networks of other kinds trace their predictions to the same classes of training data?",
+    ),
+    "fig_8": (
+        "Fig. 8",
+        "class-wise attribution from several initialisations",
+        "Do networks that start from other weights trace their predictions to the same classes of training data?",
+    ),
 }
+"""Source, title and question of each figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network and how its synset is matched.
+
+    Attributes:
+        name: what tells it apart from the others.
+        backbone: with all its options.
+        distance: in the place of the recipe's, or None.
+        image_rate: the same, of `matching.lr`.
+    """
+
+    name: str
+    backbone: Choice
+    distance: Choice | None
+    image_rate: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +65,30 @@ class Seen:
 
     Attributes:
         name: of the network.
-        effect: mean effect on queries of each class (rows) of deleting each class (columns), float64 (L, L).
+        settings: its options and matching, in words.
+        effect: mean effect on queries of each class (rows) of deleting each class (columns), float64 (1 + R, L, L);
+            first over the queries as they are, then over R resamples of them, the same for every network.
         exact: the same by exact retraining, or None where it was not asked for.
         accuracy: on the test split.
     """
 
     name: str
+    settings: str
     effect: Tensor
     exact: Tensor | None
     accuracy: float
+
+    @property
+    def matrix(self) -> Tensor:
+        """Over the queries as they are, (L, L)."""
+        return self.effect[0]
+
+
+class Measured(NamedTuple):
+    """A figure and its 95 % interval over queries; None where a class has a single one."""
+
+    value: float
+    interval: tuple[float, float] | None
 
 
 def run(
@@ -52,46 +97,92 @@ def run(
     *,
     figure: Literal["fig_3", "fig_8"] = "fig_3",
     backbones: Backbones = [{"use": "convnet"}, {"use": "alexnet"}],  # noqa: B006 - pydantic copies it
+    distances: Distances = [],  # noqa: B006
+    image_rates: Rates = [],  # noqa: B006
     query_class: Annotated[int, Field(ge=0)] | None = None,
     queries: Annotated[int, Field(ge=1)] = 256,
     retrain: bool = True,
+    resamples: Annotated[int, Field(ge=50)] = 200,
 ) -> Report:
     """Train, match and ask several networks on the same data, and compare their class-wise attributions.
 
     Each network is a run of its own with the recipe's training and matching. The effect is that of `output_shift`,
-    Dist_1, of deleting a whole class, by the class-wise synset.
+    Dist_1, of deleting a whole class, by the class-wise synset. Two matrices are compared by Spearman's correlation
+    within each row, over the deleted classes, and the mean over rows: taken over whole matrices, it would mostly tell
+    that some queries are easier to move than others. Intervals are over queries, resampled within their classes.
 
     Args:
         workspace: the run; its data, training and matching are used.
-        figure: of the paper, which decides on the words.
+        figure: of the paper, which decides on the claims that are answered.
         backbones: the networks, each `{use: backbone, option: value}`.
-        query_class: the class whose queries the chart shows; left out, 2 as in the paper, or the last of fewer classes.
+        distances: that each network's gradients are matched by, one a network; left out, the recipe's for all.
+        image_rates: `matching.lr` of each network, likewise.
+        query_class: of Fig. 3, the class whose queries are looked at; left out, 2 as in the paper, or the last of fewer
+            classes.
         queries: test images of each class that are asked about, at most.
         retrain: retrain each network exactly without each class as well, to see how well the estimate is right.
+        resamples: of each bootstrap interval.
     Raises:
-        DDMError: if there is no such class.
+        DDMError: if there is no such class, a class has no test image, or `distances` or `image_rates` are not as many
+            as the networks.
     Source: Fig. 3, Sec. 4.2; Fig. 8, Sec. 8.4.
     """
     names = workspace.info.class_names
     query_class = min(2, len(names) - 1) if query_class is None else query_class
     if query_class >= len(names):
         raise DDMError(f"`query_class: {query_class}`: the data have {len(names)} classes, from 0 to {len(names) - 1}")
+    asked = _queries(workspace, queries)
+    networks, draws = _networks(workspace, backbones, distances, image_rates), _draws(workspace, asked, resamples)
     seen = []
-    with workspace.display.bar("networks", len(backbones)) as advance:
-        for number, options in enumerate(backbones):
-            seen.append(_seen(workspace, number, options, _named(options, backbones), queries, retrain))
+    with workspace.display.bar("networks", len(networks)) as advance:
+        for number, network in enumerate(networks):
+            seen.append(_seen(workspace, f"{number}_{network.backbone.name}", network, asked, draws, retrain))
             advance()
-    comparison = _comparison(workspace, figure, seen, query_class)
+    source, title, question = SAID[figure]
+    if figure == "fig_3":
+        rows = [*_traced_rows(seen, query_class, names), *_compared(seen)]
+        sentences = [*_traced(seen, query_class, names), *_on_exact(seen)]
+    else:
+        rows, sentences = list(_compared(seen)), [*_robust(workspace, seen), *_on_exact(seen)]
+    comparison = Comparison(source, title, rows, sentences, _sizes(workspace, seen, queries))
+    chart = [_chart(seen, query_class, names)] if figure == "fig_3" else []
     return Report(
-        sections=[comparison.section(_chart(seen, query_class, names)), _matrices(seen, names)],
+        sections=[comparison.section(*chart), _matrices(seen, names)],
         metrics={**comparison.metrics(), "architectures": _metrics(seen, query_class)},
-        tensors={f"effect.{number}": each.effect for number, each in enumerate(seen)},
-        question="Do networks of other kinds trace their predictions to the same classes of training data?",
+        tensors={f"effect.{number}": each.matrix for number, each in enumerate(seen)},
+        question=question,
         answer=comparison.sentences[0],
     )
 
 
-def _named(options: Mapping[str, Any], every: list[dict[str, Any]]) -> str:
+def _networks(
+    workspace: Workspace,
+    backbones: Sequence[dict[str, Any]],
+    distances: Sequence[dict[str, Any]],
+    rates: Sequence[float],
+) -> list[Network]:
+    for option, given in (("distances", distances), ("image_rates", rates)):
+        if given and len(given) != len(backbones):
+            raise DDMError(
+                f"`{option}` has {len(given)} entries for {len(backbones)} backbones; give one each, or none"
+            )
+    return [
+        Network(
+            _named(options, backbones),
+            _choice(workspace, "backbone", options),
+            _choice(workspace, "distance", distances[place]) if distances else None,
+            rates[place] if rates else None,
+        )
+        for place, options in enumerate(backbones)
+    ]
+
+
+def _choice(workspace: Workspace, kind: str, options: Mapping[str, Any]) -> Choice:
+    chosen = {key: value for key, value in options.items() if key != "use"}
+    return choose(workspace.registry, kind, str(options["use"]), chosen)
+
+
+def _named(options: Mapping[str, Any], every: Sequence[dict[str, Any]]) -> str:
     """`resnet`, or with the options in which it differs from others of its kind, `convnet (initialisation xavier)`."""
     others = [each for each in every if each["use"] == options["use"]]
     differing = [
@@ -102,23 +193,36 @@ def _named(options: Mapping[str, Any], every: list[dict[str, Any]]) -> str:
 
 
 def _seen(
-    workspace: Workspace, number: int, options: Mapping[str, Any], name: str, queries: int, retrain: bool
+    workspace: Workspace, folder: str, network: Network, asked: Queries, draws: Sequence[Tensor], retrain: bool
 ) -> Seen:
-    chosen = {key: value for key, value in options.items() if key != "use"}
-    backbone = choose(workspace.registry, "backbone", str(options["use"]), chosen)
-    other = sibling(workspace, f"{number}_{options['use']}", backbone=backbone)
-    asked = _queries(other, queries)
+    matching = {} if network.image_rate is None else {"lr": network.image_rate}
+    other = sibling(workspace, folder, backbone=network.backbone, distance=network.distance, matching=matching)
     assert asked.labels is not None
-    objective, classes = other.objective("output_shift"), torch.arange(other.info.num_classes)
-    estimated = effects(other, asked, objective, other.class_synset, classes)[:, :, 0]
-    exact = _class_means(_exact(other, asked), asked.labels, len(classes)) if retrain else None
-    return Seen(name, _class_means(estimated, asked.labels, len(classes)), exact, other.accuracy("test"))
+    labels, classes = asked.labels.cpu(), torch.arange(other.info.num_classes)
+    estimated = effects(other, asked, other.objective("output_shift"), other.class_synset, classes)[:, :, 0]
+    exact = _class_means(_exact(other, asked), labels, draws) if retrain else None
+    recipe = other.recipe
+    given = ", ".join(f"{key} {value}" for key, value in network.backbone.options.items() if value is not None)
+    settings = (
+        f"{network.backbone.name} ({given}; matched by {recipe.distance.name}, image rate {recipe.matching.lr:g})"
+    )
+    return Seen(network.name, settings, _class_means(estimated, labels, draws), exact, other.accuracy("test"))
 
 
 def _queries(workspace: Workspace, most: int) -> Queries:
-    """The first test images of each class."""
-    labels = workspace.data.test.labels.cpu()
-    chosen = [(labels == label).nonzero()[:most, 0] for label in range(workspace.info.num_classes)]
+    """The first test images of each class.
+
+    Raises:
+        DDMError: if a class has none.
+    """
+    labels, names = workspace.data.test.labels.cpu(), workspace.info.class_names
+    chosen = [(labels == label).nonzero()[:most, 0] for label in range(len(names))]
+    without = [name for name, found in zip(names, chosen, strict=True) if not len(found)]
+    if without:
+        listed = ", ".join(map(repr, without[:5]))
+        raise DDMError(
+            f"there is no test image of class {listed}, so nothing can be asked of it; raise dataset.test_size"
+        )
     return workspace.queries_of("test").take(torch.cat(chosen).sort().values)
 
 
@@ -132,109 +236,201 @@ def _exact(workspace: Workspace, asked: Queries) -> Tensor:
     return torch.stack([objective.measure(each, reference)[:, 0] for each in logits], 1).double().cpu()
 
 
-def _class_means(effect: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Mean (L, L) over the queries of each class of effects (N, L)."""
-    return torch.stack([effect[labels.cpu() == label].mean(0) for label in range(classes)]).double()
+def _draws(workspace: Workspace, asked: Queries, resamples: int) -> list[Tensor]:
+    """For each class, the share of each of its n queries in a mean, float64 (1 + R, n): all alike, then R resamples.
+
+    Where a class has one query, there is nothing to resample and R = 0.
+    """
+    assert asked.labels is not None
+    random, counts = workspace.generator("bootstrap", "architectures"), asked.labels.cpu().bincount().tolist()
+    repeats = resamples if min(counts) > 1 else 0
+    shares = []
+    for count in counts:
+        drawn = torch.randint(count, (repeats, count), generator=random)
+        times = torch.zeros(repeats, count).scatter_add_(1, drawn, torch.ones(repeats, count))
+        shares.append(torch.cat([torch.ones(1, count), times]).double() / count)
+    return shares
 
 
-def _agreement(one: Tensor, other: Tensor) -> float:
-    """Rank correlation of two rows or matrices of effects."""
-    return float(spearmanr(one.flatten().numpy(), other.flatten().numpy()).statistic)
+def _class_means(effect: Tensor, labels: Tensor, draws: Sequence[Tensor]) -> Tensor:
+    """Mean (1 + R, L, L) over the queries of each class of effects (N, L)."""
+    effect = effect.double().cpu()
+    return torch.stack([shares @ effect[labels == label] for label, shares in enumerate(draws)], 1)
 
 
-def _own_class_first(effect: Tensor) -> float:
-    """Share of the classes whose queries are moved most by deleting their own class."""
-    return float((effect.argmax(1) == torch.arange(len(effect))).double().mean())
+def _agreement(one: Tensor, other: Tensor) -> Tensor:
+    """Mean over rows of the rank correlation within each, (1 + R,), of matrices (1 + R, rows, L)."""
+    return figures.leave_one_out_spearman(one.flatten(0, 1), other.flatten(0, 1)).view(len(one), -1).mean(1)
 
 
-def _comparison(workspace: Workspace, figure: str, seen: list[Seen], query_class: int) -> Comparison:
-    name, title = WORDS[figure]
-    shown = workspace.info.class_names[query_class]
-    figures = [
-        Compared(
-            each.name,
-            f'top class of queries "{shown}" is "{shown}"',
-            float(each.effect[query_class].argmax() == query_class),
-            1.0,
-        )
-        for each in seen
-    ]
-    figures += [
-        Compared(each.name, "own class first, share of classes", _own_class_first(each.effect)) for each in seen
-    ]
-    for one, other in combinations(seen, 2):
-        pair = f"{one.name} and {other.name}"
-        row = _agreement(one.effect[query_class], other.effect[query_class])
-        figures.append(Compared(pair, f'rank correlation, queries "{shown}"', row))
-        figures.append(Compared(pair, "rank correlation, all queries", _agreement(one.effect, other.effect)))
+def _between(matrices: Sequence[Tensor]) -> Tensor:
+    """The mean agreement of two of them, (1 + R,)."""
+    return torch.stack([_agreement(one, other) for one, other in combinations(matrices, 2)]).mean(0)
+
+
+def _own_class_first(effect: Tensor) -> Tensor:
+    """Share (1 + R,) of the classes whose queries are moved most by deleting their own class."""
+    return (effect.argmax(2) == torch.arange(effect.shape[2])).double().mean(1)
+
+
+def _measured(drawn: Tensor, lowest: float = -1.0) -> Measured:
+    """The first of 1 + R values, with the interval of the others.
+
+    Resampling adds noise, which lowers agreement: resamples are shifted so that their mean is the measured value.
+    """
+    value = float(drawn[0])
+    if len(drawn) == 1:
+        return Measured(value, None)
+    shifted = (drawn[1:] + value - drawn[1:].mean()).clamp(lowest, 1)
+    low, high = shifted.quantile(torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    return Measured(value, (low, high))
+
+
+def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
+    """What both figures are judged by."""
+    chance = f"{1 / seen[0].effect.shape[2]:.2g} by chance"
     for each in seen:
-        if each.exact is not None:
-            figures.append(Compared(each.name, "rank correlation with exact", _agreement(each.effect, each.exact)))
-    for one, other in combinations([each for each in seen if each.exact is not None], 2):
-        assert one.exact is not None and other.exact is not None
+        value, interval = _measured(_own_class_first(each.effect), 0)
+        yield Compared(each.name, "own class first, share of classes", value, None, interval, chance)
+    for one, other in combinations(seen, 2):
+        value, interval = _measured(_agreement(one.effect, other.effect))
+        yield Compared(f"{one.name} and {other.name}", WITHIN, value, None, interval, CHANCE)
+    if len(seen) > 2:
+        value, interval = _similar(seen)
+        yield Compared("any two networks, mean", WITHIN, value, None, interval, CHANCE)
+    exact = [(each.name, each.effect, each.exact) for each in seen if each.exact is not None]
+    for name, effect, truth in exact:
+        value, interval = _measured(_agreement(effect, truth))
+        yield Compared(name, f"{WITHIN}, with exact", value, None, interval, CHANCE)
+    for (one_name, _, one_truth), (other_name, _, other_truth) in combinations(exact, 2):
+        value, interval = _measured(_agreement(one_truth, other_truth))
+        yield Compared(f"{one_name} and {other_name}", f"{WITHIN}, both exact", value, None, interval, CHANCE)
+
+
+def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> Iterator[Compared]:
+    """What Fig. 3 shows of the queries of one class."""
+    shown = names[query_class]
+    for each in seen:
+        first = float(each.matrix[query_class].argmax() == query_class)
+        yield Compared(each.name, f'top class of queries "{shown}" is "{shown}", 1 = yes', first, 1.0)
+    for one, other in combinations(seen, 2):
+        rows = [each.effect[:, query_class : query_class + 1] for each in (one, other)]
+        value, interval = _measured(_agreement(*rows))
         pair = f"{one.name} and {other.name}"
-        figures.append(Compared(pair, "rank correlation, both exact", _agreement(one.exact, other.exact)))
-    return Comparison(name, title, figures, _sentences(seen, query_class, shown), sizes(workspace))
+        yield Compared(pair, f'rank correlation, queries "{shown}"', value, None, interval, CHANCE)
 
 
-def _sentences(seen: list[Seen], query_class: int, shown: str) -> list[str]:
-    astray = [each.name for each in seen if int(each.effect[query_class].argmax()) != query_class]
-    said = f'Queries "{shown}" are traced to the class "{shown}" by '
-    first = said + (
+def _traced(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> Iterator[str]:
+    """The claims of Fig. 3."""
+    astray = [each.name for each in seen if int(each.matrix[query_class].argmax()) != query_class]
+    said = f'Queries "{names[query_class]}" are traced to the class "{names[query_class]}" by '
+    yield said + (
         f"all {len(seen)} networks, as in the paper."
         if not astray
         else f"{len(seen) - len(astray)} of {len(seen)} networks (the paper: all), not by {', '.join(astray)}."
     )
-    between = [_agreement(one.effect, other.effect) for one, other in combinations(seen, 2)]
-    told = [
-        first,
-        f"The rank correlation between two networks' matrices is {sum(between) / len(between):.2f} in the mean, from"
-        f" {min(between):.2f} to {max(between):.2f}; the paper shows bars and matrices and gives no number.",
-    ]
-    exact = [each.exact for each in seen if each.exact is not None]
+    yield (
+        f"Two networks rank the deleted classes alike by {_in_words(_similar(seen))}; the paper calls the matrices of"
+        " all architectures similar and gives no number."
+    )
+
+
+def _robust(workspace: Workspace, seen: Sequence[Seen]) -> Iterator[str]:
+    """The claims of Fig. 8."""
+    similar = _similar(seen)
+    low = similar.value if similar.interval is None else similar.interval[0]
+    verdict = (
+        "are alike beyond chance, as the paper says" if low > 0 else "are not alike beyond chance (the paper: similar)"
+    )
+    yield (
+        f"Attribution matrices from {len(seen)} initialisations {verdict}: two of them rank the deleted classes alike"
+        f" by {_in_words(similar)}."
+    )
+    yield (
+        f"How diverse they are, one minus that, is {1 - similar.value:.2f} with {len(workspace.data.train):,} training"
+        f" images of {workspace.info.num_classes} classes. The paper says that diversity grows with the size of the"
+        " data, over MNIST, CIFAR-10 and CIFAR-100: that takes this figure of all three, side by side. They have"
+        " 60,000, 50,000 and 50,000 training images, so that it is not their number that grows."
+    )
+
+
+def _on_exact(seen: Sequence[Seen]) -> Iterator[str]:
+    """How right the estimates are, and how much two networks can agree."""
+    exact = [(each.effect, each.exact) for each in seen if each.exact is not None]
+    if not exact:
+        return
+    right = _measured(torch.stack([_agreement(*pair) for pair in exact]).mean(0))
+    yield f"An estimate agrees with exact retraining of the same network by {_in_words(right)}, in the mean."
     if len(exact) > 1:
-        true = [_agreement(one, other) for one, other in combinations(exact, 2)]
-        told.append(
-            f"By exact retraining two networks agree by {sum(true) / len(true):.2f}: so much of their difference is one"
-            " of the networks themselves and not of the method."
+        truth = _measured(_between([true for _, true in exact]))
+        yield (
+            f"The matrices of two networks that exact retraining gives agree by {_in_words(truth)}; agreement beyond"
+            " that cannot be expected of right estimates."
         )
-    return told
 
 
-def _chart(seen: list[Seen], query_class: int, names: tuple[str, ...]) -> Chart:
+def _similar(seen: Sequence[Seen]) -> Measured:
+    return _measured(_between([each.effect for each in seen]))
+
+
+def _in_words(measured: Measured) -> str:
+    told = f"{measured.value:.2f}"
+    return told if measured.interval is None else "{} ({:.2f} to {:.2f})".format(told, *measured.interval)
+
+
+def _sizes(workspace: Workspace, seen: Sequence[Seen], queries: int) -> str:
+    """What was run; the recipe's own backbone is none of the networks."""
+    recipe, data = workspace.recipe, workspace.data
+    return (
+        f"{recipe.dataset.name}, {len(data.train):,} training and {len(data.test):,} test images of"
+        f" {workspace.info.num_classes} classes, at most {queries} queries a class, {recipe.training.epochs} epochs,"
+        f" seed {recipe.general.seed}; {'; '.join(each.settings for each in seen)}"
+    )
+
+
+def _chart(seen: Sequence[Seen], query_class: int, names: tuple[str, ...]) -> Chart:
     """Effects on the queries of one class, each network's scaled to a largest of 1: its step has a scale of its own."""
     series = {
-        each.name: (each.effect[query_class] / each.effect[query_class].max().clamp_min(1e-30)).tolist()
+        each.name: (each.matrix[query_class] / each.matrix[query_class].max().clamp_min(1e-30)).tolist()
         for each in seen
     }
     caption = f'Effect on queries "{names[query_class]}" of deleting each class; the largest of each network is 1'
     return Chart("bar", series, "deleted class", "effect", x=list(names), caption=caption)
 
 
-def _matrices(seen: list[Seen], names: tuple[str, ...]) -> Section:
+def _matrices(seen: Sequence[Seen], names: tuple[str, ...]) -> Section:
     blocks: list[Block] = [
         Text(
             "Rows are the classes of the queries, columns the deleted classes; each matrix is scaled to a largest of 1."
         )
     ]
     for each in seen:
-        scaled = each.effect / each.effect.max().clamp_min(1e-30)
+        scaled = each.matrix / each.matrix.max().clamp_min(1e-30)
         caption = f"{each.name}, test accuracy {each.accuracy:.1%}"
         blocks.append(Heatmap(scaled, list(names), list(names), caption, "queries", "deleted class"))
     return Section("Class-wise attribution matrices", blocks)
 
 
-def _metrics(seen: list[Seen], query_class: int) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _metrics(seen: Sequence[Seen], query_class: int) -> dict[str, Any]:
+    networks = {
         each.name: {
             "test_accuracy": each.accuracy,
-            "effect": each.effect[query_class].tolist(),
-            "own_class_first": _own_class_first(each.effect),
-            "spearman_exact": None if each.exact is None else _agreement(each.effect, each.exact),
+            "effect": each.matrix[query_class].tolist(),
+            **_named_figure("own_class_first", _measured(_own_class_first(each.effect), 0)),
+            **(
+                {"spearman_exact": None}
+                if each.exact is None
+                else _named_figure("spearman_exact", _measured(_agreement(each.effect, each.exact)))
+            ),
         }
         for each in seen
     }
     between = {
-        f"{one.name} / {other.name}": _agreement(one.effect, other.effect) for one, other in combinations(seen, 2)
+        f"{one.name} / {other.name}": _named_figure("spearman", _measured(_agreement(one.effect, other.effect)))
+        for one, other in combinations(seen, 2)
     }
-    return {"networks": found, "spearman": between}
+    return {"networks": networks, "pairs": between, **_named_figure("spearman", _similar(seen))}
+
+
+def _named_figure(name: str, measured: Measured) -> dict[str, Any]:
+    return {name: measured.value, f"{name}_interval": measured.interval and list(measured.interval)}

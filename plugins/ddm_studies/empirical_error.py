@@ -22,6 +22,11 @@ from ddm_studies.paper import Compared, Comparison, sizes
 Count = Annotated[int, Field(ge=2)]
 MOST_ROWS = 50
 """Clusters that the table names; metrics.json holds all."""
+SCALES = {
+    "common": "one length of step for all clusters",
+    "cluster_share": "a step in proportion to the cluster's share of the training gradient",
+}
+"""Of `online.scale`, in words."""
 SYMMETRICAL = 0.5
 """Correlation from which on two curves are called roughly symmetrical."""
 STILL = 1e-3
@@ -37,6 +42,10 @@ def run(
 ) -> Report:
     """Compare the network fine-tuned on each cluster's synset with the one retrained exactly without the cluster.
 
+    Networks are estimated as the recipe's `online` says. Whether the length of their displacement ranks the clusters
+    is asked of both `online.scale: common` and `cluster_share`, whichever the recipe has; with `online.start: initial`,
+    which takes no such step, of neither.
+
     Args:
         workspace: the run.
         queries: test images on which errors are measured, all or the first so many.
@@ -46,10 +55,9 @@ def run(
     asked = workspace.queries_of("test", None if queries == "all" else queries)
     judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples)
     own = own_networks(workspace, judge)
-    online = workspace.recipe.online.model_copy(update={"scale": "cluster_share"})
-    shared = replace(workspace, recipe=replace(workspace.recipe, online=online), loaded_data=workspace.data)
-    by_share = estimated_distances(shared)
-    found = _figures(workspace, own, by_share, resamples)
+    steps = workspace.recipe.online.start == "target"
+    by_scale = {scale: estimated_distances(_scaled(workspace, scale)) for scale in SCALES} if steps else {}
+    found = _figures(workspace, own, by_scale, resamples)
     comparison = Comparison(
         "Fig. 7",
         "the empirical error without each cluster, estimated and exact",
@@ -63,13 +71,20 @@ def run(
             _table_section(workspace, own),
             _distances_section(found),
         ],
-        metrics={**comparison.metrics(), "empirical_error": {**found, "clusters": _by_cluster(own, by_share)}},
+        metrics={**comparison.metrics(), "empirical_error": {**found, "clusters": _by_cluster(own, by_scale)}},
         question="Does the network without a cluster err as the one that was really retrained without it?",
         answer=comparison.sentences[0],
     )
 
 
-def _figures(workspace: Workspace, own: OwnNetworks, by_share: Mapping[str, Tensor], resamples: int) -> dict[str, Any]:
+def _scaled(workspace: Workspace, scale: str) -> Workspace:
+    online = workspace.recipe.online.model_copy(update={"scale": scale})
+    return replace(workspace, recipe=replace(workspace.recipe, online=online), loaded_data=workspace.data)
+
+
+def _figures(
+    workspace: Workspace, own: OwnNetworks, by_scale: Mapping[str, Mapping[str, Tensor]], resamples: int
+) -> dict[str, Any]:
     random = workspace.generator("bootstrap", "empirical_error")
     found: dict[str, Any] = {
         "loss": _agreement(own.loss, own.exact_loss, random, resamples),
@@ -80,8 +95,10 @@ def _figures(workspace: Workspace, own: OwnNetworks, by_share: Mapping[str, Tens
     for layer, exact in own.exact_distance.items():
         cosine = own.cosine[layer]
         found["distances"][layer] = {
-            "common": _distance_figures(own.distance[layer], exact, random, resamples),
-            "cluster_share": _distance_figures(by_share[layer], exact, random, resamples),
+            **{
+                scale: _distance_figures(estimated[layer], exact, random, resamples)
+                for scale, estimated in by_scale.items()
+            },
             "cosine": float(cosine.mean()),
             "cosine_interval": list(figures.bootstrap_interval(cosine, random, resamples=resamples)),
             "ratio": float((exact / own.distance[layer].clamp_min(torch.finfo(torch.float64).tiny)).median()),
@@ -90,26 +107,24 @@ def _figures(workspace: Workspace, own: OwnNetworks, by_share: Mapping[str, Tens
 
 
 def _agreement(estimated: Tensor, exact: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
-    """Both correlations over the clusters, with intervals."""
+    """Both correlations over the clusters, with intervals; None where either side is the same for all of them."""
+    names = ("pearson", "pearson_interval", "spearman", "spearman_interval")
+    if any(bool((each == each[0]).all()) for each in (estimated, exact)):
+        return dict.fromkeys(names)
     agreed = figures.empirical_error_agreement(estimated, exact)
     pearson, spearman = figures.agreement_interval(estimated, exact, random, resamples=resamples)
-    return {
-        "pearson": agreed.pearson,
-        "pearson_interval": list(pearson),
-        "spearman": agreed.spearman,
-        "spearman_interval": list(spearman),
-    }
+    return dict(zip(names, (agreed.pearson, list(pearson), agreed.spearman, list(spearman)), strict=True))
 
 
-def _scale(estimated: Tensor, exact: Tensor) -> float:
-    """How many times wider the exact changes are spread than the estimated ones; 0 where these do not differ."""
-    spread = float(estimated.std())
-    return float(exact.std()) / spread if spread > 0 else 0.0
+def _scale(estimated: Tensor, exact: Tensor) -> float | None:
+    """How many times wider the exact changes are spread than the estimated ones; None where either do not differ."""
+    spread, wider = float(estimated.std()), float(exact.std())
+    return wider / spread if spread > 0 and wider > 0 else None
 
 
 def _distance_figures(estimated: Tensor, exact: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
-    """Whether estimated distances rank the clusters as exact ones do, unless they are all equal."""
-    if float(estimated.std()) <= STILL * float(estimated.mean()):
+    """Whether estimated distances rank the clusters as exact ones do, unless either are all equal."""
+    if any(float(each.std()) <= STILL * float(each.mean()) for each in (estimated, exact)):
         return {"constant": True}
     return {"constant": False, **_agreement(estimated, exact, random, resamples)}
 
@@ -117,16 +132,18 @@ def _distance_figures(estimated: Tensor, exact: Tensor, random: torch.Generator,
 def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
     for name, words in (("loss", "mean test loss"), ("error", "share misclassified")):
         for figure in ("pearson", "spearman"):
-            interval = tuple(found[name][f"{figure}_interval"])
-            title = f"{figure.capitalize()}, DDM with exact"
-            yield Compared(f"change of the {words}", title, found[name][figure], None, interval)
-    yield Compared("change of the mean test loss", "spread, exact / DDM", found["scale"])
+            if found[name][figure] is not None:
+                interval = tuple(found[name][f"{figure}_interval"])
+                title = f"{figure.capitalize()}, DDM with exact"
+                yield Compared(f"change of the {words}", title, found[name][figure], None, interval)
+    if found["scale"] is not None:
+        yield Compared("change of the mean test loss", "spread, exact / DDM", found["scale"])
     whole = found["distances"][WHOLE]
     yield Compared("displacement", "cosine, DDM with exact", whole["cosine"], None, tuple(whole["cosine_interval"]))
     yield Compared("displacement", "length, exact / DDM, median", whole["ratio"])
-    for scale in ("common", "cluster_share"):
-        each = whole[scale]
-        if not each["constant"]:
+    for scale in SCALES:
+        each = whole.get(scale)
+        if each and not each["constant"]:
             interval = tuple(each["spearman_interval"])
             yield Compared(f"distance, scale {scale}", "Spearman, DDM with exact", each["spearman"], None, interval)
 
@@ -134,18 +151,32 @@ def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
 def _sentences(found: Mapping[str, Any], num_queries: int) -> Iterator[str]:
     yield _symmetry(found["loss"])
     yield (
-        f"Scaled as the paper scales it, the exact change is drawn {_times(found['scale'])} and flipped; unscaled, the"
-        " changes of DDM stand in the table below. The paper draws the curves and gives no figure, neither of the scale"
-        f" nor of the agreement, nor does it say on which images; these are {num_queries} test images."
+        f"The exact change is drawn flipped and {_times(found['scale'])}; unscaled, all changes stand in the table"
+        " below. The paper draws the curves and gives no figure, neither of its scale nor of the agreement, nor does it"
+        f" say on which images: to give both curves the same spread is our choice, as are {num_queries} test images."
     )
-    yield (
-        f"Of the share misclassified, whose steps are of 1/{num_queries}, the correlation is"
-        f" {found['error']['pearson']:.2f} (Pearson) and {found['error']['spearman']:.2f} (Spearman)."
-    )
+    yield _on_errors(found["error"], num_queries)
     yield from _on_distances(found["distances"])
 
 
+def _on_errors(error: Mapping[str, Any], num_queries: int) -> str:
+    if error["pearson"] is None:
+        return (
+            "The share misclassified has no correlation: by DDM, by exact retraining or by both it changes alike"
+            " without each cluster, as where no prediction changes at all."
+        )
+    return (
+        f"Of the share misclassified, whose steps are of 1/{num_queries}, the correlation is"
+        f" {error['pearson']:.2f} (Pearson) and {error['spearman']:.2f} (Spearman)."
+    )
+
+
 def _symmetry(loss: Mapping[str, Any]) -> str:
+    if loss["pearson"] is None:
+        return (
+            "The paper calls the curves of DDM and of exact unlearning roughly symmetrical; here one of them is flat,"
+            " so that there is no correlation."
+        )
     low, high = loss["pearson_interval"]
     reads = "roughly symmetrical here as well" if loss["pearson"] >= SYMMETRICAL else "not symmetrical here"
     if 0 < loss["pearson"] < SYMMETRICAL:
@@ -154,9 +185,9 @@ def _symmetry(loss: Mapping[str, Any]) -> str:
     return f"The paper calls the curves of DDM and of exact unlearning roughly symmetrical; they are {reads}: {told}."
 
 
-def _times(scale: float) -> str:
-    if scale == 0:
-        return "as it is (the estimated ones do not differ)"
+def _times(scale: float | None) -> str:
+    if scale is None:
+        return "as large as it is (one of the curves is flat)"
     return f"{1 / scale:.3g} times as large" if scale >= 1 else f"{1 / scale:.2f} times as large"
 
 
@@ -169,24 +200,26 @@ def _on_distances(distances: Mapping[str, Any]) -> Iterator[str]:
         f" {whole['cosine']:.3f} ({low:.3f} to {high:.3f}) with the exact one, which is {whole['ratio']:.2g} times as"
         " long in the median; the paper leaves such distances to be explored and gives no figure."
     )
-    if whole["common"]["constant"]:
-        yield (
-            "One length of step for all clusters makes all estimated networks equally distant from the target, so that"
-            " this distance ranks nothing, whatever the truth."
-        )
-    share = whole["cluster_share"]
-    if not share["constant"]:
-        low, high = share["spearman_interval"]
-        yield (
-            "With a step in proportion to the cluster's share of the training gradient, the estimated distances rank"
-            f" the clusters as the exact ones do by {share['spearman']:.2f} ({low:.2f} to {high:.2f})."
-        )
+    for scale, step in SCALES.items():
+        if scale in whole:
+            yield _on_ranks(step, whole[scale])
     best = max((name for name in distances if name != WHOLE), key=lambda name: distances[name]["cosine"])
     yield f"Layer by layer, the directions agree most in {best} (cosine {distances[best]['cosine']:.3f})."
 
 
-def _chart(own: OwnNetworks, scale: float) -> Chart:
-    """As Fig. 7 draws it: the exact change scaled to the spread of the estimated one, and flipped."""
+def _on_ranks(step: str, ranked: Mapping[str, Any]) -> str:
+    """Whether distances rank the clusters."""
+    if ranked["constant"]:
+        return f"With {step}, all networks are equally distant from the target, so that this distance ranks nothing."
+    low, high = ranked["spearman_interval"]
+    return (
+        f"With {step}, the estimated distances rank the clusters as the exact ones do by {ranked['spearman']:.2f}"
+        f" ({low:.2f} to {high:.2f})."
+    )
+
+
+def _chart(own: OwnNetworks, scale: float | None) -> Chart:
+    """As Fig. 7 draws it, the exact change scaled and flipped; we scale it to the spread of the estimated one."""
     factor = 1 / scale if scale else 1.0
     series = {"DDM": own.loss.tolist(), "exact, scaled and flipped": (-factor * own.exact_loss).tolist()}
     caption = f"Change of the mean test loss; the exact one times {-factor:.3g}. Mirror images would agree perfectly"
@@ -216,8 +249,7 @@ def _distances_section(found: Mapping[str, Any]) -> Section:
             layer,
             each["cosine"],
             each["ratio"],
-            each["common"].get("spearman"),
-            each["cluster_share"].get("spearman"),
+            *(each.get(scale, {}).get("spearman") for scale in SCALES),
         ]
         for layer, each in found["distances"].items()
     ]
@@ -228,21 +260,21 @@ def _distances_section(found: Mapping[str, Any]) -> Section:
             Text(
                 "‖θ_κ − θ_τ‖ of the network without cluster κ, estimated and exact, as an objective over the weights"
                 " that asks no image (Sec. 9.4). Ranks: Spearman's correlation over the clusters; a dash where all"
-                " estimated distances are equal."
+                " distances are equal, or networks are trained on the synset from the start."
             ),
             Table(columns, rows),
         ],
     )
 
 
-def _by_cluster(own: OwnNetworks, by_share: Mapping[str, Tensor]) -> dict[str, Sequence[float]]:
+def _by_cluster(own: OwnNetworks, by_scale: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Sequence[float]]:
     return {
         "loss": own.loss.tolist(),
         "exact_loss": own.exact_loss.tolist(),
         "error": own.error.tolist(),
         "exact_error": own.exact_error.tolist(),
         "distance": own.distance[WHOLE].tolist(),
-        "distance_cluster_share": by_share[WHOLE].tolist(),
+        **{f"distance_{scale}": estimated[WHOLE].tolist() for scale, estimated in by_scale.items()},
         "exact_distance": own.exact_distance[WHOLE].tolist(),
         "cosine": own.cosine[WHOLE].tolist(),
     }

@@ -195,20 +195,32 @@ def _compared(
 def _sentences(
     workspace: Workspace, searches: Sequence[Asked], found: Mapping[str, Any], claimed: tuple[int, int, float] | None
 ) -> Iterator[str]:
+    nothing = ", which saves nothing" if found["saving"] <= 1 else ""
     yield (
         f"Over {found['num_queries']} queries, the search by class and then by cluster finds the flat search's"
         f" cluster for {found['same_cluster']:.0%} of them (its class for {found['same_class']:.0%}), with"
-        f" {found['num_finetunings']} fine-tunings in the place of {found['num_finetunings_flat']}."
+        f" {found['num_finetunings']} fine-tunings in the place of {found['num_finetunings_flat']}{nothing}."
     )
     for asked in searches:
         yield _traced(workspace, asked)
-    yield (
-        f"One search takes {found['seconds']:.3f} seconds and the flat one {found['seconds_flat']:.3f}:"
-        f" {found['saving_seconds']:.1f} times faster, for {found['saving']:.1f} times fewer fine-tunings."
-    )
+    yield _saved(found)
     if claimed is not None:
         yield _claimed(*claimed)
     yield _together(found)
+
+
+def _saved(found: Mapping[str, Any]) -> str:
+    """Fine-tunings and seconds of one search beside the flat one's; with few clusters a class it saves neither."""
+    said = f"One search takes {found['seconds']:.3f} seconds and the flat one {found['seconds_flat']:.3f}"
+    counted = f"{found['num_finetunings']} fine-tunings for {found['num_finetunings_flat']}"
+    if found["saving"] <= 1:
+        return f"{said}: it saves nothing, with {counted}; it needs more clusters a class to pay."
+    if found["saving_seconds"] <= 1:
+        return f"{said}: it saves no time, though it takes {counted}."
+    return (
+        f"{said}: {found['saving_seconds']:.1f} times faster, for {found['saving']:.1f} times fewer fine-tunings"
+        f" ({counted})."
+    )
 
 
 def _traced(workspace: Workspace, asked: Asked) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,10 @@ Layers = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class OwnNetworks:
-    """The networks without each of K clusters, estimated and exact, against the target; float64 (K,).
+    """The networks without each of K clusters, estimated and exact, against one that lacks nothing; float64 (K,).
+
+    For the exact ones that is the target. For the estimated ones it is what their own estimate makes of no deletion:
+    the target again, or with `online.start: initial` the network that was trained on the whole synset.
 
     Attributes:
         loss, exact_loss: change of the mean loss on the queries, in nats.
@@ -46,23 +49,23 @@ def own_networks(workspace: Workspace, judge: Judge) -> OwnNetworks:
         judge: whose queries, with labels, and whose bank are used.
     """
     partition, target = workspace.partition, workspace.target
-    bank, loss = judge.leave_one_out_bank(partition), workspace.objective("correctness")
+    bank, objective = judge.leave_one_out_bank(partition), workspace.objective("correctness")
+    own = workspace.target_logits(judge.queries.images)[None]
     losses, wrong, compared = [], [], []
-    for part, stack in workspace.perturbed(leave_one_out(partition.num_clusters), workspace.synset):
+    for part, stack, whole in _stacks(workspace):
         logits = workspace.network.logits(stack, judge.queries.images)
-        losses.append(judge.behaviours(logits, loss).mean(1))
+        losses.append(judge.behaviours(logits, objective).mean(1))
         wrong.append(_error(judge, logits))
         kept = slice(max(part.start, 1), part.stop)
         true = bank.load(slice(kept.start - 1, kept.stop - 1))
-        compared.append(_compared(take(stack, slice(kept.start - part.start, None)), true, target))
-    estimated, error = torch.cat(losses), torch.cat(wrong)
-    exact = judge.truth(partition, loss).mean(0)
-    exact_error = _error(judge, judge.leave_one_out_logits(partition))
+        moved = take(stack, slice(kept.start - part.start, None))
+        compared.append((distances(moved, whole), distances(true, target), cosines(moved, true, whole, target)))
+    loss, error = torch.cat(losses), torch.cat(wrong)
     return OwnNetworks(
-        estimated[1:] - estimated[0],
-        exact - estimated[0],
+        loss[1:] - loss[0],
+        judge.truth(partition, objective).mean(0) - judge.behaviours(own, objective).mean(),
         error[1:] - error[0],
-        exact_error - error[0],
+        _error(judge, judge.leave_one_out_logits(partition)) - _error(judge, own),
         *(_joined([each[place] for each in compared]) for place in range(3)),
     )
 
@@ -70,20 +73,24 @@ def own_networks(workspace: Workspace, judge: Judge) -> OwnNetworks:
 def estimated_distances(workspace: Workspace) -> Layers:
     """Length of the displacement that is estimated for each cluster; no network is evaluated or retrained."""
     found = []
-    for part, stack in workspace.perturbed(leave_one_out(workspace.partition.num_clusters), workspace.synset):
-        kept = slice(max(part.start, 1) - part.start, None)
-        found.append(distances(take(stack, kept), workspace.target))
+    for part, stack, whole in _stacks(workspace):
+        found.append(distances(take(stack, slice(max(part.start, 1) - part.start, None)), whole))
     return _joined(found)
+
+
+def _stacks(workspace: Workspace) -> Iterator[tuple[slice, Parameters, Parameters]]:
+    """Chunks of the estimated networks, that which lacks nothing first, and that one beside each chunk."""
+    whole: Parameters = {}
+    for part, stack in workspace.perturbed(leave_one_out(workspace.partition.num_clusters), workspace.synset):
+        if part.start == 0:
+            whole = {name: each[0].clone() for name, each in stack.items()}
+        yield part, stack, whole
 
 
 def _error(judge: Judge, logits: Tensor) -> Tensor:
     """Share of the queries that each network gets wrong, float64 (R,)."""
     assert judge.queries.labels is not None
     return (logits.argmax(2) != judge.queries.labels).double().mean(1).cpu()
-
-
-def _compared(stack: Parameters, true: Parameters, target: Parameters) -> tuple[Layers, Layers, Layers]:
-    return distances(stack, target), distances(true, target), cosines(stack, true, target)
 
 
 def _joined(parts: Sequence[Layers]) -> Layers:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddm_framework.data import DataInfo
 from ddm_framework.effects import Objective, Queries, declared
 from ddm_framework.errors import DDMError
-from ddm_framework.hierarchical import effects, search
+from ddm_framework.hierarchical import effects, search, search_each
 from ddm_framework.objectives import Reference, objective
 from ddm_framework.partition import Partition
 from ddm_framework.recipes import Choice
@@ -135,3 +135,12 @@ def test_effects_are_of_the_chosen_clusters_in_their_order() -> None:
 def test_several_behaviours_have_no_rank() -> None:
     with pytest.raises(DDMError, match="'first_logit' measures 2 behaviours at once; clusters have no rank"):
         found_in(Planted(CONSISTENT), first_logit(columns=2))
+
+
+def test_searching_for_each_of_many_is_searching_for_each_alone() -> None:
+    planted, asked = Planted(CONSISTENT), first_logit()
+    each = search_each(planted, planted.queries, asked, planted.effects[:, :, None])  # type: ignore[arg-type]
+    alone = [found_in(planted, asked, [query]) for query in range(2)]
+    assert each.label.tolist() == [found.label for found in alone]
+    assert each.cluster.tolist() == [found.cluster for found in alone]
+    assert each.flat.tolist() == asked.ranking(planted.effects[:, :, None])[:, 0].tolist()

@@ -56,3 +56,11 @@ def test_cosines_of_equal_opposite_orthogonal_and_no_displacements() -> None:
     found = cosines(one, other, ORIGIN)
     assert found[WHOLE].tolist() == pytest.approx([1, -1, 0, 0])
     assert found["head"].tolist() == pytest.approx([1, 0, 0, 0])
+
+
+def test_each_stack_is_displaced_from_an_origin_of_its_own() -> None:
+    random = torch.Generator().manual_seed(0)
+    moved = {"a.weight": torch.randn(3, 2, 2, generator=random)}
+    origins = [{"a.weight": torch.randn(2, 2, generator=random)} for _ in range(2)]
+    one, other = ({"a.weight": each["a.weight"] + moved["a.weight"]} for each in origins)
+    assert cosines(one, other, *origins)["a"].tolist() == pytest.approx([1] * 3, abs=1e-5)

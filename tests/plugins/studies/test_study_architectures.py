@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from ddm_studies import architectures
 from scipy.stats import spearmanr
 
 import ddm_framework
@@ -41,12 +44,42 @@ def test_networks_are_named_by_what_tells_them_apart(run: ddm_framework.Run) -> 
     assert list(run.metrics["architectures"]["networks"]) == ["convnet (width 4)", "convnet (width 6)"]
 
 
-def test_the_rank_correlation_is_that_of_the_stored_matrices(run: ddm_framework.Run) -> None:
+def test_the_rank_correlation_is_the_mean_over_rows_of_the_stored_matrices(run: ddm_framework.Run) -> None:
     stored = load_tensors(run.path / "online" / "attribution.safetensors")
-    one, other = stored["effect.0"], stored["effect.1"]
-    wanted = spearmanr(one.flatten().numpy(), other.flatten().numpy()).statistic
+    one, other = stored["effect.0"].numpy(), stored["effect.1"].numpy()
+    wanted = np.mean([spearmanr(*rows).statistic for rows in zip(one, other, strict=True)])
+    found = run.metrics["architectures"]["pairs"]["convnet (width 4) / convnet (width 6)"]
     assert one.shape == (10, 10)
-    assert run.metrics["architectures"]["spearman"] == {"convnet (width 4) / convnet (width 6)": pytest.approx(wanted)}
+    assert found["spearman"] == pytest.approx(wanted)
+    low, high = found["spearman_interval"]
+    assert low < found["spearman"] < high
+
+
+def test_a_factor_of_the_rows_alone_is_no_agreement() -> None:
+    random = torch.Generator().manual_seed(0)
+    factor = 10 ** torch.linspace(-3, 3, 400)[:, None]
+    one, other = (factor * torch.rand(1, 400, 10, generator=random) for _ in range(2))
+    assert spearmanr(one.flatten(), other.flatten()).statistic > 0.9
+    assert abs(float(architectures._agreement(one, other)[0])) < 0.05
+
+
+def test_resamples_keep_each_class_apart_and_the_first_is_the_mean(run: ddm_framework.Run) -> None:
+    asked = architectures._queries(run.workspace, 20)
+    assert asked.labels is not None
+    draws = architectures._draws(run.workspace, asked, 50)
+    assert all(shares.shape == (51, 20) and torch.allclose(shares.sum(1), torch.ones(51).double()) for shares in draws)
+    one_hot = torch.nn.functional.one_hot(asked.labels, 10)
+    assert torch.allclose(architectures._class_means(one_hot, asked.labels, draws), torch.eye(10).double())
+    single = architectures._draws(run.workspace, architectures._queries(run.workspace, 1), 50)
+    assert single[0].shape == (1, 1)
+    assert architectures._measured(torch.tensor([0.5])) == (0.5, None)
+
+
+def test_an_interval_lies_around_the_measured_value() -> None:
+    drawn = torch.cat([torch.tensor([0.8]), torch.linspace(0.4, 0.8, 101)]).double()
+    value, interval = architectures._measured(drawn)
+    assert value == pytest.approx(0.8)
+    assert interval == pytest.approx((0.61, 0.99))
 
 
 def test_a_sibling_of_the_same_network_has_the_run_s_own_target(run: ddm_framework.Run) -> None:
@@ -55,11 +88,43 @@ def test_a_sibling_of_the_same_network_has_the_run_s_own_target(run: ddm_framewo
     assert all(torch.equal(own[name], sibling[name]) for name in own)
 
 
-def test_no_figure_is_missing(run: ddm_framework.Run) -> None:
-    figures = run.metrics["comparison"]["figures"]
-    assert figures and all(each["ours"] is not None for each in figures)
-    assert run.metrics["comparison"]["source"] == "Fig. 3"
+def test_no_figure_is_missing_and_each_but_yes_and_no_has_an_interval(run: ddm_framework.Run) -> None:
+    compared = run.metrics["comparison"]
+    assert compared["figures"] and all(each["ours"] is not None for each in compared["figures"])
+    assert all(each["interval"] or each["paper"] == 1 for each in compared["figures"])
+    assert compared["source"] == "Fig. 3"
+    assert compared["sentences"][0].startswith('Queries "2" are traced')
+    assert "convnet (width 4, " in compared["sizes"] and "convnet (width 6, " in compared["sizes"]
+    assert "cannot be expected of right estimates" in compared["sentences"][-1]
     assert "Class-wise attribution matrices" in run.report.read_text(encoding="utf-8")
+
+
+def test_fig_8_answers_its_own_claims_and_names_no_class_of_queries(run: ddm_framework.Run) -> None:
+    options = {name: value for name, value in run.workspace.recipe.study.options.items() if name != "figure"}
+    compared = architectures.run(run.workspace, figure="fig_8", **options).metrics["comparison"]
+    assert all(each["paper"] is None for each in compared["figures"])
+    assert compared["sentences"][0].startswith("Attribution matrices from 2 initialisations are")
+    assert "How diverse they are" in compared["sentences"][1]
+    assert not any('"2"' in each for each in compared["sentences"])
+
+
+def test_each_network_is_matched_at_settings_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    options = ["training.epochs=4", "matching.steps=1", "study.retrain=false", "study.image_rates=[0.1,0.005]"]
+    given = [*options, "study.distances=[{use: cosine}, {use: mse}]"]
+    sizes = ddm_framework.run(tmp_path / "recipe.yaml", given, out=tmp_path / "run").metrics["comparison"]["sizes"]
+    assert "matched by cosine, image rate 0.1)" in sizes
+    assert "matched by mse, image rate 0.005)" in sizes
+    with pytest.raises(ddm_framework.DDMError, match="`image_rates` has 1 entries for 2 backbones"):
+        ddm_framework.run(tmp_path / "recipe.yaml", [*options[:3], "study.image_rates=[0.1]"], out=tmp_path / "other")
+
+
+def test_a_class_without_a_test_image_is_refused(run: ddm_framework.Run) -> None:
+    test = run.workspace.data.test
+    kept = (test.labels != 3).nonzero()[:, 0]
+    data = replace(run.workspace.data, test=test.take(kept))
+    with pytest.raises(ddm_framework.DDMError, match="there is no test image of class '3'"):
+        architectures._queries(replace(run.workspace, loaded_data=data), 20)
 
 
 def test_a_class_that_is_not_there_is_refused(tmp_path: Path) -> None:

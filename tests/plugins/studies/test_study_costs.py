@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from ddm_studies.costs import Way, _against_bank, _on_demand, break_even
+from ddm_studies.costs import Way, _against_bank, _on_demand, _shifts, break_even
 from ddm_studies.costs import run as study
 from hypothesis import given
 from hypothesis import strategies as st
 from study_runs import stripes_run
 
 from ddm_framework.api import Run
+from ddm_framework.bank import retrained
+from ddm_framework.perturbations import leave_one_out
 from ddm_framework.reports import Chart
 
 SECONDS = st.integers(0, 1000).map(float)
@@ -82,16 +84,30 @@ def test_fewer_retrainings_are_reckoned_up(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("paid", "said"),
+    ("paid", "smaller", "said"),
     [
-        ({"ddm_bank": 0, "bank_ddm": None}, "DDM is ahead from the first question and stays so."),
-        ({"ddm_bank": 7, "bank_ddm": None}, "The bank is ahead until DDM has paid, at question 7."),
-        ({"ddm_bank": None, "bank_ddm": 9}, "DDM is ahead until question 9"),
-        ({"ddm_bank": None, "bank_ddm": 0}, "here DDM pays only in storage."),
+        ({"ddm_bank": 0, "bank_ddm": None}, True, "DDM is ahead from the first question and stays so."),
+        ({"ddm_bank": 7, "bank_ddm": None}, True, "The bank is ahead until DDM has paid, at question 7."),
+        ({"ddm_bank": None, "bank_ddm": 9}, True, "DDM is ahead until question 9"),
+        ({"ddm_bank": None, "bank_ddm": 0}, True, "here DDM pays only in storage."),
+        ({"ddm_bank": None, "bank_ddm": 0}, False, "here DDM does not pay in storage either."),
     ],
 )
-def test_the_kept_bank_is_given_its_due(paid: dict[str, int | None], said: str) -> None:
-    assert said in _against_bank(Way(1, 1), Way(2, 2), paid)
+def test_the_kept_bank_is_given_its_due(paid: dict[str, int | None], smaller: bool, said: str) -> None:
+    assert said in _against_bank(Way(1, 1), Way(2, 2), paid, smaller)
+
+
+@given(SECONDS, SECONDS, SECONDS, SECONDS)
+def test_one_of_two_ways_always_pays(a: float, b: float, c: float, d: float) -> None:
+    assert break_even(Way(a, b), Way(c, d)) is not None or break_even(Way(c, d), Way(a, b)) is not None
+
+
+def test_the_kept_bank_answers_with_the_effect_on_every_query(run: Run) -> None:
+    workspace = run.workspace
+    asked, bank = workspace.queries_of("test", 5), retrained(workspace, leave_one_out(6)[1:])
+    found = _shifts(workspace, bank, asked)
+    assert found.shape[:2] == (5, 6)
+    assert found.device.type == "cpu"
 
 
 def test_retraining_on_demand_is_counted_in_retrainings() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from ddm_studies.empirical_error import _figures, _sentences, _symmetry
+from ddm_studies.empirical_error import _compared, _figures, _scaled, _sentences, _symmetry
 from ddm_studies.empirical_error import run as study
 from ddm_studies.own_networks import OwnNetworks
 from study_runs import stripes_run
@@ -93,8 +94,47 @@ def test_a_perfect_estimate_is_found_perfect(run: Run) -> None:
     moved: dict[str, Any] = {WHOLE: truth.abs(), "layer": truth.abs()}
     cosine = {WHOLE: torch.ones(4).double(), "layer": torch.ones(4).double()}
     own = OwnNetworks(truth / 10, truth, truth, truth, moved, moved, cosine)
-    found = _figures(run.workspace, own, moved, 50)
+    found = _figures(run.workspace, own, {"common": moved, "cluster_share": moved}, 50)
     assert found["loss"]["pearson"] == pytest.approx(1)
     assert found["scale"] == pytest.approx(10)
     assert found["distances"]["layer"]["common"]["spearman"] == pytest.approx(1)
-    assert "drawn 0.1 times as large" in " ".join(_sentences(found, 12))
+    assert "drawn flipped and 0.1 times as large" in " ".join(_sentences(found, 12))
+
+
+def test_where_no_prediction_changes_there_is_no_correlation_and_no_row(run: Run) -> None:
+    truth, still = torch.tensor([0.3, -0.1, 0.2, 0.5]).double(), torch.zeros(4).double()
+    moved: dict[str, Any] = {WHOLE: truth.abs(), "layer": truth.abs()}
+    own = OwnNetworks(truth, truth, still, truth, moved, moved, moved)
+    found = _figures(run.workspace, own, {}, 50)
+    assert found["error"] == dict.fromkeys(("pearson", "pearson_interval", "spearman", "spearman_interval"))
+    assert not any(each.row == "change of the share misclassified" for each in _compared(found))
+    assert any("The share misclassified has no correlation" in each for each in _sentences(found, 12))
+    flat = _figures(run.workspace, OwnNetworks(still, truth, still, still, moved, moved, moved), {}, 50)
+    assert flat["scale"] is None
+    assert "here one of them is flat" in next(iter(_sentences(flat, 12)))
+
+
+@pytest.mark.parametrize("scale", ["common", "cluster_share"])
+def test_both_scales_are_compared_whichever_the_recipe_has(run: Run, scale: str) -> None:
+    found = study(_scaled(run.workspace, scale), resamples=50).metrics["empirical_error"]
+    assert found["distances"][WHOLE]["common"] == {"constant": True}
+    assert found["clusters"]["distance"] == found["clusters"][f"distance_{scale}"]
+    own = by_cluster(run)["distance_cluster_share"]
+    assert torch.equal(torch.tensor(found["clusters"]["distance_cluster_share"]).double(), own)
+
+
+def test_networks_trained_on_the_synset_are_measured_against_the_whole_synset_s(run: Run) -> None:
+    workspace = run.workspace
+    online = workspace.recipe.online.model_copy(update={"start": "initial"})
+    initial = replace(workspace, recipe=replace(workspace.recipe, online=online), loaded_data=workspace.data)
+    report = study(initial, resamples=50)
+    found = {name: torch.tensor(each) for name, each in report.metrics["empirical_error"]["clusters"].items()}
+    truth = by_cluster(run)
+    torch.testing.assert_close(found["exact_loss"].double(), truth["exact_loss"])
+    torch.testing.assert_close(found["exact_distance"].double(), truth["exact_distance"])
+    assert "distance_common" not in found
+    rows = leave_one_out(workspace.partition.num_clusters)
+    stack = next(iter(initial.perturbed(rows, workspace.synset)))[1]
+    squares = sum((each[1:] - each[0]).flatten(1).square().sum(1) for each in stack.values())
+    torch.testing.assert_close(found["distance"], squares.sqrt(), atol=1e-6, rtol=1e-4)  # type: ignore[union-attr]
+    assert all(each["ours"] is not None for each in report.metrics["comparison"]["figures"])

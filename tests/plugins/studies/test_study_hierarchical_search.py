@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from ddm_studies.hierarchical_search import _claimed, _together
+from ddm_studies.hierarchical_search import _claimed, _saved, _together
 from ddm_studies.hierarchical_search import run as study
 from study_runs import stripes_run
 
@@ -82,6 +82,19 @@ def test_the_papers_saving_stands_beside_ours_where_it_gives_one(run: Run) -> No
 def test_many_queries_at_once_save_little(visited: int, said: str) -> None:
     found = {"num_finetunings_all_queries": visited, "num_finetunings_flat": 6, "num_queries": 12}
     assert said in _together(found)
+
+
+@pytest.mark.parametrize(
+    ("finetunings", "seconds", "said"),
+    [
+        (5, 2.0, ": 2.0 times faster, for 2.0 times fewer fine-tunings (5 fine-tunings for 10)."),
+        (5, 0.9, ": it saves no time, though it takes 5 fine-tunings for 10."),
+        (11, 0.9, ": it saves nothing, with 11 fine-tunings for 10;"),
+    ],
+)
+def test_a_search_that_saves_nothing_says_so(finetunings: int, seconds: float, said: str) -> None:
+    counts = {"num_finetunings": finetunings, "num_finetunings_flat": 10, "saving": 10 / finetunings}
+    assert said in _saved({**counts, "seconds": 1.0, "seconds_flat": seconds, "saving_seconds": seconds})
 
 
 def test_a_class_that_is_not_there_is_refused(run: Run) -> None:

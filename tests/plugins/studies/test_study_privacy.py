@@ -75,10 +75,13 @@ def test_released_training_images_are_found_out_and_noise_is_not(found: dict[str
     assert real["relative_distance"] < 1e-2
     assert real["seed_is_nearest"] == real["own_cluster_nearest"] == 100
     assert real["correlation"] == pytest.approx(1)
-    assert real["auc_seed"] == 1
+    assert real["seed_rank"] == 1
+    assert real["seed_is_nearest_p"] < 1e-3 and real["seed_rank_p"] < 1e-3
+    assert real["correlation_by_chance"] < real["correlation"]
+    assert (real["own_cluster_by_chance"], real["accuracy_by_chance"]) == pytest.approx((100 / 6, 100 / 3))
     assert noise["relative_distance"] > 1
     assert noise["correlation"] < 0.8
-    assert "auc_seed" not in noise
+    assert "seed_rank" not in noise
     assert "seed_is_nearest" not in noise
 
 
@@ -110,11 +113,43 @@ def test_the_claim_is_judged_for_each_start(run: Run) -> None:
     said = run.metrics["comparison"]["sentences"][-1]
     assert "started from training images" in said
     assert "started from noise" in said
-    leaky = {"seed_is_nearest": 50.0, "auc_seed": 0.9, "auc_seed_interval": [0.8, 1.0]}
-    tight = {"auc_training": 0.5, "auc_training_interval": [0.45, 0.55]}
-    verdict = privacy._verdict({"real": leaky, "noise": tight})
-    assert "started from training images it does not hold: 50% of the images lead to the training image" in verdict
-    assert "started from noise none of these attacks contradicts it" in verdict
+    near = {"seed_is_nearest_count": 3, "seed_is_nearest_of": 6, "seed_is_nearest_p": 1e-4}
+    leaky = {**near, "seed_rank": 0.6, "seed_rank_p": 0.02, "auc_training": 0.6, "auc_training_p": 0.01}
+    verdict = privacy._verdict({"real": leaky, "noise": {"auc_training": 0.5, "auc_training_p": 0.5}})
+    assert "started from training images it does not hold: 3 of 6 images lead to the training image" in verdict
+    assert "training images are told from test images with an AUC of 0.60" in verdict
+    assert "a start is nearer" not in verdict  # 0.02 is above 0.05 / 4
+    assert "started from noise none of these attacks contradicts it (each of 4 tests at 0.05 / 4)" in verdict
+
+
+def test_the_rank_of_a_start_is_that_of_a_plain_loop_and_half_on_average(run: Run) -> None:
+    workspace, (count, *_) = run.workspace, run.workspace.synset.images.shape
+    images, partition, info = workspace.synset.images, workspace.partition, workspace.info
+    found = []
+    for cluster in range(count):
+        members = partition.members(cluster)
+        shown = privacy.pixels(workspace.data.train.images[members], info)
+        apart = (privacy.pixels(images[cluster], info) - shown).norm(dim=1)
+        found.append([float((apart > each).double().sum()) / (len(members) - 1) for each in apart])
+        assert np.mean(found[-1]) == pytest.approx(0.5)
+    firsts = torch.stack([partition.members(cluster)[:1] for cluster in range(count)])
+    values, variances = privacy.seed_ranks(workspace, images, firsts)
+    assert values.tolist() == pytest.approx([each[0] for each in found])
+    assert variances.tolist() == pytest.approx([np.var(each) for each in found])
+
+
+def test_a_start_that_is_nearest_is_weighed_against_the_size_of_its_cluster() -> None:
+    own, sizes = torch.ones(8, dtype=torch.bool), torch.full((8,), 4)
+    by_chance = privacy._seed_nearest(torch.tensor([True] * 2 + [False] * 6), own, sizes)
+    assert (by_chance["seed_is_nearest"], by_chance["seed_is_nearest_by_chance"]) == (25, 25)
+    assert by_chance["seed_is_nearest_p"] > 0.5
+    assert privacy._seed_nearest(own, own, sizes)["seed_is_nearest_p"] == pytest.approx(0.25**8)
+    assert privacy._seed_nearest(~own, ~own, sizes)["seed_is_nearest_p"] == 1
+
+
+def test_every_figure_has_its_floor_in_the_note(run: Run) -> None:
+    rows = run.metrics["comparison"]["figures"]
+    assert all(each["note"] or each["column"] == privacy.COLUMNS["relative_distance"] for each in rows)
 
 
 def test_one_start_and_no_other_network_will_do(run: Run) -> None:
