@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ddm_framework.images import Images
 from ddm_framework.matching import Synset, paired_gradients, synset_gradients
 from ddm_framework.networks import (
     Network,
@@ -129,6 +131,59 @@ def retrain_on_synset(
     return last.parameters
 
 
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Training images that hold estimated networks in the valley of the training loss while they are moved.
+
+    Attributes:
+        images: (N, C, H, W).
+        labels: int64 (N,).
+        clusters: of each image, int64 (N,).
+        epochs: how many passes.
+    """
+
+    images: Images
+    labels: Tensor
+    clusters: Tensor
+    epochs: int
+
+
+def anchored(
+    network: Network,
+    target: Parameters,
+    stack: Parameters,
+    perturbations: Tensor,
+    anchor: Anchor,
+    training: Training,
+    seed: int,
+) -> Parameters:
+    """Take the way from θ_τ to each of P networks once more, along with a training on the images of its kept clusters.
+
+    What the same training does to θ_τ with all images and no way to go is taken off, so that a network which lacks
+    nothing stays the target.
+
+    Args:
+        network: the architecture.
+        target: θ_τ, one network.
+        stack: P networks, as fine-tuning alone reaches them.
+        perturbations: (P, K); 0 = deleted.
+        anchor: N training images.
+        training: its settings, whose schedule is run through anew.
+        seed: of the batch order.
+    Returns:
+        P networks, stacked.
+    Raises:
+        DivergenceError: if a weight becomes NaN or infinite.
+    """
+    kept = torch.cat([perturbations, torch.ones(1, perturbations.shape[1])]).to(anchor.labels.device)
+    way = {name: each - target[name] for name, each in stack.items()}
+    push = {name: torch.cat([each, torch.zeros_like(each[:1])]) / anchor.epochs for name, each in way.items()}
+    settings = training.model_copy(update={"epochs": anchor.epochs})
+    begun, present = start(target, len(kept)), kept[:, anchor.clusters]
+    *_, last = train(network, begun, anchor.images, anchor.labels, present, settings, seed, push)
+    return {name: target[name] + each[:-1] - each[-1:] for name, each in last.parameters.items()}
+
+
 def perturbed_networks(
     network: Network,
     initial: Parameters,
@@ -140,11 +195,14 @@ def perturbed_networks(
     training: Training,
     seed: int,
     memory_mb: int,
+    anchor: Anchor | None = None,
 ) -> Iterator[tuple[slice, Parameters]]:
     """Estimates of the networks trained on each perturbed data set (Eq. 9), a chunk of rows at a time."""
     for rows in network_chunks(network, len(perturbations), memory_mb):
         if online.start == "target":
             stack = finetune(network, target, synset, perturbations[rows], online, matching, memory_mb)
+            if anchor is not None:
+                stack = anchored(network, target, stack, perturbations[rows], anchor, training, seed)
         else:
             stack = retrain_on_synset(network, initial, synset, perturbations[rows], online, training, seed)
         yield rows, stack

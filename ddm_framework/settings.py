@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -90,6 +99,12 @@ class Online(Settings):
 
     `start: target` fine-tunes the target on the deleted clusters' synset; `start: initial` trains from the initial
     weights on the kept clusters' synset, which is what ordinary matching is made for (Eq. 13, Table 4).
+
+    `anchor` counts passes over the training images, 0.3 being one over three tenths of them. With it each network that
+    is fine-tuned from the target takes its step along a short training on what is left of these images, and what the
+    same training does without a step and with all clusters is taken off again. So the curvature of the training loss
+    comes in, of which a gradient knows nothing. It costs so many epochs for each network, needs the training data
+    online, and wants a `step_size` of about the true displacement (0.02 is a good start).
     """
 
     perturbations: Literal["leave_one_out", "random"] = "leave_one_out"
@@ -101,6 +116,13 @@ class Online(Settings):
     step_size: PositiveFloat = 5e-4
     beta: Literal["uniform", "inverse"] = "uniform"
     ridge: NonNegativeFloat = 0.0
+    anchor: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _anchored_from_the_target(self) -> Online:
+        if self.anchor and self.start == "initial":
+            raise ValueError("anchor belongs to `start: target`; with `start: initial` leave it out")
+        return self
 
 
 class Certificate(Settings):

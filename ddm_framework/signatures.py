@@ -182,7 +182,7 @@ def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tu
             messages.setdefault(place, []).append(_in_words(each))
         found = {place: f", found {shown(values[place])}" for place in messages if place in values}
         return [
-            (place, f"{place}: {' or '.join(dict.fromkeys(words))}{found.get(place, '')}")
+            (place, f"{place and f'{place}: '}{' or '.join(dict.fromkeys(words))}{found.get(place, '')}")
             for place, words in messages.items()
         ]
     return []

@@ -48,6 +48,7 @@ def train(
     weights: Tensor,
     settings: Training,
     seed: int | Sequence[int],
+    push: Parameters | None = None,
 ) -> Iterator[TrainingState]:
     """Train on, one epoch at a time.
 
@@ -63,6 +64,7 @@ def train(
         settings: of the training.
         seed: of the batch order and of augmentation, or one a network; what an epoch draws depends on the seed and the
             epoch alone.
+        push: moves each network (R of them, stacked) as far in each epoch, spread evenly over its batches.
     Yields:
         The state after each epoch.
     Raises:
@@ -78,12 +80,15 @@ def train(
     for epoch in range(state.epoch, settings.epochs):
         lr = learning_rate(settings, epoch)
         drawn = augmentations(settings, images.shape, seeds, epoch, device)
-        for batch in _order(len(images), seeds, epoch).to(device).split(settings.batch_size, -1):
+        batches = _order(len(images), seeds, epoch).to(device).split(settings.batch_size, -1)
+        for batch in batches:
             present = weights[:, batch] if batch.ndim == 1 else weights.gather(1, batch)
             share = present / settings.batch_size
             inputs = augmented(images[batch], batch, drawn)
             gradient = network.gradients(parameters, inputs, labels[batch], share)
             parameters, velocity = _descend(parameters, velocity, gradient, lr, settings)
+            if push is not None:
+                parameters = {name: each + push[name] / len(batches) for name, each in parameters.items()}
         if not is_finite(parameters):
             raise DivergenceError(
                 f"training diverged in epoch {epoch + 1} (NaN or infinite weights); lower training.lr ({settings.lr})"

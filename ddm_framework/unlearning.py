@@ -14,8 +14,6 @@ from torch import Tensor
 from ddm_framework.artifacts import save_tensors
 from ddm_framework.data import ImageSet, subset
 from ddm_framework.errors import DDMError, shown, suggestion
-from ddm_framework.finetuning import finetune
-from ddm_framework.matching import Synset
 from ddm_framework.networks import Parameters, broadcast, network_chunks, scaled, take
 from ddm_framework.randomness import derive_seed
 from ddm_framework.training import TARGET_COPIES, start, train
@@ -168,30 +166,16 @@ def stepped(workspace: Workspace, asked: Request, step_size: float) -> Parameter
 
     Source: Eq. 9; Sec. 6.2.
     """
-    online = workspace.recipe.online
-    settings = {"step_size": step_size, **({"steps": 1, "scale": "common", "start": "target"} if asked.classes else {})}
-    if online.start == "initial" and not asked.classes:
-        row = _row(workspace.partition.num_clusters, asked.clusters)
-        return take(next(workspace.perturbed(row, workspace.synset))[1], 0)
-    synset, deleted = _synset(workspace, asked)
-    return take(
-        finetune(
-            workspace.network,
-            workspace.target,
-            synset,
-            _row(len(synset), deleted),
-            online.model_copy(update=settings),
-            workspace.recipe.matching,
-            workspace.recipe.general.memory_mb,
-        ),
-        0,
-    )
-
-
-def _synset(workspace: Workspace, asked: Request) -> tuple[Synset, tuple[int, ...]]:
     if asked.classes:
-        return workspace.class_synset, asked.classes
-    return workspace.synset, asked.clusters
+        settings = {"steps": 1, "scale": "common", "start": "target", "anchor": 0.0}
+        own, synset, deleted = (
+            workspace.with_online(step_size=step_size, **settings),
+            workspace.class_synset,
+            asked.classes,
+        )
+    else:
+        own, synset, deleted = workspace.with_online(step_size=step_size), workspace.synset, asked.clusters
+    return take(next(own.perturbed(_row(len(synset), deleted), synset))[1], 0)
 
 
 def _row(count: int, deleted: Sequence[int]) -> Tensor:

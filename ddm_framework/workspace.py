@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 
 from ddm_framework import files
 from ddm_framework.attributors import method_of
-from ddm_framework.data import DataInfo, DataSplits, ImageSet
+from ddm_framework.data import DataInfo, DataSplits, ImageSet, subset
 from ddm_framework.effects import Attribution, Estimate, Objective, Queries, declared, fit
 from ddm_framework.errors import DDMError, PluginError, RunFolderError
-from ddm_framework.finetuning import perturbed_networks
+from ddm_framework.finetuning import Anchor, perturbed_networks
 from ddm_framework.images import Images
 from ddm_framework.loading import load_data
 from ddm_framework.matching import Synset
@@ -27,7 +28,7 @@ from ddm_framework.objectives import Reference
 from ddm_framework.partition import Partition
 from ddm_framework.perturbations import beta_weights, design
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.randomness import generator
+from ddm_framework.randomness import derive_seed, generator
 from ddm_framework.recipes import Choice, Recipe
 from ddm_framework.registry import Registry
 from ddm_framework.regression import fit_attribution
@@ -270,7 +271,28 @@ class Workspace:
             recipe.training,
             recipe.general.seed,
             recipe.general.memory_mb,
+            self.anchor,
         )
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """The training images that `online.anchor` asks for, every class in proportion; None where it asks for none."""
+        passes = self.recipe.online.anchor
+        if not passes:
+            return None
+        train, clusters, epochs = self.data.train, self.partition.clusters, math.ceil(passes)
+        size = max(1, round(passes / epochs * len(train)))
+        index = subset(train.labels.cpu(), size, derive_seed(self.recipe.general.seed, "anchor")).to(clusters.device)
+        part = train.take(index)
+        return Anchor(part.images, part.labels, clusters[index], epochs)
+
+    def with_online(self, **settings: Any) -> Workspace:
+        """The same run, with all that it has loaded, under other settings of `online`."""
+        online = type(self.recipe.online).model_validate({**self.recipe.online.model_dump(), **settings})
+        other = copy.copy(self)
+        other.recipe, other._logits = replace(self.recipe, online=online), {}
+        other.__dict__.pop("perturbations", None)
+        return other
 
     def module(self, parameters: Parameters) -> nn.Module:
         """The backbone as an ordinary module with these weights, in evaluation mode."""

@@ -12,6 +12,11 @@ def ddm_register_attributors() -> Iterator[Component]:
     """The distilled datamodel, its ablations, and every method that it is compared with (Tables 1 and 2)."""
     yield Component("ddm", "ddm_attributors.ddm:attribute", "Distilled datamodel, by the recipe's own design", "Alg. 1")
     yield Component(
+        "ddm_anchored",
+        "ddm_attributors.ddm:attribute_anchored",
+        "The same along a short training on the data that stay",
+    )
+    yield Component(
         "ddm_hard",
         "ddm_attributors.ddm:attribute_with_hard_labels",
         "The same with hard labels on the synthetic images",

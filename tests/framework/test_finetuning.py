@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddm_framework import finetuning, networks
-from ddm_framework.finetuning import finetune, perturbed_networks, retrain_on_synset, step_lengths
+from ddm_framework.finetuning import Anchor, anchored, finetune, perturbed_networks, retrain_on_synset, step_lengths
 from ddm_framework.matching import Synset
 from ddm_framework.networks import Parameters, broadcast, concatenate, flat, take
 from ddm_framework.perturbations import leave_one_out
 from ddm_framework.settings import Matching, Online, Training
+from ddm_framework.training import _order, learning_rate
 
 if TYPE_CHECKING:
     from conftest import Toy
@@ -39,6 +40,12 @@ def finetuned(
 ) -> Parameters:
     matching = Matching(direction=direction)
     return finetune(toy.network, toy.target, synset, rows, Online(**online), matching, memory_mb)
+
+
+def anchor_of(toy: Toy, epochs: int) -> Anchor:
+    """All training images, in the six clusters that `ROWS` speaks of."""
+    count = len(toy.data)
+    return Anchor(toy.data.images, toy.data.labels, torch.arange(count) % 6, epochs)
 
 
 def length(parameters: Parameters) -> Tensor:
@@ -97,17 +104,19 @@ def test_gradients_at_a_time_change_nothing(
 
 
 @pytest.mark.parametrize("rows", [leave_one_out(6), ROWS], ids=["leave-one-out", "several"])
-@pytest.mark.parametrize("begin", ["target", "initial"])
+@pytest.mark.parametrize("begin", ["target", "initial", "anchored"])
 @pytest.mark.parametrize("at_a_time", [1, 2, 3, 64])
 def test_networks_at_a_time_change_nothing(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, rows: Tensor, begin: str, at_a_time: int
 ) -> None:
-    online, settings = Online(start=begin, steps=2, step_size=0.1), (Matching(), Training(lr=0.3))
+    online = Online(start="initial" if begin == "initial" else "target", steps=2, step_size=0.1)
+    settings = (Matching(), Training(lr=0.3))
+    anchor = anchor_of(toy, 1) if begin == "anchored" else None
 
     def perturbed() -> tuple[list[int], Parameters]:
         parts = list(
             perturbed_networks(
-                toy.network, toy.initial, toy.target, synset_of(1), rows, online, *settings, SEED, memory_mb=64
+                toy.network, toy.initial, toy.target, synset_of(1), rows, online, *settings, SEED, 64, anchor
             )
         )
         return [row for part, _ in parts for row in range(part.start, part.stop)], concatenate(s for _, s in parts)
@@ -196,3 +205,43 @@ def test_retraining_on_the_kept_synset_agrees_with_a_plain_loop(
             optimizer.step()
         wanted = {name: each.detach() for name, each in found.named_parameters()}
         torch.testing.assert_close(take(stack, index), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("changes", [{}, {"momentum": 0.9, "weight_decay": 0.1, "schedule": "cosine"}], ids=str)
+def test_anchored_networks_agree_with_a_plain_loop(toy: Toy, epochs: int, changes: dict[str, Any]) -> None:
+    training, anchor = Training(lr=0.3, batch_size=5, **changes), anchor_of(toy, epochs)
+    stack = finetuned(toy, synset_of(1), step_size=0.2)
+    found = anchored(toy.network, toy.target, stack, ROWS, anchor, training, SEED)
+
+    def trained(row: Tensor, way: Parameters) -> Parameters:
+        module = toy.module(toy.target)
+        optimizer = torch.optim.SGD(
+            module.parameters(), 0.3, momentum=training.momentum, weight_decay=training.weight_decay
+        )
+        for epoch in range(epochs):
+            settings = training.model_copy(update={"epochs": epochs})
+            optimizer.param_groups[0]["lr"] = learning_rate(settings, epoch)
+            batches = _order(len(anchor.labels), [SEED], epoch).split(5)
+            for batch in batches:
+                optimizer.zero_grad()
+                losses = F.cross_entropy(module(anchor.images[batch]), anchor.labels[batch], reduction="none")
+                ((losses * row[anchor.clusters[batch]]).sum() / 5).backward()
+                optimizer.step()
+                with torch.no_grad():
+                    for name, each in module.named_parameters():
+                        each += way[name] / (epochs * len(batches))
+        return {name: each.detach() for name, each in module.named_parameters()}
+
+    still = trained(torch.ones(6), {name: torch.zeros_like(each) for name, each in toy.target.items()})
+    for index, row in enumerate(ROWS):
+        way = {name: each[index] - toy.target[name] for name, each in stack.items()}
+        wanted = {name: toy.target[name] + each - still[name] for name, each in trained(row, way).items()}
+        torch.testing.assert_close(take(found, index), wanted, rtol=0, atol=1e-10)
+
+
+def test_a_network_that_lacks_nothing_stays_the_target_under_an_anchor(toy: Toy) -> None:
+    stack = finetuned(toy, synset_of(1), ROWS[:2])
+    found = anchored(toy.network, toy.target, stack, ROWS[:2], anchor_of(toy, 1), Training(batch_size=4), SEED)
+    torch.testing.assert_close(take(found, 0), toy.target, rtol=0, atol=1e-12)
+    assert length({name: each[1] - toy.target[name] for name, each in found.items()}) > 0
