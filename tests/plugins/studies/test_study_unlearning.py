@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from ddm_studies import unlearning as study
+from ddm_studies import unlearning_words as words
 from ddm_studies.replicates import binomial_interval, mean_interval
 from study_runs import stripes_run
 
@@ -81,7 +82,7 @@ def test_the_cost_is_a_share_of_a_retraining_and_the_synset_stands_beside_it(run
     assert not {"seconds_share_interval", "epochs_share_interval"} & cost.keys()
     assert found["seconds_distillation_once"] == run.metrics["seconds"]["matching"]
     once = found["seconds_distillation_once"] / found["seconds_retraining"]
-    assert found["distillation_in_retrainings"] == pytest.approx(once)
+    assert found["seconds_distillation_in_retrainings"] == pytest.approx(once)
     assert f"or {once:,.1f} retrainings once" in run.metrics["comparison"]["sentences"][1]
 
 
@@ -113,7 +114,7 @@ def test_the_verdict_follows_the_numbers(run: Run, found: dict[str, Any]) -> Non
     whole = found["class"]
     paid = max(whole["cost"]["seconds_share"], whole["cost"]["epochs_share"])
     kept, lost = whole["arms"][study.OURS]["forgotten"], whole["lost"]
-    met = kept <= study.MOST_KEPT and lost <= study.MOST_LOST and paid <= study.MOST_COST
+    met = kept <= words.MOST_KEPT and lost <= words.MOST_LOST and paid <= words.MOST_COST
     assert compared["sentences"][0].endswith("which it meets." if met else "which it misses.")
     assert f"leaves {kept:.1%} accuracy" in compared["sentences"][0]
     assert all(each["paper"] is None and each["ours"] is not None for each in compared["figures"])
@@ -157,7 +158,7 @@ def test_an_attack_is_judged_beside_exact_retraining(
         "advantage_beyond_exact_interval": ours,
         "advantage_beyond_exact_target_interval": (target, 0.2),
     }
-    (sentence,) = study._attacked("class", summary)
+    (sentence,) = words._attacked("class", summary)
     assert told in sentence
     assert sentence.endswith("this says little of unlearning.") == little
 
@@ -207,13 +208,13 @@ def test_the_synset_gets_the_credit_only_where_the_repair_alone_leaves_more(
     plain: list[float], alone: list[float], verdict: str
 ) -> None:
     found = [measured("0", {study.PLAIN: one, study.ALONE: other}, {}) for one, other in zip(plain, alone, strict=True)]
-    assert study._alone(study._summary(found, 1.0)).endswith(verdict)
+    assert words._alone(study._summary(found, 1.0)).endswith(verdict)
 
 
 def test_how_the_step_was_decided_is_said_as_it_was() -> None:
     some, none = [measured("0", {}, {}, True), measured("1", {}, {}, False)], [measured("0", {}, {}, False)] * 2
-    assert "(validation images decide its step where a class has any)" in study._alone(study._summary(some, 1.0))
-    assert "(its step is fixed, as there are no validation images)" in study._alone(study._summary(none, 1.0))
+    assert "(validation images decide its step where a class has any)" in words._alone(study._summary(some, 1.0))
+    assert "(its step is fixed, as there are no validation images)" in words._alone(study._summary(none, 1.0))
     assert "of a fixed size" in study._explained("class", none)
     assert "or the one that leaves the fewest where none does" in study._explained("class", some)
 
@@ -225,4 +226,4 @@ def test_other_clusters_of_a_class_are_named_only_where_there_are_some(
     workspace = replace(run.workspace)
     workspace.__dict__["partition"] = Partition(torch.arange(4), torch.tensor(classes))
     summary = {"arms": {arm: {"forgotten": 0.5} for arm in study.ARMS}}
-    assert ("as their class has other clusters" in study._clusters(workspace, summary)) == said
+    assert ("as their class has other clusters" in words._clusters(workspace, summary)) == said
