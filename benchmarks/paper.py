@@ -131,7 +131,7 @@ def section(result: dict[str, Any]) -> str:
         interval = "" if each["interval"] is None else " to ".join(f"{bound:.3g}" for bound in each["interval"])
         cells = [each["row"], each["column"], number(each["paper"]), number(each["ours"]), interval, each["note"]]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    told = " ".join(compared["sentences"])
+    told = "\n".join(f"- {sentence}" for sentence in compared["sentences"])
     made = (
         f"`{result['recipe']}` on {result['data']}: {compared['sizes']}; {result['metrics']['seconds']['total']:.0f}"
         f" seconds on {result['machine']}."
