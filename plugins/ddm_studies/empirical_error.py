@@ -197,14 +197,14 @@ def _on_distances(distances: Mapping[str, Any]) -> Iterator[str]:
     low, high = whole["cosine_interval"]
     yield (
         "Between networks themselves (Sec. 9.4), the displacement that DDM estimates has a cosine of"
-        f" {whole['cosine']:.3f} ({low:.3f} to {high:.3f}) with the exact one, which is {whole['ratio']:.2g} times as"
+        f" {whole['cosine']:.3f} ({low:.3f} to {high:.3f}) with the exact one, which is {whole['ratio']:,.0f} times as"
         " long in the median; the paper leaves such distances to be explored and gives no figure."
     )
     for scale, step in SCALES.items():
         if scale in whole:
             yield _on_ranks(step, whole[scale])
     best = max((name for name in distances if name != WHOLE), key=lambda name: distances[name]["cosine"])
-    yield f"Layer by layer, the directions agree most in {best} (cosine {distances[best]['cosine']:.3f})."
+    yield f"Of the layers, directions agree most in that named {best!r} (cosine {distances[best]['cosine']:.3f})."
 
 
 def _on_ranks(step: str, ranked: Mapping[str, Any]) -> str:

@@ -116,8 +116,8 @@ def _orders(table: PaperTable, found: Sequence[Verdict], paper: Mapping[str, flo
         return
     yield (
         f"Of the {len(sorted_out)} orders of two rows that the paper gives by {TITLES[figure]},"
-        f" {len(sorted_out.agree)} hold here, {len(sorted_out.reversed)} are reversed, and"
-        f" {len(sorted_out.undecided)} cannot be told by these queries."
+        f" {len(sorted_out.agree)} hold here; reversed: {len(sorted_out.reversed)}; not told by these queries:"
+        f" {len(sorted_out.undecided)}."
     )
     for above, below in sorted_out.reversed:
         if {above, below} & {RANDOM, table.own}:

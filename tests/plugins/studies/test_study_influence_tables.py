@@ -137,8 +137,8 @@ def test_orders_that_hold_and_that_do_not_are_counted_and_told() -> None:
     paper = {row: value for row, (value,) in TABLE_2.paper["mnist"].items() if value is not None}
     count, *others = _orders(TABLE_2, found, paper, "dist_1")
     assert count == (
-        "Of the 10 orders of two rows that the paper gives by Dist_1 ×100, 6 hold here, 3 are reversed, and 1 cannot be"
-        " told by these queries."
+        "Of the 10 orders of two rows that the paper gives by Dist_1 ×100, 6 hold here; reversed: 3; not told by"
+        " these queries: 1."
     )
     assert others == [
         "The paper has Scaleup above Random Select by Dist_1 ×100 (10.4 to 3.3); here Random Select is above Scaleup"
