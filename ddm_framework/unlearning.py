@@ -166,15 +166,13 @@ def stepped(workspace: Workspace, asked: Request, step_size: float) -> Parameter
 
     Source: Eq. 9; Sec. 6.2.
     """
+    fixed: dict[str, Any] = {}
     if asked.classes:
-        settings = {"steps": 1, "scale": "common", "start": "target", "anchor": 0.0}
-        own, synset, deleted = (
-            workspace.with_online(step_size=step_size, **settings),
-            workspace.class_synset,
-            asked.classes,
-        )
+        synset, deleted = workspace.class_synset, asked.classes
+        fixed = {"steps": 1, "scale": "common", "start": "target", "anchor": 0.0}
     else:
-        own, synset, deleted = workspace.with_online(step_size=step_size), workspace.synset, asked.clusters
+        synset, deleted = workspace.synset, asked.clusters
+    own = workspace.with_online(step_size=step_size, **fixed)
     return take(next(own.perturbed(_row(len(synset), deleted), synset))[1], 0)
 
 

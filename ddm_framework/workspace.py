@@ -47,7 +47,7 @@ class Ledger:
 
     charged: float = 0.0
     elapsed: float = 0.0
-    _known: set[str] = field(default_factory=set)
+    _known: set[str] = field(default_factory=set, init=False)
 
     def enter(self, elapsed: float, charged: float | None = None, once: str = "") -> None:
         """Note a piece of work.
@@ -55,12 +55,13 @@ class Ledger:
         Args:
             elapsed: seconds that it took now.
             charged: seconds that it cost once, where it was found done already.
-            once: names an artifact, which is charged for the first time that it is asked for alone.
+            once: names an artifact, which is charged the first time alone.
         """
         self.elapsed += elapsed
-        if once and once in self._known:
+        if once in self._known:
             return
-        self._known.add(once)
+        if once:
+            self._known.add(once)
         self.charged += elapsed if charged is None else charged
 
     def clear(self) -> None:

@@ -63,7 +63,8 @@ def attribute_anchored(
         As `ddm`.
     """
     workspace.charge("partition", "matching")
-    return workspace.with_online(anchor=passes, step_size=step_size).attribution(queries, objective).effect
+    asked = workspace.with_online(start="target", anchor=passes, step_size=step_size)
+    return asked.attribution(queries, objective).effect
 
 
 def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:

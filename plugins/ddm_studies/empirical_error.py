@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -56,7 +55,7 @@ def run(
     judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples)
     own = own_networks(workspace, judge)
     steps = workspace.recipe.online.start == "target"
-    by_scale = {scale: estimated_distances(_scaled(workspace, scale)) for scale in SCALES} if steps else {}
+    by_scale = {scale: estimated_distances(workspace.with_online(scale=scale)) for scale in SCALES} if steps else {}
     found = _figures(workspace, own, by_scale, resamples)
     comparison = Comparison(
         "Fig. 7",
@@ -75,11 +74,6 @@ def run(
         question="Does the network without a cluster err as the one that was really retrained without it?",
         answer=comparison.sentences[0],
     )
-
-
-def _scaled(workspace: Workspace, scale: str) -> Workspace:
-    online = workspace.recipe.online.model_copy(update={"scale": scale})
-    return replace(workspace, recipe=replace(workspace.recipe, online=online), loaded_data=workspace.data)
 
 
 def _figures(

@@ -11,8 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ddm_backbones import convnet
+from run_fixtures import finished_tiny
 from torch import Tensor, nn
 
+import ddm_framework
+from ddm_framework import Workspace
+from ddm_framework.api import Run
 from ddm_framework.data import DataInfo, ImageSet
 from ddm_framework.networks import Network, Parameters, build_network
 from ddm_framework.partition import Partition
@@ -108,3 +112,15 @@ def toy(make_network: Callable[..., tuple[Network, Parameters]]) -> Toy:
             for name, each in trajectory[epoch - 1].items()
         }
     return Toy(network, initial, ImageSet(images, partition.classes[clusters]), partition, trajectory)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of three classes, two clusters each."""
+    return ddm_framework.open_run(finished_tiny(tmp_path_factory.getbasetemp() / "tiny"))
+
+
+@pytest.fixture
+def workspace(run: Run) -> Workspace:
+    """Of that run, with nothing loaded yet."""
+    return ddm_framework.open_run(run.path).workspace

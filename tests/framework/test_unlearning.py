@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_fixtures import copied, finished_digits, finished_tiny, refused
+from run_fixtures import copied, finished_digits, refused
 from torch import Tensor, nn
 
 import ddm_framework
@@ -17,16 +17,6 @@ from ddm_framework.api import Run
 from ddm_framework.data import ImageSet
 from ddm_framework.networks import norms
 from ddm_framework.unlearning import Repair, class_step_size, judged_on, request, retained, unlearn
-
-
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return ddm_framework.open_run(finished_tiny(tmp_path_factory.getbasetemp() / "tiny"))
-
-
-@pytest.fixture
-def workspace(run: Run) -> Workspace:
-    return ddm_framework.open_run(run.path).workspace
 
 
 @pytest.fixture(scope="session")

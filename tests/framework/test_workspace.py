@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from run_fixtures import finished_tiny
 
-import ddm_framework
 from ddm_framework import Workspace
-from ddm_framework.api import Run
 from ddm_framework.networks import norms, take
 from ddm_framework.unlearning import request, unlearn
-
-
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return ddm_framework.open_run(finished_tiny(tmp_path_factory.getbasetemp() / "tiny"))
-
-
-@pytest.fixture
-def workspace(run: Run) -> Workspace:
-    return ddm_framework.open_run(run.path).workspace
 
 
 def test_other_online_settings_keep_what_was_loaded(workspace: Workspace) -> None:
@@ -58,3 +45,10 @@ def test_unlearning_clusters_follows_the_anchor(workspace: Workspace) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     plain = unlearn(workspace, asked, step_size=0.02).parameters
     assert float(norms({name: (each - plain[name])[None] for name, each in found.items()})[0]) > 0
+
+
+def test_the_anchored_datamodel_goes_from_the_target_whatever_the_recipe_does(workspace: Workspace) -> None:
+    asked, margin = workspace.queries_of("test"), workspace.objective("margin")
+    found = workspace.with_online(start="initial", steps=2).attribute(asked, margin, "ddm_anchored").effect
+    expected = workspace.with_online(anchor=1.0, step_size=0.02, steps=2).attribution(asked, margin).effect
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)

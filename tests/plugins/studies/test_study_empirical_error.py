@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from ddm_studies.empirical_error import _compared, _figures, _scaled, _sentences, _symmetry
+from ddm_studies.empirical_error import _compared, _figures, _sentences, _symmetry
 from ddm_studies.empirical_error import run as study
 from ddm_studies.own_networks import OwnNetworks
 from study_runs import stripes_run
@@ -116,7 +116,7 @@ def test_where_no_prediction_changes_there_is_no_correlation_and_no_row(run: Run
 
 @pytest.mark.parametrize("scale", ["common", "cluster_share"])
 def test_both_scales_are_compared_whichever_the_recipe_has(run: Run, scale: str) -> None:
-    found = study(_scaled(run.workspace, scale), resamples=50).metrics["empirical_error"]
+    found = study(run.workspace.with_online(scale=scale), resamples=50).metrics["empirical_error"]
     assert found["distances"][WHOLE]["common"] == {"constant": True}
     assert found["clusters"]["distance"] == found["clusters"][f"distance_{scale}"]
     own = by_cluster(run)["distance_cluster_share"]
