@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -19,6 +20,7 @@ from ddm_studies.removal_words import INTERVALS, PAPER, TITLES, sentences
 from ddm_studies.removing import CEILING, Ranking, Removal, corrupted_shares, rankings_of, removals, some_removed
 from ddm_studies.replicates import mean_interval, percent_interval
 
+OF_NOISE = "not comparable: the paper's is of noise"
 _BALANCED = (
     "Each class loses the same share of its clusters (`balanced: true`): a method chooses only within a class, and its"
     " order of clusters of different classes is not used."
@@ -107,11 +109,17 @@ def _comparison(
             figures.append(
                 Compared(each.ranking.title, "AUC of corrupted samples", float(each.auc.mean()), None, interval, note)
             )
+    if workspace.recipe.corruption.labels:
+        figures = [each if each.paper is None else replace(each, note=_told(each.note, OF_NOISE)) for each in figures]
     words = sizes(workspace) + _corruption_in_words(workspace, spoilt)
     if balanced:
         words += "; each class loses the same share of its clusters"
     told = [*sentences(table, found, percentages, balanced), *_other_corruption(workspace, table)]
     return Comparison(f"Table {table}", TITLES[table], figures, told, words)
+
+
+def _told(*notes: str) -> str:
+    return "; ".join(each for each in notes if each)
 
 
 def _other_corruption(workspace: Workspace, table: int) -> list[str]:

@@ -97,6 +97,8 @@ def test_figures_and_the_paper_stand_side_by_side(corrupted_run: Run) -> None:
     assert "pixels are clipped to [0, 1], on 25% of the training images and" in compared["sizes"]
     assert compared["sizes"].endswith("wrong labels on 25% of the training images")
     assert compared["sentences"][-1].startswith("Labels are wrong here; the paper's figures are of noise")
+    warned = ["not comparable: the paper's is of noise" in each["note"] for each in compared["figures"]]
+    assert warned == [each["paper"] is not None for each in compared["figures"]]
     found = metrics["removal"]["methods"]
     assert set(found) == {"random", "ddm", "exact", CEILING}
     starts = {each["accuracy"][0] for each in found.values()}
