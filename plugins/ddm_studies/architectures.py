@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report, figures
+from ddm_framework import DDMError, Report
 from ddm_framework.bank import bank_logits, retrained
 from ddm_framework.effects import Queries
 from ddm_framework.hierarchical import effects
@@ -20,6 +20,8 @@ from ddm_framework.reports import Block, Chart, Heatmap, Section, Text
 from ddm_framework.signatures import ChoicesOf
 from ddm_framework.variants import sibling
 from ddm_framework.workspace import Workspace, choose
+from ddm_studies.architectures_words import on_exact, robust, traced
+from ddm_studies.class_matrices import Measured, Seen, agreement, class_means, draws, measured, own_class_first, similar
 from ddm_studies.paper import Compared, Comparison
 
 Backbones = Annotated[list[dict[str, Any]], ChoicesOf("backbone"), Field(min_length=2)]
@@ -57,38 +59,6 @@ class Network:
     backbone: Choice
     distance: Choice | None
     image_rate: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one network says.
-
-    Attributes:
-        name: of the network.
-        settings: its options and matching, in words.
-        effect: mean effect on queries of each class (rows) of deleting each class (columns), float64 (1 + R, L, L);
-            first over the queries as they are, then over R resamples of them, the same for every network.
-        exact: the same by exact retraining, or None where it was not asked for.
-        accuracy: on the test split.
-    """
-
-    name: str
-    settings: str
-    effect: Tensor
-    exact: Tensor | None
-    accuracy: float
-
-    @property
-    def matrix(self) -> Tensor:
-        """Over the queries as they are, (L, L)."""
-        return self.effect[0]
-
-
-class Measured(NamedTuple):
-    """A figure and its 95 % interval over queries; None where a class has a single one."""
-
-    value: float
-    interval: tuple[float, float] | None
 
 
 def run(
@@ -132,18 +102,19 @@ def run(
     if query_class >= len(names):
         raise DDMError(f"`query_class: {query_class}`: the data have {len(names)} classes, from 0 to {len(names) - 1}")
     asked = _queries(workspace, queries)
-    networks, draws = _networks(workspace, backbones, distances, image_rates), _draws(workspace, asked, resamples)
+    networks = _networks(workspace, backbones, distances, image_rates)
+    shares = draws(workspace, asked, resamples)
     seen = []
     with workspace.display.bar("networks", len(networks)) as advance:
         for number, network in enumerate(networks):
-            seen.append(_seen(workspace, f"{number}_{network.backbone.name}", network, asked, draws, retrain))
+            seen.append(_seen(workspace, f"{number}_{network.backbone.name}", network, asked, shares, retrain))
             advance()
     source, title, question = SAID[figure]
     if figure == "fig_3":
         rows = [*_traced_rows(seen, query_class, names), *_compared(seen)]
-        sentences = [*_traced(seen, query_class, names), *_on_exact(seen)]
+        sentences = [*traced(seen, query_class, names), *on_exact(seen)]
     else:
-        rows, sentences = list(_compared(seen)), [*_robust(workspace, seen), *_on_exact(seen)]
+        rows, sentences = list(_compared(seen)), [*robust(workspace, seen), *on_exact(seen)]
     comparison = Comparison(source, title, rows, sentences, _sizes(workspace, seen, queries))
     chart = [_chart(seen, query_class, names)] if figure == "fig_3" else []
     return Report(
@@ -193,20 +164,20 @@ def _named(options: Mapping[str, Any], every: Sequence[dict[str, Any]]) -> str:
 
 
 def _seen(
-    workspace: Workspace, folder: str, network: Network, asked: Queries, draws: Sequence[Tensor], retrain: bool
+    workspace: Workspace, folder: str, network: Network, asked: Queries, shares: Sequence[Tensor], retrain: bool
 ) -> Seen:
     matching = {} if network.image_rate is None else {"lr": network.image_rate}
     other = sibling(workspace, folder, backbone=network.backbone, distance=network.distance, matching=matching)
     assert asked.labels is not None
     labels, classes = asked.labels.cpu(), torch.arange(other.info.num_classes)
     estimated = effects(other, asked, other.objective("output_shift"), other.class_synset, classes)[:, :, 0]
-    exact = _class_means(_exact(other, asked), labels, draws) if retrain else None
+    exact = class_means(_exact(other, asked), labels, shares) if retrain else None
     recipe = other.recipe
     given = ", ".join(f"{key} {value}" for key, value in network.backbone.options.items() if value is not None)
     settings = (
         f"{network.backbone.name} ({given}; matched by {recipe.distance.name}, image rate {recipe.matching.lr:g})"
     )
-    return Seen(network.name, settings, _class_means(estimated, labels, draws), exact, other.accuracy("test"))
+    return Seen(network.name, settings, class_means(estimated, labels, shares), exact, other.accuracy("test"))
 
 
 def _queries(workspace: Workspace, most: int) -> Queries:
@@ -236,74 +207,24 @@ def _exact(workspace: Workspace, asked: Queries) -> Tensor:
     return torch.stack([objective.measure(each, reference)[:, 0] for each in logits], 1).double().cpu()
 
 
-def _draws(workspace: Workspace, asked: Queries, resamples: int) -> list[Tensor]:
-    """For each class, the share of each of its n queries in a mean, float64 (1 + R, n): all alike, then R resamples.
-
-    Where a class has one query, there is nothing to resample and R = 0.
-    """
-    assert asked.labels is not None
-    random, counts = workspace.generator("bootstrap", "architectures"), asked.labels.cpu().bincount().tolist()
-    repeats = resamples if min(counts) > 1 else 0
-    shares = []
-    for count in counts:
-        drawn = torch.randint(count, (repeats, count), generator=random)
-        times = torch.zeros(repeats, count).scatter_add_(1, drawn, torch.ones(repeats, count))
-        shares.append(torch.cat([torch.ones(1, count), times]).double() / count)
-    return shares
-
-
-def _class_means(effect: Tensor, labels: Tensor, draws: Sequence[Tensor]) -> Tensor:
-    """Mean (1 + R, L, L) over the queries of each class of effects (N, L)."""
-    effect = effect.double().cpu()
-    return torch.stack([shares @ effect[labels == label] for label, shares in enumerate(draws)], 1)
-
-
-def _agreement(one: Tensor, other: Tensor) -> Tensor:
-    """Mean over rows of the rank correlation within each, (1 + R,), of matrices (1 + R, rows, L)."""
-    return figures.leave_one_out_spearman(one.flatten(0, 1), other.flatten(0, 1)).view(len(one), -1).mean(1)
-
-
-def _between(matrices: Sequence[Tensor]) -> Tensor:
-    """The mean agreement of two of them, (1 + R,)."""
-    return torch.stack([_agreement(one, other) for one, other in combinations(matrices, 2)]).mean(0)
-
-
-def _own_class_first(effect: Tensor) -> Tensor:
-    """Share (1 + R,) of the classes whose queries are moved most by deleting their own class."""
-    return (effect.argmax(2) == torch.arange(effect.shape[2])).double().mean(1)
-
-
-def _measured(drawn: Tensor, lowest: float = -1.0) -> Measured:
-    """The first of 1 + R values, with the interval of the others.
-
-    Resampling adds noise, which lowers agreement: resamples are shifted so that their mean is the measured value.
-    """
-    value = float(drawn[0])
-    if len(drawn) == 1:
-        return Measured(value, None)
-    shifted = (drawn[1:] + value - drawn[1:].mean()).clamp(lowest, 1)
-    low, high = shifted.quantile(torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
-    return Measured(value, (low, high))
-
-
 def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
     """What both figures are judged by."""
     chance = f"{1 / seen[0].effect.shape[2]:.2g} by chance"
     for each in seen:
-        value, interval = _measured(_own_class_first(each.effect), 0)
+        value, interval = measured(own_class_first(each.effect), 0)
         yield Compared(each.name, "own class first, share of classes", value, None, interval, chance)
     for one, other in combinations(seen, 2):
-        value, interval = _measured(_agreement(one.effect, other.effect))
+        value, interval = measured(agreement(one.effect, other.effect))
         yield Compared(f"{one.name} and {other.name}", WITHIN, value, None, interval, CHANCE)
     if len(seen) > 2:
-        value, interval = _similar(seen)
+        value, interval = similar(seen)
         yield Compared("any two networks, mean", WITHIN, value, None, interval, CHANCE)
     exact = [(each.name, each.effect, each.exact) for each in seen if each.exact is not None]
     for name, effect, truth in exact:
-        value, interval = _measured(_agreement(effect, truth))
+        value, interval = measured(agreement(effect, truth))
         yield Compared(name, f"{WITHIN}, with exact", value, None, interval, CHANCE)
     for (one_name, _, one_truth), (other_name, _, other_truth) in combinations(exact, 2):
-        value, interval = _measured(_agreement(one_truth, other_truth))
+        value, interval = measured(agreement(one_truth, other_truth))
         yield Compared(f"{one_name} and {other_name}", f"{WITHIN}, both exact", value, None, interval, CHANCE)
 
 
@@ -315,67 +236,9 @@ def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -
         yield Compared(each.name, f'top class of queries "{shown}" is "{shown}", 1 = yes', first, 1.0)
     for one, other in combinations(seen, 2):
         rows = [each.effect[:, query_class : query_class + 1] for each in (one, other)]
-        value, interval = _measured(_agreement(*rows))
+        value, interval = measured(agreement(*rows))
         pair = f"{one.name} and {other.name}"
         yield Compared(pair, f'rank correlation, queries "{shown}"', value, None, interval, CHANCE)
-
-
-def _traced(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> Iterator[str]:
-    """The claims of Fig. 3."""
-    astray = [each.name for each in seen if int(each.matrix[query_class].argmax()) != query_class]
-    said = f'Queries "{names[query_class]}" are traced to the class "{names[query_class]}" by '
-    yield said + (
-        f"all {len(seen)} networks, as in the paper."
-        if not astray
-        else f"{len(seen) - len(astray)} of {len(seen)} networks (the paper: all), not by {', '.join(astray)}."
-    )
-    yield (
-        f"Two networks rank the deleted classes alike by {_in_words(_similar(seen))}; the paper calls the matrices of"
-        " all architectures similar and gives no number."
-    )
-
-
-def _robust(workspace: Workspace, seen: Sequence[Seen]) -> Iterator[str]:
-    """The claims of Fig. 8."""
-    similar = _similar(seen)
-    low = similar.value if similar.interval is None else similar.interval[0]
-    verdict = (
-        "are alike beyond chance, as the paper says" if low > 0 else "are not alike beyond chance (the paper: similar)"
-    )
-    yield (
-        f"Attribution matrices from {len(seen)} initialisations {verdict}: two of them rank the deleted classes alike"
-        f" by {_in_words(similar)}."
-    )
-    yield (
-        f"How diverse they are, one minus that, is {1 - similar.value:.2f} with {len(workspace.data.train):,} training"
-        f" images of {workspace.info.num_classes} classes. The paper says that diversity grows with the size of the"
-        " data, over MNIST, CIFAR-10 and CIFAR-100: that takes this figure of all three, side by side. They have"
-        " 60,000, 50,000 and 50,000 training images, so that it is not their number that grows."
-    )
-
-
-def _on_exact(seen: Sequence[Seen]) -> Iterator[str]:
-    """How right the estimates are, and how much two networks can agree."""
-    exact = [(each.effect, each.exact) for each in seen if each.exact is not None]
-    if not exact:
-        return
-    right = _measured(torch.stack([_agreement(*pair) for pair in exact]).mean(0))
-    yield f"An estimate agrees with exact retraining of the same network by {_in_words(right)}, in the mean."
-    if len(exact) > 1:
-        truth = _measured(_between([true for _, true in exact]))
-        yield (
-            f"The matrices of two networks that exact retraining gives agree by {_in_words(truth)}; agreement beyond"
-            " that cannot be expected of right estimates."
-        )
-
-
-def _similar(seen: Sequence[Seen]) -> Measured:
-    return _measured(_between([each.effect for each in seen]))
-
-
-def _in_words(measured: Measured) -> str:
-    told = f"{measured.value:.2f}"
-    return told if measured.interval is None else "{} ({:.2f} to {:.2f})".format(told, *measured.interval)
 
 
 def _sizes(workspace: Workspace, seen: Sequence[Seen], queries: int) -> str:
@@ -416,20 +279,20 @@ def _metrics(seen: Sequence[Seen], query_class: int) -> dict[str, Any]:
         each.name: {
             "test_accuracy": each.accuracy,
             "effect": each.matrix[query_class].tolist(),
-            **_named_figure("own_class_first", _measured(_own_class_first(each.effect), 0)),
+            **_named_figure("own_class_first", measured(own_class_first(each.effect), 0)),
             **(
                 {"spearman_exact": None}
                 if each.exact is None
-                else _named_figure("spearman_exact", _measured(_agreement(each.effect, each.exact)))
+                else _named_figure("spearman_exact", measured(agreement(each.effect, each.exact)))
             ),
         }
         for each in seen
     }
     between = {
-        f"{one.name} / {other.name}": _named_figure("spearman", _measured(_agreement(one.effect, other.effect)))
+        f"{one.name} / {other.name}": _named_figure("spearman", measured(agreement(one.effect, other.effect)))
         for one, other in combinations(seen, 2)
     }
-    return {"networks": networks, "pairs": between, **_named_figure("spearman", _similar(seen))}
+    return {"networks": networks, "pairs": between, **_named_figure("spearman", similar(seen))}
 
 
 def _named_figure(name: str, measured: Measured) -> dict[str, Any]:

@@ -8,27 +8,33 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from scipy.stats import binomtest, mannwhitneyu, norm
 from torch import Tensor
 
 from ddm_framework import DDMError, Report, figures
 from ddm_framework.bank import retrained
-from ddm_framework.data import DataInfo
-from ddm_framework.images import Images, taken
+from ddm_framework.images import taken
 from ddm_framework.matching import start_images
-from ddm_framework.membership import auc, auc_interval
 from ddm_framework.networks import Parameters, take
 from ddm_framework.reports import Block, Chart, Pictures, Section, Text
 from ddm_framework.variants import variant
 from ddm_framework.workspace import Workspace
+from ddm_studies.attacks import (
+    TINY,
+    correlation,
+    nearest,
+    nearness_attack,
+    pixels,
+    seed_nearest,
+    seed_rank,
+    seed_ranks,
+    share,
+)
 from ddm_studies.ordinary import Labels, ordinary_match
 from ddm_studies.paper import Compared, Comparison, sizes
+from ddm_studies.privacy_words import sentences
 
 Count = Annotated[int, Field(ge=1)]
 Init = Literal["real", "noise"]
-BLOCK = 1024
-"""Images whose distances are taken at a time."""
-TINY = float(torch.finfo(torch.float32).tiny)
 COLUMNS = {
     "relative_distance": "distance to the nearest training image, 1 = a test image's",
     "seed_is_nearest": "nearest training image is the start, %",
@@ -49,8 +55,6 @@ NOTES = {
     "auc_training": "0.5 by chance",
 }
 """What each figure would be if synthetic images showed nothing."""
-LEVEL = 0.05
-"""Probability of naming any leak where there is none, over all tests of a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def run(
         figure,
         "what synthetic images show of the training data",
         [each for name in found for each in _compared(name, found[name])],
-        list(_sentences(found, inits, labels)),
+        list(sentences(found, inits, labels)),
         sizes(workspace),
     )
     return Report(
@@ -193,40 +197,6 @@ def _seeds(workspace: Workspace) -> Tensor:
     return torch.stack(found)
 
 
-def pixels(images: Images, info: DataInfo) -> Tensor:
-    """Pixels (N, D) of network inputs (N, C, H, W), float32, not clamped: a released image is not either."""
-    mean, std = (torch.tensor(each)[:, None, None] for each in (info.mean, info.std))
-    parts = [each * std.to(each.device) + mean.to(each.device) for each in images.split(BLOCK)]
-    return torch.cat(parts).flatten(1)
-
-
-def nearest(queries: Tensor, images: Images, info: DataInfo) -> tuple[Tensor, Tensor]:
-    """The nearest image to each query: root mean square difference of the pixels (Q,), and its position int64 (Q,).
-
-    Args:
-        queries: pixels (Q, D).
-        images: network inputs (N, C, H, W), looked at a block at a time.
-        info: of the data.
-    """
-    best = queries.new_full((len(queries),), float("inf"))
-    where = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-    begun = 0
-    for block in images.split(BLOCK):
-        distance, index = torch.cdist(queries, pixels(block, info)).min(1)
-        closer = distance < best
-        best, where = torch.where(closer, distance, best), torch.where(closer, index + begun, where)
-        begun += len(block)
-    return best / queries.shape[1] ** 0.5, where
-
-
-def correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Pearson's correlation (N, M) of the pixels of images (N, D) with those of others (M, D); constant ones give 0."""
-    rows = [each - each.mean(1, keepdim=True) for each in (one, other)]
-    first, second = (each / each.norm(dim=1, keepdim=True).clamp_min(TINY) for each in rows)
-    found: Tensor = first @ second.T
-    return found
-
-
 def _measured(workspace: Workspace, released: Released, attacked: Attacked, resamples: int) -> dict[str, Any]:
     """The figures of one kind of image, those of the start only where it was real; `<figure>_p` where it is tested."""
     info, partition, train = workspace.info, workspace.partition, workspace.data.train
@@ -239,87 +209,18 @@ def _measured(workspace: Workspace, released: Released, attacked: Attacked, resa
     found: dict[str, Any] = {
         "nearest_distance": float(distance.median()),
         "relative_distance": float(distance.median()) / max(attacked.natural, TINY),
-        **_share("own_cluster_nearest", own),
+        **share("own_cluster_nearest", own),
         "own_cluster_by_chance": 100 / partition.num_clusters,
         **_correlation_figures(workspace, released.images, random, resamples),
         "accuracy_by_chance": 100 / info.num_classes,
     }
     for name, parameters in attacked.networks.items():
         logits = workspace.network.logits_of(parameters, released.images.flatten(0, 1))
-        found |= _share(name, logits.argmax(1) == partition.classes[owners])
+        found |= share(name, logits.argmax(1) == partition.classes[owners])
     if released.init == "real":
-        found |= _seed_nearest(where == attacked.seeds.flatten(), own, partition.sizes[owners])
-        found |= _seed_rank(*seed_ranks(workspace, released.images, attacked.seeds), random, resamples)
-    return found | _attack("auc_training", attacked.training, attacked.test, made, random, resamples)
-
-
-def _share(name: str, right: Tensor) -> dict[str, Any]:
-    """Per cent of synthetic images, with Wilson's interval over them."""
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return {name: 100 * float(right.double().mean()), f"{name}_interval": [100 * float(end) for end in interval]}
-
-
-def _seed_nearest(right: Tensor, own: Tensor, sizes: Tensor) -> dict[str, Any]:
-    """How often the nearest training image is the start.
-
-    Where the nearest is a member of the image's own cluster of n, which the cluster alone may explain, it is the start
-    by chance once in n times. The binomial test at the mean of these chances errs on the careful side.
-
-    Args:
-        right, own: (K * M,), whether the nearest training image is the start, or else in the same cluster.
-        sizes: (K * M,), of that cluster.
-    """
-    chance = 1 / sizes[own].double()
-    tested = len(chance) > 0
-    return {
-        **_share("seed_is_nearest", right),
-        "seed_is_nearest_count": int(right.sum()),
-        "seed_is_nearest_of": len(right),
-        "seed_is_nearest_by_chance": 100 * float(chance.sum()) / len(right),
-        "seed_is_nearest_p": (
-            float(binomtest(int(right.sum()), len(chance), min(float(chance.mean()), 1.0), "greater").pvalue)
-            if tested
-            else 1.0
-        ),
-    }
-
-
-def seed_ranks(workspace: Workspace, images: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the start of each synthetic image stands among the members of its cluster, by the distance to the image.
-
-    Args:
-        images: (K, M, C, H, W).
-        seeds: positions (K, M) of their starts in the training split.
-    Returns:
-        Share of the cluster's other members that are farther away than the start, ties counting half, float64 in
-        [0, 1]; and its variance if all members are equally likely to stand at each place, (n + 1) / (12 (n - 1)).
-        Images of clusters of one are left out.
-    """
-    info, train, values, variances = workspace.info, workspace.data.train, [], []
-    for cluster, (made, start) in enumerate(zip(images, seeds, strict=True)):
-        members = workspace.partition.members(cluster)
-        if len(members) < 2:
-            continue
-        apart = torch.cdist(pixels(made, info), pixels(train.images[members], info)).double()
-        at = apart.gather(1, (members == start[:, None]).int().argmax(1, keepdim=True))
-        farther, level = (apart > at).sum(1), (apart == at).sum(1) - 1
-        values.append((farther + level / 2).double() / (len(members) - 1))
-        variances.append(torch.full_like(values[-1], (len(members) + 1) / (12 * (len(members) - 1))))
-    if not values:
-        return torch.zeros(0).double(), torch.zeros(0).double()
-    return torch.cat(values).cpu(), torch.cat(variances).cpu()
-
-
-def _seed_rank(values: Tensor, variances: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
-    if len(values) < 2:
-        return {}
-    above = float((values - 0.5).sum() / variances.sum().sqrt())
-    interval = figures.bootstrap_interval(values, random, resamples=resamples)
-    return {
-        "seed_rank": float(values.mean()),
-        "seed_rank_interval": list(interval),
-        "seed_rank_p": float(norm.sf(above)),
-    }
+        found |= seed_nearest(where == attacked.seeds.flatten(), own, partition.sizes[owners])
+        found |= seed_rank(*seed_ranks(workspace, released.images, attacked.seeds), random, resamples)
+    return found | nearness_attack("auc_training", attacked.training, attacked.test, made, random, resamples)
 
 
 def _correlation_figures(
@@ -342,86 +243,12 @@ def _correlation_figures(
     }
 
 
-def _attack(
-    name: str, members: Tensor, others: Tensor, made: Tensor, random: torch.Generator, resamples: int
-) -> dict[str, Any]:
-    """An image is taken for a member the more, the nearer it is to some synthetic image."""
-    if min(len(members), len(others)) < 2:
-        return {}
-    inside, outside = (
-        -torch.cat([torch.cdist(part, made).amin(1) for part in each.split(BLOCK)]) for each in (members, others)
-    )
-    interval = auc_interval(inside, outside, random, resamples)
-    above = mannwhitneyu(inside.double().cpu().numpy(), outside.double().cpu().numpy(), alternative="greater")
-    return {name: auc(inside, outside), f"{name}_interval": list(interval), f"{name}_p": float(above.pvalue)}
-
-
 def _compared(name: str, found: Mapping[str, Any]) -> Iterator[Compared]:
     for column, title in COLUMNS.items():
         if column in found:
             interval = found.get(f"{column}_interval")
             note = NOTES.get(column, "").format(**found)
             yield Compared(name, title, found[column], None, tuple(interval) if interval else None, note)
-
-
-def _sentences(found: Mapping[str, Mapping[str, Any]], inits: Sequence[Init], labels: str) -> Iterator[str]:
-    yield (
-        "The paper shows pictures and measures nothing, so no number of its own stands beside these. Ordinary matching"
-        + (" keeps the classes' own labels." if labels == "hard" else " learns its labels, as DDM does.")
-    )
-    for init in inits:
-        yield _side_by_side(init, found[f"DDM ({init})"], found[f"ordinary matching ({init})"])
-    yield _verdict({init: found[f"DDM ({init})"] for init in inits})
-
-
-def _side_by_side(init: str, ddm: Mapping[str, Any], ordinary: Mapping[str, Any]) -> str:
-    started = "training images" if init == "real" else "noise"
-    said = (
-        f"Started from {started}, DDM's images lie {ddm['relative_distance']:.2g} times as far from the nearest"
-        f" training image as a test image does (ordinary matching {ordinary['relative_distance']:.2g}), correlate with"
-        f" a member of their cluster by {ddm['correlation']:.2f} ({ordinary['correlation']:.2f}; with images of other"
-        f" clusters by {ddm['correlation_by_chance']:.2f} ({ordinary['correlation_by_chance']:.2f})), and the target"
-        f" sees their cluster's class in {ddm['accuracy_target']:.0f}% of them ({ordinary['accuracy_target']:.0f}%;"
-        f" {ddm['accuracy_by_chance']:.0f}% by chance)"
-    )
-    if init == "real":
-        said += (
-            f"; the very training image that seeded them is the nearest for {ddm['seed_is_nearest']:.0f}%"
-            f" ({ordinary['seed_is_nearest']:.0f}%; {ddm['seed_is_nearest_by_chance']:.2g}% by chance)"
-        )
-    return said + "."
-
-
-def _verdict(by_init: Mapping[str, Mapping[str, Any]]) -> str:
-    num_tests = sum(name.endswith("_p") for ddm in by_init.values() for name in ddm)
-    parts = []
-    for init, ddm in by_init.items():
-        reasons = list(_leaks(ddm, LEVEL / max(num_tests, 1)))
-        started = "from training images" if init == "real" else "from noise"
-        parts.append(
-            f"started {started} it does not hold: {', and '.join(reasons)}"
-            if reasons
-            else f"started {started} none of these attacks contradicts it"
-        )
-    return (
-        "The paper's claim that the synset may be released without revealing training images: "
-        + "; ".join(parts)
-        + f" (each of {num_tests} tests at {LEVEL:g} / {num_tests}). Attacks that know more than these were not tried,"
-        " and no such attack failing is a proof of privacy."
-    )
-
-
-def _leaks(ddm: Mapping[str, Any], level: float) -> Iterator[str]:
-    """What speaks against a release: what chance explains with a probability below a level."""
-    if ddm.get("seed_is_nearest_p", 1.0) < level:
-        yield (
-            f"{ddm['seed_is_nearest_count']} of {ddm['seed_is_nearest_of']} images lead to the training image that they"
-            " started from"
-        )
-    if ddm.get("seed_rank_p", 1.0) < level:
-        yield f"a start is nearer to its image than {ddm['seed_rank']:.1%} of its cluster's other members, in the mean"
-    if ddm.get("auc_training_p", 1.0) < level:
-        yield f"training images are told from test images with an AUC of {ddm['auc_training']:.2f}"
 
 
 def _chart(found: Mapping[str, Mapping[str, Any]]) -> Block:

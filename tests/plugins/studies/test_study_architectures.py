@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ddm_studies import architectures
+from ddm_studies import architectures, class_matrices
 from scipy.stats import spearmanr
 
 import ddm_framework
@@ -60,24 +60,24 @@ def test_a_factor_of_the_rows_alone_is_no_agreement() -> None:
     factor = 10 ** torch.linspace(-3, 3, 400)[:, None]
     one, other = (factor * torch.rand(1, 400, 10, generator=random) for _ in range(2))
     assert spearmanr(one.flatten(), other.flatten()).statistic > 0.9
-    assert abs(float(architectures._agreement(one, other)[0])) < 0.05
+    assert abs(float(class_matrices.agreement(one, other)[0])) < 0.05
 
 
 def test_resamples_keep_each_class_apart_and_the_first_is_the_mean(run: ddm_framework.Run) -> None:
     asked = architectures._queries(run.workspace, 20)
     assert asked.labels is not None
-    draws = architectures._draws(run.workspace, asked, 50)
+    draws = class_matrices.draws(run.workspace, asked, 50)
     assert all(shares.shape == (51, 20) and torch.allclose(shares.sum(1), torch.ones(51).double()) for shares in draws)
     one_hot = torch.nn.functional.one_hot(asked.labels, 10)
-    assert torch.allclose(architectures._class_means(one_hot, asked.labels, draws), torch.eye(10).double())
-    single = architectures._draws(run.workspace, architectures._queries(run.workspace, 1), 50)
+    assert torch.allclose(class_matrices.class_means(one_hot, asked.labels, draws), torch.eye(10).double())
+    single = class_matrices.draws(run.workspace, architectures._queries(run.workspace, 1), 50)
     assert single[0].shape == (1, 1)
-    assert architectures._measured(torch.tensor([0.5])) == (0.5, None)
+    assert class_matrices.measured(torch.tensor([0.5])) == (0.5, None)
 
 
 def test_an_interval_lies_around_the_measured_value() -> None:
     drawn = torch.cat([torch.tensor([0.8]), torch.linspace(0.4, 0.8, 101)]).double()
-    value, interval = architectures._measured(drawn)
+    value, interval = class_matrices.measured(drawn)
     assert value == pytest.approx(0.8)
     assert interval == pytest.approx((0.61, 0.99))
 

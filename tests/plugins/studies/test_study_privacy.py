@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ddm_studies import privacy
+from ddm_studies import attacks, privacy, privacy_words
 from study_runs import stripes_run
 from torch import Tensor
 
@@ -39,9 +39,9 @@ def drawn(count: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("block", [2, 1024])
 def test_the_nearest_image_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(privacy, "BLOCK", block)
+    monkeypatch.setattr(attacks, "BLOCK", block)
     queries, images = drawn(4, 1), drawn(7, 2)
-    distance, where = privacy.nearest(privacy.pixels(queries, INFO), images, INFO)
+    distance, where = attacks.nearest(attacks.pixels(queries, INFO), images, INFO)
     for row, query in enumerate(queries):
         apart = [float((0.2 * (query - each)).square().mean().sqrt()) for each in images]
         assert int(where[row]) == int(np.argmin(apart))
@@ -50,16 +50,16 @@ def test_the_nearest_image_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPat
 
 def test_stored_images_give_the_same_pixels_as_loose_ones() -> None:
     stored = torch.randint(256, (5, 1, 2, 3), generator=torch.Generator().manual_seed(0)).byte()
-    found = privacy.pixels(StoredImages.of(stored, INFO.mean, INFO.std), INFO)
+    found = attacks.pixels(StoredImages.of(stored, INFO.mean, INFO.std), INFO)
     torch.testing.assert_close(found, stored.flatten(1).float() / 255)
 
 
 def test_correlation_is_pearsons_and_knows_no_brightness_or_contrast() -> None:
     one, other = drawn(3, 1).flatten(1), drawn(4, 2).flatten(1)
     wanted = np.corrcoef(one.numpy(), other.numpy())[:3, 3:]
-    np.testing.assert_allclose(privacy.correlation(one, other).numpy(), wanted, atol=1e-6)
-    assert privacy.correlation(one, 3 * one + 1).diagonal().tolist() == pytest.approx([1, 1, 1])
-    assert privacy.correlation(torch.ones(1, 6), one).abs().max() == 0
+    np.testing.assert_allclose(attacks.correlation(one, other).numpy(), wanted, atol=1e-6)
+    assert attacks.correlation(one, 3 * one + 1).diagonal().tolist() == pytest.approx([1, 1, 1])
+    assert attacks.correlation(torch.ones(1, 6), one).abs().max() == 0
 
 
 def test_seeds_are_the_training_images_that_real_starts_show(run: Run) -> None:
@@ -115,7 +115,7 @@ def test_the_claim_is_judged_for_each_start(run: Run) -> None:
     assert "started from noise" in said
     near = {"seed_is_nearest_count": 3, "seed_is_nearest_of": 6, "seed_is_nearest_p": 1e-4}
     leaky = {**near, "seed_rank": 0.6, "seed_rank_p": 0.02, "auc_training": 0.6, "auc_training_p": 0.01}
-    verdict = privacy._verdict({"real": leaky, "noise": {"auc_training": 0.5, "auc_training_p": 0.5}})
+    verdict = privacy_words._verdict({"real": leaky, "noise": {"auc_training": 0.5, "auc_training_p": 0.5}})
     assert "started from training images it does not hold: 3 of 6 images lead to the training image" in verdict
     assert "training images are told from test images with an AUC of 0.60" in verdict
     assert "a start is nearer" not in verdict  # 0.02 is above 0.05 / 4
@@ -128,23 +128,23 @@ def test_the_rank_of_a_start_is_that_of_a_plain_loop_and_half_on_average(run: Ru
     found = []
     for cluster in range(count):
         members = partition.members(cluster)
-        shown = privacy.pixels(workspace.data.train.images[members], info)
-        apart = (privacy.pixels(images[cluster], info) - shown).norm(dim=1)
+        shown = attacks.pixels(workspace.data.train.images[members], info)
+        apart = (attacks.pixels(images[cluster], info) - shown).norm(dim=1)
         found.append([float((apart > each).double().sum()) / (len(members) - 1) for each in apart])
         assert np.mean(found[-1]) == pytest.approx(0.5)
     firsts = torch.stack([partition.members(cluster)[:1] for cluster in range(count)])
-    values, variances = privacy.seed_ranks(workspace, images, firsts)
+    values, variances = attacks.seed_ranks(workspace, images, firsts)
     assert values.tolist() == pytest.approx([each[0] for each in found])
     assert variances.tolist() == pytest.approx([np.var(each) for each in found])
 
 
 def test_a_start_that_is_nearest_is_weighed_against_the_size_of_its_cluster() -> None:
     own, sizes = torch.ones(8, dtype=torch.bool), torch.full((8,), 4)
-    by_chance = privacy._seed_nearest(torch.tensor([True] * 2 + [False] * 6), own, sizes)
+    by_chance = attacks.seed_nearest(torch.tensor([True] * 2 + [False] * 6), own, sizes)
     assert (by_chance["seed_is_nearest"], by_chance["seed_is_nearest_by_chance"]) == (25, 25)
     assert by_chance["seed_is_nearest_p"] > 0.5
-    assert privacy._seed_nearest(own, own, sizes)["seed_is_nearest_p"] == pytest.approx(0.25**8)
-    assert privacy._seed_nearest(~own, ~own, sizes)["seed_is_nearest_p"] == 1
+    assert attacks.seed_nearest(own, own, sizes)["seed_is_nearest_p"] == pytest.approx(0.25**8)
+    assert attacks.seed_nearest(~own, ~own, sizes)["seed_is_nearest_p"] == 1
 
 
 def test_every_figure_has_its_floor_in_the_note(run: Run) -> None:
@@ -166,4 +166,4 @@ def test_a_start_named_twice_is_refused(run: Run) -> None:
 def test_a_set_of_too_few_images_is_not_attacked(run: Run) -> None:
     workspace: Workspace = run.workspace
     one = torch.zeros(1, 36)
-    assert privacy._attack("auc", one, torch.zeros(4, 36), one, workspace.generator("test"), 50) == {}
+    assert attacks.nearness_attack("auc", one, torch.zeros(4, 36), one, workspace.generator("test"), 50) == {}
