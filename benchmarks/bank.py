@@ -22,13 +22,15 @@ import torch
 import torch.nn.functional as F
 
 import ddm_framework
-from ddm_framework import Workspace, bank, workers
-from ddm_framework.artifacts import json_text
-from ddm_framework.networks import take
-from ddm_framework.perturbations import leave_one_out, random_deletions
-from ddm_framework.pipeline import num_cores
+from ddm_framework import Workspace
+from ddm_framework.network.stacks import take
+from ddm_framework.network.training import start, train
+from ddm_framework.online.perturbations import leave_one_out, random_deletions
 from ddm_framework.randomness import generator
-from ddm_framework.training import start, train
+from ddm_framework.runs.opening import num_cores
+from ddm_framework.runs.safe_files import json_text
+from ddm_framework.truth.engine import num_workers
+from ddm_framework.truth.retraining import bank_logits, retrained
 
 OUT = Path(__file__).parent / "results" / "bank.json"
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "digits_convnet.yaml"
@@ -69,9 +71,9 @@ def whole_bank(workspace: Workspace) -> float:
     total = workspace.partition.num_clusters
     rows = torch.cat([leave_one_out(total)[1:], random_deletions(total, 40, 0.2, torch.Generator().manual_seed(0))])
     begun = time.perf_counter()
-    made = bank.retrained(workspace, rows)
+    made = retrained(workspace, rows)
     seconds = time.perf_counter() - begun
-    logits = bank.bank_logits(workspace, bank.retrained(workspace, torch.ones(2, total)), workspace.queries_of("test"))
+    logits = bank_logits(workspace, retrained(workspace, torch.ones(2, total)), workspace.queries_of("test"))
     assert torch.equal(logits[0], workspace.target_logits(workspace.queries_of("test").images)), "not the target"
     assert len(made) == len(rows)
     return seconds
@@ -105,7 +107,7 @@ def measure() -> dict[str, Any]:
         "machine": f"{platform.machine()}, {num_cores()} cores, torch {torch.__version__}",
         "bank_seconds": bank_seconds,
         "bank_networks": 140,
-        "workers": workers.num_workers(workspace),
+        "workers": num_workers(workspace),
         "seconds_a_network": each,
         "plain_loop_seconds_a_network": {f"{n} threads": statistics.median(found) for n, found in plain.items()},
         "times_faster_than_the_best_plain_loop": best / each,

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 import ddm_framework
-from ddm_framework import figures
 from ddm_framework.api import Run
-from ddm_framework.bank import bank_logits, retrained
-from ddm_framework.perturbations import leave_one_out
+from ddm_framework.online.perturbations import leave_one_out
+from ddm_framework.truth.agreement import judge, recovered_share
+from ddm_framework.truth.retraining import bank_logits, retrained
 
 RESULT = Path(__file__).resolve().parent / "results" / "own_network.json"
 WAYS = {"all 30 checkpoints": 1, "every tenth checkpoint": 10, "the last checkpoint alone": 0}
@@ -51,10 +51,10 @@ def _brought(trained: Run, every: int, out: Path) -> Run:
 def _figures(run: Run, truth: torch.Tensor) -> dict[str, float]:
     workspace = run.workspace
     estimate = workspace.attribute(workspace.queries_of("test"), workspace.objectives[0], "ddm")
-    judged = figures.judge(truth, estimate.ranking[:, 0])
+    judged = judge(truth, estimate.ranking[:, 0])
     return {
         "mean_cosine": run.metrics["matching"]["mean_cosine"],
-        "recovered_share": figures.recovered_share(judged),
+        "recovered_share": recovered_share(judged),
         "top_class_agreement": run.metrics["attribution"]["top_class_agreement"],
     }
 

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 import ddm_framework
-from ddm_framework.run_folder import RunFolder
+from ddm_framework.runs.run_folder import RunFolder
 
 HERE = Path(__file__).resolve().parent
 RECIPES = HERE.parent / "recipes" / "paper"

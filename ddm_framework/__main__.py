@@ -1,5 +1,5 @@
 """`python -m ddm_framework` is the command `ddm`."""
 
-from ddm_framework.cli import main
+from ddm_framework.cli.commands import main
 
 main()

@@ -7,17 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ddm_framework import files, pipeline, unlearning
-from ddm_framework.effects import Attribution, Objective, Queries
+from ddm_framework.answers import unlearning
 from ddm_framework.errors import DDMError
-from ddm_framework.loader import load_plugins
+from ddm_framework.online.attribution import Attribution
+from ddm_framework.online.questions import Objective, Queries, checked_queries
+from ddm_framework.plugin.loader import load_plugins
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipes import GIVEN, load_recipe
-from ddm_framework.run_folder import RunFolder
-from ddm_framework.workspace import Workspace
+from ddm_framework.recipe.reading import load_recipe
+from ddm_framework.recipe.recipe import GIVEN
+from ddm_framework.runs import artifacts
+from ddm_framework.runs.opening import settle
+from ddm_framework.runs.run_folder import RunFolder
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.stages import pipeline
+from ddm_framework.stages.inputs import stage_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +80,7 @@ class Run:
         Raises:
             DDMError: if they do not fit the run's data.
         """
-        info, device = self.workspace.info, self.workspace.device
-        if images.ndim != 4 or tuple(images.shape[1:]) != info.shape or len(images) == 0:
-            raise DDMError(
-                f"images must be (N, {', '.join(map(str, info.shape))}) with N ≥ 1, found {tuple(images.shape)}"
-            )
-        if not images.is_floating_point():
-            raise DDMError(f"images must be float32 and normalised, found {images.dtype}; see info.normalise")
-        if not torch.isfinite(images).all():
-            raise DDMError("the images hold NaN or infinity")
-        if labels is not None and (labels.shape != (len(images),) or not _in_range(labels, info.num_classes)):
-            raise DDMError(f"labels must be {len(images)} class ids from 0 to {info.num_classes - 1}")
-        named = tuple(ids) or tuple(f"query {index}" for index in range(len(images)))
-        return Queries(images.float().to(device), None if labels is None else labels.long().to(device), named)
+        return checked_queries(images, labels, ids, self.workspace.info).to(self.workspace.device)
 
     def unlearn(
         self,
@@ -167,19 +160,8 @@ def open_run(
         )
     registry = load_plugins([Path(each) for each in plugins])
     asked = load_recipe(str(found.file("recipe.yaml")), registry, [f"device={device}"])
-    recipe, chosen = pipeline.settle(replace(asked, name=str(found.manifest.get("recipe", found.path.name))), found)
+    recipe, chosen = settle(replace(asked, name=str(found.manifest.get("recipe", found.path.name))), found)
     made = recipe.general.model_copy(update={"device": found.input("training", "device")})
-    inputs = pipeline.stage_inputs(recipe.with_general(made), registry, found.input("training", "data"))
+    inputs = stage_inputs(recipe.with_general(made), registry, found.input("training", "data"))
     found.check({stage: inputs[stage] for stage in ("training", "partition", "matching")})
-    return Run(Workspace(recipe, found, registry, chosen, display), files.load_metrics(found))
-
-
-def workspace_of(folder: Path, plugins: Sequence[Path]) -> Workspace:
-    """The workspace of a run that need not be finished, for the workers that share its work."""
-    found, registry = RunFolder.open(folder), load_plugins(plugins)
-    recipe, device = pipeline.settle(load_recipe(str(found.file("recipe.yaml")), registry), found)
-    return Workspace(recipe, found, registry, device)
-
-
-def _in_range(labels: Tensor, num_classes: int) -> bool:
-    return not labels.is_floating_point() and bool(((labels >= 0) & (labels < num_classes)).all())
+    return Run(Workspace(recipe, found, registry, chosen, display), artifacts.load_metrics(found))

@@ -16,13 +16,13 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from ddm_framework import hookspecs
-from ddm_framework.components import KINDS, hook_name
-from ddm_framework.loader import load_plugins
-from ddm_framework.registry import Registered
-from ddm_framework.settings import SECTIONS, SHARED_SECTIONS, General, Settings, TimmFeatures
-from ddm_framework.signatures import read_signature
-from ddm_framework.type_words import as_written, in_words
+from ddm_framework.plugin import hookspecs
+from ddm_framework.plugin.components import KINDS, hook_name
+from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.registry import Registered
+from ddm_framework.plugin.signatures import read_signature
+from ddm_framework.plugin.type_words import as_written, in_words
+from ddm_framework.recipe.settings import SECTIONS, SHARED_SECTIONS, General, Settings, TimmFeatures
 
 HERE = Path(__file__).resolve().parent
 OWN = "ddm-framework:"
@@ -35,7 +35,7 @@ def pages() -> dict[Path, str]:
 
 def hooks() -> str:
     """The hook reference: what the hook specs say."""
-    parts = ["# Hooks", _generated("ddm_framework/hookspecs.py"), _markdown(inspect.getdoc(hookspecs) or "")]
+    parts = ["# Hooks", _generated("ddm_framework/plugin/hookspecs.py"), _markdown(inspect.getdoc(hookspecs) or "")]
     for kind in KINDS:
         spec = getattr(hookspecs, hook_name(kind))
         parts += [f"## {hook_name(kind)}", _markdown(inspect.getdoc(spec) or "")]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import DDMError
-from ddm_framework.loader import load_plugins
+from ddm_framework.plugin.loader import load_plugins
 from ddm_framework.progress import ProgressDisplay
+from ddm_framework.recipe.yaml_source import parse
 from ddm_framework.testing.running import Result, count_checks, run_checks
-from ddm_framework.yaml_source import parse
 
 
 def check_package(package: str, settings: Sequence[str], display: ProgressDisplay) -> list[Result]:

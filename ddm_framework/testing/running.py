@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ddm_framework.registry import Registry
+from ddm_framework.plugin.registry import Registry
 from ddm_framework.testing.checks import checks_of
 from ddm_framework.testing.contract import Check, ContractError, NotChecked
 from ddm_framework.testing.subject import NO_OPTIONS, Options, Subject, plugins_of, subjects

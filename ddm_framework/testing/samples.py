@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddm_framework.data import DataInfo
-from ddm_framework.objectives import Reference
+from ddm_framework.data.splits import DataInfo
+from ddm_framework.online.questions import Reference
 
 NUM_CLASSES = 3
 

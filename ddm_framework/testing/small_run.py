@@ -11,18 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ddm_framework.data import DataInfo, DataSplits
-from ddm_framework.effects import Objective, declared
-from ddm_framework.networks import Gradient
-from ddm_framework.objectives import Reference, objective
-from ddm_framework.pipeline import execute, num_cores
-from ddm_framework.recipes import Choice, Recipe
-from ddm_framework.registry import Registry
-from ddm_framework.reports import Report
-from ddm_framework.run_folder import RunFolder
-from ddm_framework.settings import Clustering, General, Matching, Online, Training
+from ddm_framework.data.splits import DataInfo, DataSplits
+from ddm_framework.network.stacks import Gradient
+from ddm_framework.online.questions import Objective, Reference, declared
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.declarations import objective
+from ddm_framework.plugin.registry import Registry
+from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.recipe.settings import Clustering, General, Matching, Online, Training
+from ddm_framework.report.blocks import Report
+from ddm_framework.runs.opening import num_cores
+from ddm_framework.runs.run_folder import RunFolder
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.stages.pipeline import execute
 from ddm_framework.testing.contract import undisturbed
-from ddm_framework.workspace import Workspace
 
 NUM_CLASSES, PER_CLASS, SIDE = 3, 24, 6
 CLUSTERS_PER_CLASS = 2

@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ddm_framework.components import KINDS
 from ddm_framework.errors import DDMError, PluginError, suggestion
-from ddm_framework.loader import Plugin
-from ddm_framework.recipes import Choice
-from ddm_framework.registry import Registered, Registry
-from ddm_framework.signatures import Signature, read_signature
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.components import KINDS
+from ddm_framework.plugin.registry import Plugin, Registered, Registry
+from ddm_framework.plugin.signatures import Signature, read_signature
 
 Made = TypeVar("Made")
 Options = Mapping[str, Mapping[str, Any]]

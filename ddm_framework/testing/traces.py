@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddm_framework.effects import Queries
-from ddm_framework.workspace import Workspace
+from ddm_framework.online.questions import Queries
+from ddm_framework.runs.workspace import Workspace
 
 _MADE_BY_THE_CORE = ("variants",)
 """Folders in a run in which the core keeps what components ask it for; retrained networks lie beside the run."""

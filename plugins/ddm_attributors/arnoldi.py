@@ -21,8 +21,8 @@ from ddm_attributors.libraries import needed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
 from ddm_framework.data import ImageSet
-from ddm_framework.effects import Objective, Queries
-from ddm_framework.workspace import Workspace
+from ddm_framework.online import Objective, Queries
+from ddm_framework.runs import Workspace
 
 
 @attributor(linear=True)

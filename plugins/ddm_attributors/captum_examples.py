@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ddm_framework.data import ImageSet
-from ddm_framework.networks import Parameters
-from ddm_framework.partition import Partition
-from ddm_framework.workspace import Workspace
+from ddm_framework.network import Parameters
+from ddm_framework.offline import Partition
+from ddm_framework.runs import Workspace
 
 PART = 128
 """Images of a cluster that are differentiated at a time."""

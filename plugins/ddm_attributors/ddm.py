@@ -8,10 +8,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ddm_framework import attributor
-from ddm_framework.effects import Objective, Queries
-from ddm_framework.partition import Partition
-from ddm_framework.variants import variant
-from ddm_framework.workspace import Workspace, choose
+from ddm_framework.offline import Partition
+from ddm_framework.online import Objective, Queries
+from ddm_framework.plugin import choose
+from ddm_framework.runs import Workspace
+from ddm_framework.stages import variant
 
 
 def attribute(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddm_framework.effects import Objective, Queries
-from ddm_framework.workspace import Workspace
+from ddm_framework.online import Objective, Queries
+from ddm_framework.runs import Workspace
 
 
 def random(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:

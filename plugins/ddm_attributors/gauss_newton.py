@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ddm_attributors.gradients import gradients, loss_of
 from ddm_attributors.libraries import needed
-from ddm_framework.networks import Network, Parameters, chunk_size
+from ddm_framework.network import Network, Parameters, chunk_size
 
 _POWER_STEPS = 20
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ddm_framework.networks import Network, Parameters, chunk_size, flat, num_weights
+from ddm_framework.network import Network, Parameters, chunk_size, flat, num_weights
 
 Scalar = Callable[[Parameters, Tensor, Tensor], Tensor]
 """(parameters, one image (C, H, W), something about it) -> one number."""

@@ -13,10 +13,10 @@ from ddm_attributors.gradients import behaviour_of, gradients
 from ddm_attributors.isolation import undisturbed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.cluster_gradients import cluster_gradients
-from ddm_framework.effects import Objective, Queries
-from ddm_framework.networks import flat
-from ddm_framework.workspace import Workspace
+from ddm_framework.network import flat
+from ddm_framework.offline import cluster_gradients
+from ddm_framework.online import Objective, Queries
+from ddm_framework.runs import Workspace
 
 
 @attributor(linear=True)

@@ -9,10 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from ddm_framework import attributor
-from ddm_framework.bank import bank_logits, retrained
-from ddm_framework.effects import Objective, Queries
-from ddm_framework.perturbations import leave_one_out, random_deletions
-from ddm_framework.workspace import Workspace
+from ddm_framework.online import Objective, Queries, leave_one_out, random_deletions
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import bank_logits, retrained
 
 
 def exact(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:

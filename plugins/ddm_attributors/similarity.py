@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ddm_framework.effects import Objective, Queries
-from ddm_framework.features import penultimate
-from ddm_framework.workspace import Workspace
+from ddm_framework.offline import penultimate
+from ddm_framework.online import Objective, Queries
+from ddm_framework.runs import Workspace
 
 First = Literal["most_similar", "least_similar"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework import DDMError, Reference
-from ddm_framework.effects import Objective
+from ddm_framework.online import Objective
 
 
 def slopes(objective: Objective, logits: Tensor, reference: Reference) -> Tensor:

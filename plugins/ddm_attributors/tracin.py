@@ -21,11 +21,10 @@ from ddm_attributors.isolation import undisturbed
 from ddm_attributors.libraries import needed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.effects import Objective, Queries
-from ddm_framework.networks import chunk_size, num_weights
-from ddm_framework.settings import Training
-from ddm_framework.training import learning_rate
-from ddm_framework.workspace import Workspace
+from ddm_framework.network import chunk_size, learning_rate, num_weights
+from ddm_framework.online import Objective, Queries
+from ddm_framework.recipe import Training
+from ddm_framework.runs import Workspace
 
 _COPIES = 4
 """Gradients that captum holds at a time for each that it returns."""

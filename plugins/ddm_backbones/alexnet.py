@@ -11,8 +11,8 @@ from torch import nn
 
 from ddm_backbones.initialisations import initialise
 from ddm_backbones.norms import norm_maker
+from ddm_framework import DDMError
 from ddm_framework.data import DataInfo
-from ddm_framework.errors import DDMError
 
 SMALLEST = 8
 """Pixels of the shortest side that leave the last norm a map of 2 x 2."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from timm.models import adapt_input_conv
 from torch import nn
 
-from ddm_framework.checkpoints import misfit, read_state, shape_of
-from ddm_framework.errors import DDMError
+from ddm_framework import DDMError
+from ddm_framework.network import misfit, read_state, shape_of
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """What a batch norm keeps beside its weights."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ddm_framework.errors import DDMError
+from ddm_framework import DDMError
 
 Norm = Literal["instance", "group", "batch"]
 """`batch` is a choice only to be refused with the reason."""

@@ -10,8 +10,8 @@ from torch import nn
 
 from ddm_backbones.initialisations import initialise
 from ddm_backbones.norms import norm_maker
+from ddm_framework import DDMError
 from ddm_framework.data import DataInfo
-from ddm_framework.errors import DDMError
 
 MOST_STAGES = 4
 RESNET18 = [2, 2, 2, 2]

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ddm_backbones.initialisations import initialise
+from ddm_framework import DDMError, suggestion
 from ddm_framework.data import DataInfo
-from ddm_framework.errors import DDMError, suggestion
 
 RESERVED = ("num_classes", "in_chans", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
 """Arguments of `timm.create_model` that the data set and the options of `build` decide."""

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import nn
 
 from ddm_backbones.initialisations import initialise
+from ddm_framework import DDMError
 from ddm_framework.data import DataInfo
-from ddm_framework.errors import DDMError
 
 FEWEST_PATCHES = 7
 """Patches along the shortest side that a patch chosen by `build` leaves at least."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddm_datasets.kept_pixels import kept_pixels
 from ddm_datasets.sizes import positions
-from ddm_framework.image_files import fitted, open_image, to_pixels, unreadable
+from ddm_framework.data import fitted, open_image, to_pixels, unreadable
 
 Samples = Sequence[tuple[str, int]]
 """Files and the number of each one's class."""

@@ -10,8 +10,8 @@ from pydantic import Field
 from torchvision.datasets import ImageFolder
 
 from ddm_datasets.decoding import Decoding, Samples
+from ddm_framework import DataError
 from ddm_framework.data import DataSplits, hold_out
-from ddm_framework.errors import DataError
 
 
 def load(

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddm_framework.artifacts import PARTIAL
-from ddm_framework.errors import DataError
+from ddm_framework import DataError
+from ddm_framework.runs import PARTIAL
 
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 """A kept file is an .npy file with the SHA-256 sum of all that after its end, where readers of .npy do not look."""

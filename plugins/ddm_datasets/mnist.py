@@ -14,8 +14,8 @@ from torchvision.datasets import MNIST
 
 from ddm_datasets.published import Published, verify
 from ddm_datasets.sizes import drawn
+from ddm_framework import DataError
 from ddm_framework.data import DataSplits
-from ddm_framework.errors import DataError
 
 UINT8 = 0x0800
 """An idx file starts with its type (this one) plus its number of dimensions, as a big-endian 32-bit integer."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ddm_datasets.archive import read_arrays
 from ddm_datasets.sizes import positions
+from ddm_framework import DataError
 from ddm_framework.data import DataSplits
-from ddm_framework.errors import DataError
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 MOST_CHANNELS = 4

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddm_framework.errors import DataError
+from ddm_framework import DataError
 
 
 class _Array:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torchvision.datasets.utils import check_integrity, download_url
 
-from ddm_framework.artifacts import PARTIAL
-from ddm_framework.errors import DataError
+from ddm_framework import DataError
+from ddm_framework.runs import PARTIAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ddm_framework import DataError
 from ddm_framework.data import subset
-from ddm_framework.errors import DataError
 
 
 def positions(labels: Tensor, size: int | None, option: str) -> Tensor:

@@ -12,8 +12,8 @@ from pydantic import Field
 from ddm_datasets.decoding import Decoding, Samples
 from ddm_datasets.published import Published, download_file, verify
 from ddm_datasets.unzipping import extract_folder
+from ddm_framework import DataError
 from ddm_framework.data import DataSplits
-from ddm_framework.errors import DataError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from ddm_framework.errors import DataError
+from ddm_framework import DataError
 
 
 def extract_folder(archive: Path, name: str) -> None:

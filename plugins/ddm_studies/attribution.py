@@ -10,12 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ddm_framework import DDMError, Report, Section
-from ddm_framework.cards import query_cards
-from ddm_framework.effects import Attribution, Queries
-from ddm_framework.hierarchical import search, search_each
-from ddm_framework.reports import Block, Chart, Clusters, Pictures, Table, Text
-from ddm_framework.settings import Matching, Online
-from ddm_framework.workspace import Workspace
+from ddm_framework.answers import search, search_each
+from ddm_framework.online import Attribution, Queries
+from ddm_framework.recipe import Matching, Online
+from ddm_framework.report import Block, Chart, Clusters, Pictures, Table, Text, query_cards
+from ddm_framework.runs import Workspace
 
 Count = Annotated[int, Field(ge=1)]
 _NO_VALIDATION = "the validation split is empty"

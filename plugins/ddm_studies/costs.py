@@ -14,17 +14,15 @@ from pydantic import Field
 from torch import Tensor
 
 from ddm_framework import Report, Section
-from ddm_framework.bank import Bank, bank_logits, retrained
-from ddm_framework.effects import Queries
-from ddm_framework.images import StoredImages
-from ddm_framework.matching import Synset
-from ddm_framework.networks import num_weights
-from ddm_framework.perturbations import leave_one_out
-from ddm_framework.reports import Block, Chart, Table, Text
-from ddm_framework.training import TARGET_COPIES
-from ddm_framework.workspace import Workspace
-from ddm_studies.paper import Compared, Comparison, sizes
-from ddm_studies.replicates import median_interval
+from ddm_framework.data import StoredImages
+from ddm_framework.network import TARGET_COPIES, num_weights
+from ddm_framework.offline import Synset
+from ddm_framework.online import Queries, leave_one_out
+from ddm_framework.report import Block, Chart, Table, Text
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import Bank, bank_logits, retrained
+from ddm_studies.comparison.intervals import median_interval
+from ddm_studies.comparison.paper import Compared, Comparison, sizes
 
 Count = Annotated[int, Field(ge=1)]
 FLOAT_BYTES = 4

@@ -9,14 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Report, Section, figures
-from ddm_framework.network_distances import WHOLE
-from ddm_framework.perturbations import leave_one_out
-from ddm_framework.reports import Chart, Table, Text
-from ddm_framework.workspace import Workspace
-from ddm_studies.judging import Judge
-from ddm_studies.own_networks import OwnNetworks, estimated_distances, own_networks
-from ddm_studies.paper import Compared, Comparison, sizes
+from ddm_framework import Report, Section
+from ddm_framework.online import leave_one_out
+from ddm_framework.report import Chart, Table, Text
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import agreement_interval, bootstrap_interval, empirical_error_agreement
+from ddm_studies.comparison.judging import Judge
+from ddm_studies.comparison.network_distances import WHOLE
+from ddm_studies.comparison.own_networks import OwnNetworks, estimated_distances, own_networks
+from ddm_studies.comparison.paper import Compared, Comparison, sizes
 
 Count = Annotated[int, Field(ge=2)]
 MOST_ROWS = 50
@@ -94,7 +95,7 @@ def _figures(
                 for scale, estimated in by_scale.items()
             },
             "cosine": float(cosine.mean()),
-            "cosine_interval": list(figures.bootstrap_interval(cosine, random, resamples=resamples)),
+            "cosine_interval": list(bootstrap_interval(cosine, random, resamples=resamples)),
             "ratio": float((exact / own.distance[layer].clamp_min(torch.finfo(torch.float64).tiny)).median()),
         }
     return found
@@ -105,8 +106,8 @@ def _agreement(estimated: Tensor, exact: Tensor, random: torch.Generator, resamp
     names = ("pearson", "pearson_interval", "spearman", "spearman_interval")
     if any(bool((each == each[0]).all()) for each in (estimated, exact)):
         return dict.fromkeys(names)
-    agreed = figures.empirical_error_agreement(estimated, exact)
-    pearson, spearman = figures.agreement_interval(estimated, exact, random, resamples=resamples)
+    agreed = empirical_error_agreement(estimated, exact)
+    pearson, spearman = agreement_interval(estimated, exact, random, resamples=resamples)
     return dict(zip(names, (agreed.pearson, list(pearson), agreed.spearman, list(spearman)), strict=True))
 
 

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ddm_framework import Report, Section, figures
-from ddm_framework.network_distances import WHOLE
-from ddm_framework.reports import Block, Chart, Table, Text
-from ddm_framework.signatures import ChoicesOf
-from ddm_framework.workspace import Workspace
-from ddm_studies.grids import decided, grid_section, judge_each
-from ddm_studies.judging import SCALE, Judge, Verdict, common, scoring_masks
-from ddm_studies.own_networks import own_networks
+from ddm_framework import Report, Section
+from ddm_framework.plugin import ChoicesOf
+from ddm_framework.report import Block, Chart, Table, Text
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import empirical_error_agreement
+from ddm_studies.comparison.grids import decided, grid_section, judge_each
+from ddm_studies.comparison.judging import SCALE, Judge, Verdict, common, scoring_masks
+from ddm_studies.comparison.network_distances import WHOLE
+from ddm_studies.comparison.own_networks import own_networks
 
 Count = Annotated[int, Field(ge=1)]
 Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor"), Field(min_length=1)]
@@ -83,7 +84,7 @@ def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
 def _own_networks(workspace: Workspace, judge: Judge) -> dict[str, float]:
     """The estimated networks themselves beside the retrained ones: displacements, and the empirical error (Fig. 7)."""
     own = own_networks(workspace, judge)
-    agreement = figures.empirical_error_agreement(own.loss, own.exact_loss)
+    agreement = empirical_error_agreement(own.loss, own.exact_loss)
     return {
         "displacement_cosine": float(own.cosine[WHOLE].mean()),
         "displacement_ratio": float((own.exact_distance[WHOLE] / own.distance[WHOLE]).median()),

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from ddm_framework import DDMError, Report, figures
-from ddm_framework.effects import Objective, Queries
-from ddm_framework.hierarchical import Found, FoundEach, effects, search, search_each
-from ddm_framework.reports import Chart, Clusters, Pictures, Section, Table, Text
-from ddm_framework.workspace import Workspace
-from ddm_studies.paper import Compared, Comparison, sizes
-from ddm_studies.replicates import median_interval
+from ddm_framework import DDMError, Report
+from ddm_framework.answers import Found, FoundEach, effects, search, search_each
+from ddm_framework.online import Objective, Queries
+from ddm_framework.report import Chart, Clusters, Pictures, Section, Table, Text
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import bootstrap_interval
+from ddm_studies.comparison.intervals import median_interval
+from ddm_studies.comparison.paper import Compared, Comparison, sizes
 
 Count = Annotated[int, Field(ge=1)]
 Label = Annotated[int, Field(ge=0)]
@@ -158,7 +159,7 @@ def _figures(
     agreement: dict[str, Any] = {}
     for name, values in same.items():
         agreement[f"same_{name}"] = float(values.double().mean())
-        interval = figures.bootstrap_interval(values.double(), random, resamples=resamples)
+        interval = bootstrap_interval(values.double(), random, resamples=resamples)
         agreement[f"same_{name}_interval"] = list(interval)
     seen = each.label.unique()
     saved = [flat / quick for flat, quick in zip(spent["flat"], spent["hierarchical"], strict=True)]

@@ -13,8 +13,8 @@ import yaml
 from PIL import Image
 
 import ddm_framework
-from ddm_framework.loader import load_plugins
-from ddm_framework.recipes import load_recipe
+from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.recipe.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["training.epochs=5", "matching.steps=2", "study.queries=3", "study.show=1", "clusterer.clusters_per_class=2"]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ddm_framework.components import Component
-from ddm_framework.registry import Registered, Registry
+from ddm_framework.plugin.components import Component
+from ddm_framework.plugin.registry import Registered, Registry
 from ddm_framework.testing import Subject
 from ddm_framework.testing.checks import checks_of
 from ddm_framework.testing.running import Result, result_of

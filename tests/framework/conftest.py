@@ -17,9 +17,10 @@ from torch import Tensor, nn
 import ddm_framework
 from ddm_framework import Workspace
 from ddm_framework.api import Run
-from ddm_framework.data import DataInfo, ImageSet
-from ddm_framework.networks import Network, Parameters, build_network
-from ddm_framework.partition import Partition
+from ddm_framework.data.splits import DataInfo, ImageSet
+from ddm_framework.network.networks import Network, build_network
+from ddm_framework.network.stacks import Parameters
+from ddm_framework.offline.partition import Partition
 
 SIZES = (5, 3, 1, 4, 2, 6)
 """Images of each cluster; two clusters a class."""

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ddm_framework
-from ddm_framework import cli
+from ddm_framework.cli import commands
 
 FATAL = Path(__file__).with_name("fatal_plugin.py")
 _PRELOADED = [
@@ -160,7 +160,7 @@ def ddm(*arguments: object) -> tuple[int, str, str]:
     argv = ["ddm", *map(str, arguments)]
     with mock.patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
         try:
-            cli.main()
+            commands.main()
         except SystemExit as stop:
             return int(stop.code or 0), out.getvalue(), err.getvalue()
     return 0, out.getvalue(), err.getvalue()

@@ -13,7 +13,7 @@ import ddm_framework
 from ddm_framework import DDMError, RecipeError
 from ddm_framework.api import Run
 from ddm_framework.errors import RunFolderError
-from ddm_framework.networks import norms
+from ddm_framework.network.stacks import norms
 
 
 @pytest.fixture(scope="session")

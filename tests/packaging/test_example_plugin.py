@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import ddm_framework
-from ddm_framework.scaffold import write_package
+from ddm_framework.cli.scaffold import write_package
 from ddm_framework.testing import checks_of
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "example_plugin"

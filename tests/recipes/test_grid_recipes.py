@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import ddm_framework
-from ddm_framework.loader import load_plugins
-from ddm_framework.recipes import Recipe, load_recipe
+from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.recipe.reading import load_recipe
+from ddm_framework.recipe.recipe import Recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 DATA_SETS = ("mnist", "cifar10", "cifar100", "tinyimagenet")

@@ -12,16 +12,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddm_framework.attributors import method_of
-from ddm_framework.effects import Objective, Queries
 from ddm_framework.errors import DDMError
-from ddm_framework.partition import Partition
+from ddm_framework.offline.partition import Partition
+from ddm_framework.online.questions import Objective, Queries
+from ddm_framework.plugin.declarations import method_of
+from ddm_framework.runs.workspace import Workspace
 from ddm_framework.testing.contract import advice, expect, same, untouched_randomness
 from ddm_framework.testing.samples import NUM_CLASSES
 from ddm_framework.testing.small_run import SEVERAL, SINGLE, WHOLE_SET, small_workspace
 from ddm_framework.testing.subject import Subject
 from ddm_framework.testing.traces import contents, state
-from ddm_framework.workspace import Workspace
 
 NUM_QUERIES = 5
 _ADVICE = "it is called as attribute(workspace, queries, objective) on any finished run"
@@ -152,7 +152,7 @@ def check_workspace_is_only_read(subject: Subject) -> None:
     expect(not written, f"it writes {', '.join(written[:3])} into the current folder; write into a temporary one")
     expect(
         contents(workspace.folder.path) == files,
-        "it changes files of the run; ask ddm_framework.variants.variant for another partition or synset",
+        "it changes files of the run; ask ddm_framework.stages.variant for another partition or synset",
     )
 
 

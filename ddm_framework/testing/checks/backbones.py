@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError, PluginError
-from ddm_framework.features import penultimate
-from ddm_framework.networks import build_network
+from ddm_framework.network.networks import build_network
+from ddm_framework.offline.features import penultimate
 from ddm_framework.testing.contract import ContractError, NotChecked, advice, expect, same, untouched_randomness
 from ddm_framework.testing.samples import NUM_CLASSES, data_info, images, soft_labels
 from ddm_framework.testing.subject import Subject

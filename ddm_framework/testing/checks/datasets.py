@@ -14,7 +14,7 @@ from unittest import mock
 
 import torch
 
-from ddm_framework.data import DataSplits, ImageSet
+from ddm_framework.data.splits import DataSplits, ImageSet
 from ddm_framework.errors import DDMError
 from ddm_framework.testing.contract import NotChecked, advice, expect, untouched_randomness
 from ddm_framework.testing.subject import Subject

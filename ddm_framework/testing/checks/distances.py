@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ddm_framework.networks import Gradient, negative
+from ddm_framework.network.stacks import Gradient, negative
 from ddm_framework.testing.contract import advice, expect, same
 from ddm_framework.testing.samples import gradient
 from ddm_framework.testing.subject import Subject

@@ -6,10 +6,10 @@ import inspect
 import re
 from pathlib import Path
 
-from ddm_framework.recipes import Choice
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.recipe.yaml_source import parse, write
 from ddm_framework.testing.contract import advice, expect
 from ddm_framework.testing.subject import Subject
-from ddm_framework.yaml_source import parse, write
 
 LONGEST_SUMMARY = 100
 """Characters of a summary that still fit on a line of `ddm ls`."""

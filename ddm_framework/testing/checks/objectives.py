@@ -8,9 +8,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from ddm_framework.effects import Objective, declared
 from ddm_framework.errors import DDMError, PluginError
-from ddm_framework.objectives import Declaration, Direction, Reference
+from ddm_framework.online.questions import Objective, Reference, declared
+from ddm_framework.plugin.declarations import Declaration, Direction
 from ddm_framework.testing.contract import NotChecked, advice, expect, same, untouched_randomness
 from ddm_framework.testing.samples import perturbed_logits, reference
 from ddm_framework.testing.subject import Subject

@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddm_framework import pipeline
-from ddm_framework.artifacts import json_text
-from ddm_framework.pages import members, page
-from ddm_framework.reports import Block, Card, Report, Section
+from ddm_framework.report.blocks import Block, Card, Report, Section
+from ddm_framework.report.pages import members, page
+from ddm_framework.runs.safe_files import json_text
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.stages import pipeline
 from ddm_framework.testing.contract import NotChecked, advice, expect, untouched_randomness
 from ddm_framework.testing.small_run import small_workspace
 from ddm_framework.testing.subject import Subject
 from ddm_framework.testing.traces import contents, state
-from ddm_framework.workspace import Workspace
 
 _ADVICE = "it is called as run(workspace) on any finished run; refuse one that it cannot work with by a DDMError"
 
@@ -91,7 +91,7 @@ def check_report_renders(subject: Subject) -> None:
     metrics = {**pipeline.core_metrics(workspace), **report.metrics}
     strange = [type(block).__name__ for each in report.sections for block in _strange(each.blocks)]
     expect(not strange, f"its sections hold {', '.join(strange[:3])}, which is no block; wrap it, as in Text('...')")
-    with advice("sections hold Text, Table, Pictures, Heatmap, Chart, Clusters and Card of ddm_framework.reports"):
+    with advice("sections hold Text, Table, Pictures, Heatmap, Chart, Clusters and Card of ddm_framework.report"):
         text = page(workspace, report, {}, metrics)
         lost = [cluster for cluster, images in members(workspace, report).items() if len(images) == 0]
     expect("</html>" in text, "its page is not whole")

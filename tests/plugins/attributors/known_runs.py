@@ -15,15 +15,15 @@ from ddm_objectives.margin import margin
 from torch import Tensor, nn
 from torch.func import hessian, jacrev
 
-from ddm_framework.data import DataInfo, ImageSet
-from ddm_framework.effects import Queries, declared
-from ddm_framework.networks import Network, Parameters, build_network, take
-from ddm_framework.objectives import Reference
-from ddm_framework.partition import Partition
-from ddm_framework.recipes import Choice
-from ddm_framework.settings import General, Training
-from ddm_framework.training import start, train
-from ddm_framework.workspace import Workspace
+from ddm_framework.data.splits import DataInfo, ImageSet
+from ddm_framework.network.networks import Network, build_network
+from ddm_framework.network.stacks import Parameters, take
+from ddm_framework.network.training import start, train
+from ddm_framework.offline.partition import Partition
+from ddm_framework.online.questions import Queries, Reference, declared
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.recipe.settings import General, Training
+from ddm_framework.runs.workspace import Workspace
 
 MARGIN = declared(Choice("objective", "margin", {}, margin))
 CLASSES, PIXELS, NUM_TRAIN, NUM_CLUSTERS, DECAY = 3, 4, 60, 6, 0.05

@@ -17,18 +17,19 @@ from ddm_objectives.predictions import predictions
 from torch import Tensor
 from torch.func import functional_call
 
-from ddm_framework.data import DataInfo
-from ddm_framework.effects import Objective, Queries, declared
-from ddm_framework.matching import Synset
-from ddm_framework.networks import Parameters, build_network
-from ddm_framework.objectives import Reference
-from ddm_framework.partition import Partition
-from ddm_framework.perturbations import beta_weights
-from ddm_framework.recipes import Choice, Recipe
-from ddm_framework.registry import Registry
-from ddm_framework.run_folder import RunFolder
-from ddm_framework.settings import Clustering, General, Matching, Online, Training
-from ddm_framework.workspace import Workspace
+from ddm_framework.data.splits import DataInfo
+from ddm_framework.network.networks import build_network
+from ddm_framework.network.stacks import Parameters
+from ddm_framework.offline.partition import Partition
+from ddm_framework.offline.synset import Synset
+from ddm_framework.online.perturbations import beta_weights
+from ddm_framework.online.questions import Objective, Queries, Reference, declared
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.registry import Registry
+from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.recipe.settings import Clustering, General, Matching, Online, Training
+from ddm_framework.runs.run_folder import RunFolder
+from ddm_framework.runs.workspace import Workspace
 
 INFO = DataInfo((1, 4, 4), 3, (0.5,), (0.25,), ("a", "b", "c"))
 NUM_CLUSTERS = 6

@@ -11,8 +11,8 @@ from ddm_objectives.performance import performance
 from ddm_objectives.predictions import predictions
 from known_runs import MARGIN, NUM_CLUSTERS, Regression, regression
 
-from ddm_framework.effects import declared
-from ddm_framework.recipes import Choice
+from ddm_framework.online.questions import declared
+from ddm_framework.plugin.choice import Choice
 
 PERFORMANCE = declared(
     Choice("objective", "performance", {"metric": "accuracy", "classes": None, "positive": None}, performance)

@@ -14,9 +14,9 @@ from ddm_objectives.predictions import predictions
 from known_runs import MARGIN, NUM_CLUSTERS, regression, retrained_digits
 from torch import Tensor
 
-from ddm_framework.effects import declared
-from ddm_framework.objectives import Declaration, Surrogate
-from ddm_framework.recipes import Choice
+from ddm_framework.online.questions import declared
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.declarations import Declaration, Surrogate
 
 Method = Callable[..., Tensor]
 METHODS = [similarity.prediction, similarity.clustering]

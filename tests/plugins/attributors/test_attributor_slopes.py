@@ -9,8 +9,8 @@ from ddm_objectives.predictions import predictions
 from known_runs import regression
 
 from ddm_framework import DDMError
-from ddm_framework.effects import declared
-from ddm_framework.recipes import Choice
+from ddm_framework.online.questions import declared
+from ddm_framework.plugin.choice import Choice
 
 
 def test_an_objective_of_several_behaviours_is_refused() -> None:

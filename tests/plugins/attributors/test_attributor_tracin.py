@@ -13,10 +13,10 @@ from known_runs import MARGIN, NUM_CLUSTERS, correlation, flat_of, regression, r
 from torch import Tensor
 
 from ddm_framework import DDMError
-from ddm_framework.effects import Objective, declared
-from ddm_framework.recipes import Choice
-from ddm_framework.settings import Training
-from ddm_framework.workspace import Workspace
+from ddm_framework.online.questions import Objective, declared
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.recipe.settings import Training
+from ddm_framework.runs.workspace import Workspace
 
 ALL = 30
 WHOLE = {"classes": None, "positive": None}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from ddm_backbones.timm import build
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
 
 Info = Callable[..., DataInfo]

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from ddm_framework.data import DataInfo
-from ddm_framework.networks import Network, Parameters, build_network, take
+from ddm_framework.data.splits import DataInfo
+from ddm_framework.network.networks import Network, build_network
+from ddm_framework.network.stacks import Parameters, take
 
 pytestmark = pytest.mark.filterwarnings("error:.*performance drop")
 

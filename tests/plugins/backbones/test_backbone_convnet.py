@@ -9,7 +9,7 @@ import torch
 from ddm_backbones.convnet import build
 from torch import nn
 
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
 
 Info = Callable[..., DataInfo]

@@ -14,7 +14,7 @@ from ddm_backbones.initialisations import initialise
 from ddm_backbones.timm import build as build_timm
 from torch import nn
 
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
 
 Info = Callable[..., DataInfo]

@@ -10,7 +10,7 @@ import torch
 from ddm_backbones.resnet import build
 from torch import nn
 
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
 
 Info = Callable[..., DataInfo]

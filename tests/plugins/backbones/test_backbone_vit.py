@@ -9,7 +9,7 @@ import timm
 import torch
 from ddm_backbones.vit import build
 
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
 
 Info = Callable[..., DataInfo]

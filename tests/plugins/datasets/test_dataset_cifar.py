@@ -16,7 +16,7 @@ import torch
 from ddm_datasets.cifar import cifar10, cifar100
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from ddm_framework.data import DataSplits
+from ddm_framework.data.splits import DataSplits
 from ddm_framework.errors import DataError
 
 Load = Callable[..., DataSplits]

@@ -13,8 +13,8 @@ from ddm_datasets import decoding as module
 from ddm_datasets.decoding import Decoding
 from PIL import Image
 
+from ddm_framework.data.image_files import open_image
 from ddm_framework.errors import DataError
-from ddm_framework.image_files import open_image
 
 Samples = list[tuple[str, int]]
 

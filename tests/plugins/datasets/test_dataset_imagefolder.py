@@ -10,8 +10,8 @@ import torch
 from ddm_datasets.imagefolder import load
 from PIL import Image
 
+from ddm_framework.data.images import StoredImages
 from ddm_framework.errors import DataError
-from ddm_framework.images import StoredImages
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

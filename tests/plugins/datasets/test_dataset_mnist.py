@@ -13,8 +13,8 @@ from ddm_datasets.mnist import load, read_idx
 from torch import Tensor
 from torchvision.datasets import MNIST
 
+from ddm_framework.data.images import StoredImages
 from ddm_framework.errors import DataError
-from ddm_framework.images import StoredImages
 
 NAMES = [name for name, _ in MNIST.resources]
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from ddm_datasets.npz import load
 
+from ddm_framework.data.images import StoredImages
 from ddm_framework.errors import DataError
-from ddm_framework.images import StoredImages
 
 RNG = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ddm_datasets.sizes import positions
 
-from ddm_framework.data import subset
+from ddm_framework.data.splits import subset
 from ddm_framework.errors import DataError
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)[torch.randperm(100, generator=torch.Generator().manual_seed(1))]

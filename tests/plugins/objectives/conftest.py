@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework import Reference
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 
 INFO = DataInfo((1, 2, 2), 3, (0.5,), (0.25,), ("a", "b", "c"))
 

@@ -11,7 +11,7 @@ from ddm_objectives.distances import correctness, output_shift, stability
 from torch import Tensor
 
 from ddm_framework import Reference
-from ddm_framework.objectives import Declaration, Surrogate
+from ddm_framework.plugin.declarations import Declaration, Surrogate
 
 
 def reference_of(target_logits: list[list[float]], like: Reference) -> Reference:

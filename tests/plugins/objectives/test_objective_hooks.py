@@ -8,7 +8,7 @@ import sys
 
 import ddm_objectives
 
-from ddm_framework.objectives import Declaration
+from ddm_framework.plugin.declarations import Declaration
 
 
 def test_registered_names_targets_and_surrogates() -> None:

@@ -11,7 +11,7 @@ from ddm_objectives.margin import margin
 from torch import Tensor
 
 from ddm_framework import Reference
-from ddm_framework.objectives import Declaration
+from ddm_framework.plugin.declarations import Declaration
 
 
 def test_hand_computed_value(labelled: Reference) -> None:

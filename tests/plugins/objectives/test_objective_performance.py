@@ -15,7 +15,7 @@ from sklearn import metrics
 from torch import Tensor
 
 from ddm_framework import DDMError, Reference
-from ddm_framework.data import DataInfo
+from ddm_framework.data.splits import DataInfo
 
 INFO = DataInfo((1, 2, 2), 4, (0.5,), (0.25,), ("a", "b", "c", "d"))
 LABELS = [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]

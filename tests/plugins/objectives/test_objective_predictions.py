@@ -9,7 +9,7 @@ from ddm_objectives.predictions import predictions
 from torch import Tensor
 
 from ddm_framework import Reference
-from ddm_framework.objectives import Declaration
+from ddm_framework.plugin.declarations import Declaration
 
 
 def test_hand_computed_value(unlabelled: Reference) -> None:

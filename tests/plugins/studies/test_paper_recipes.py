@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ddm_framework.loader import load_plugins
-from ddm_framework.recipes import load_recipe
+from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.recipe.reading import load_recipe
 
 PAPER = Path(__file__).resolve().parents[3] / "recipes" / "paper"
 RECIPES = sorted(path.stem for path in PAPER.glob("*.yaml"))

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ddm_studies import architectures, class_matrices
+from ddm_studies.architectures import class_matrices
+from ddm_studies.architectures import study as architectures
 from scipy.stats import spearmanr
 
 import ddm_framework
-from ddm_framework.artifacts import load_tensors
+from ddm_framework.runs.tensor_files import load_tensors
 
 RECIPE = """\
 seed: 0

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import ddm_framework
 from ddm_framework import DDMError, Report, Workspace
+from ddm_framework.answers.hierarchical import search
 from ddm_framework.api import Run
-from ddm_framework.hierarchical import search
-from ddm_framework.reports import Card, Clusters, Table, Text
+from ddm_framework.report.blocks import Card, Clusters, Table, Text
 
 RECIPE = """\
 seed: 1

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from study_runs import stripes_run
 
 from ddm_framework.api import Run
-from ddm_framework.bank import retrained
-from ddm_framework.perturbations import leave_one_out
-from ddm_framework.reports import Chart
+from ddm_framework.online.perturbations import leave_one_out
+from ddm_framework.report.blocks import Chart
+from ddm_framework.truth.retraining import retrained
 
 SECONDS = st.integers(0, 1000).map(float)
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from ddm_studies.comparison.network_distances import WHOLE
+from ddm_studies.comparison.own_networks import OwnNetworks
 from ddm_studies.empirical_error import _compared, _figures, _sentences, _symmetry
 from ddm_studies.empirical_error import run as study
-from ddm_studies.own_networks import OwnNetworks
 from study_runs import stripes_run
 from torch import Tensor
 
 from ddm_framework.api import Run
-from ddm_framework.bank import bank_logits, retrained
-from ddm_framework.network_distances import WHOLE
-from ddm_framework.perturbations import leave_one_out
-from ddm_framework.reports import Chart, Table
+from ddm_framework.online.perturbations import leave_one_out
+from ddm_framework.report.blocks import Chart, Table
+from ddm_framework.truth.retraining import bank_logits, retrained
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ddm_studies.grids import Settled, combinations, settle
-from ddm_studies.judging import Judge, scoring_masks
+from ddm_studies.comparison.grids import Settled, combinations, settle
+from ddm_studies.comparison.judging import Judge, scoring_masks
 
 import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.api import Run
-from ddm_framework.reports import Table
+from ddm_framework.report.blocks import Table
 
 RECIPE = """\
 seed: 1

@@ -11,9 +11,9 @@ from ddm_studies.hierarchical_search import run as study
 from study_runs import stripes_run
 
 from ddm_framework import DDMError
+from ddm_framework.answers.hierarchical import effects, search
 from ddm_framework.api import Run
-from ddm_framework.hierarchical import effects, search
-from ddm_framework.reports import Chart, Clusters, Pictures
+from ddm_framework.report.blocks import Chart, Clusters, Pictures
 
 OPTIONS: dict[str, Any] = {"query_class": 2, "batch_class": 1, "batch": 3, "repeats": 6, "resamples": 50}
 

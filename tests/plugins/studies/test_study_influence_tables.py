@@ -8,24 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from ddm_studies.influence_words import (
-    _dist_3,
-    _few_queries,
-    _orders,
-    _same_in_paper,
-    _scale,
-    _settings,
-    orders,
-)
-from ddm_studies.judging import Judge, Verdict
-from ddm_studies.published_influence import BEST, RANDOM, TABLE_1, TABLE_2, PaperTable
+from ddm_studies.comparison.judging import Judge, Verdict
+from ddm_studies.influence_tables.published import BEST, RANDOM, TABLE_1, TABLE_2, PaperTable
+from ddm_studies.influence_tables.words import _dist_3, _few_queries, _orders, _same_in_paper, _scale, _settings, orders
 from study_runs import stripes_run
 
 from ddm_framework.api import Run
-from ddm_framework.bank import bank_logits, retrained
-from ddm_framework.perturbations import leave_one_out
-from ddm_framework.reports import Table
-from ddm_framework.workspace import Workspace
+from ddm_framework.online.perturbations import leave_one_out
+from ddm_framework.report.blocks import Table
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.truth.retraining import bank_logits, retrained
 
 STUDY = """{use: influence, column: cifar10, resamples: 50, methods: [{use: prediction}, {use: clustering}, \
 {use: ddm_sequential}, {use: ddm_match}, {use: ddm}]}"""

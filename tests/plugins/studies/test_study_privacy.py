@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ddm_studies import attacks, privacy, privacy_words
+from ddm_studies.privacy import attacks
+from ddm_studies.privacy import study as privacy
+from ddm_studies.privacy import words as privacy_words
 from study_runs import stripes_run
 from torch import Tensor
 
 from ddm_framework import DDMError, Workspace
 from ddm_framework.api import Run
-from ddm_framework.data import DataInfo
-from ddm_framework.images import StoredImages
-from ddm_framework.reports import Pictures
+from ddm_framework.data.images import StoredImages
+from ddm_framework.data.splits import DataInfo
+from ddm_framework.report.blocks import Pictures
 
 STUDY = "{use: privacy, show: 2, images: 20, resamples: 50}"
 INFO = DataInfo((1, 2, 3), 2, (0.4,), (0.2,), ("a", "b"))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ddm_studies.removal_words import PAPER, against_chance, against_rivals, classes_lost, detection, gains, scale
-from ddm_studies.removing import (
+from ddm_studies.comparison.intervals import difference_interval, mean_interval
+from ddm_studies.removal.ranking import (
     CEILING,
     Ranking,
     Removal,
@@ -21,16 +21,16 @@ from ddm_studies.removing import (
     perturbations_of,
     removed_and_lost,
 )
-from ddm_studies.replicates import difference_interval, mean_interval
+from ddm_studies.removal.words import PAPER, against_chance, against_rivals, classes_lost, detection, gains, scale
 from scipy import stats
 
 import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.api import Run
-from ddm_framework.corruption import corrupted
+from ddm_framework.data.corruption import corrupted
 from ddm_framework.errors import RecipeError
-from ddm_framework.partition import Partition
-from ddm_framework.reports import Clusters, Table, Text
+from ddm_framework.offline.partition import Partition
+from ddm_framework.report.blocks import Clusters, Table, Text
 
 RECIPE = """\
 seed: 1

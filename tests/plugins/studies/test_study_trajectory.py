@@ -8,21 +8,23 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from ddm_studies import trajectory, walks
-from ddm_studies.accumulated import Errors, error_figures, gradient_errors
-from ddm_studies.trajectory_words import back, below, other_classes, sentences
+from ddm_studies.trajectory import study as trajectory
+from ddm_studies.trajectory import walks
+from ddm_studies.trajectory.accumulated import Errors, error_figures, gradient_errors
+from ddm_studies.trajectory.words import back, below, other_classes, sentences
 from study_runs import stripes_run
 from torch import Tensor
 
 import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.api import Run
-from ddm_framework.data import DataInfo, ImageSet
-from ddm_framework.matching import Synset
-from ddm_framework.networks import Network, Parameters
-from ddm_framework.partition import Partition
-from ddm_framework.reports import Chart
-from ddm_framework.settings import Matching
+from ddm_framework.data.splits import DataInfo, ImageSet
+from ddm_framework.network.networks import Network
+from ddm_framework.network.stacks import Parameters
+from ddm_framework.offline.partition import Partition
+from ddm_framework.offline.synset import Synset
+from ddm_framework.recipe.settings import Matching
+from ddm_framework.report.blocks import Chart
 
 STUDY = "{use: trajectory, steps: 6, rates: [0.05, 0.5], points: 4, resamples: 50, column: mnist}"
 PAIRS = [(0, 2), (1, 1), (2, 0)]
@@ -96,7 +98,7 @@ def test_eq_12_sums_over_checkpoints_and_eq_13_over_the_other_clusters_too(
     """Their means, and an interval of Eq. 13 that is as wide for its size as that of Eq. 12."""
     count = run.workspace.partition.num_clusters
     fitted = torch.rand(count, 3, generator=torch.Generator().manual_seed(1)).double() + 0.5
-    monkeypatch.setattr("ddm_studies.accumulated._errors", lambda *_: Errors(2 * fitted, fitted, fitted))
+    monkeypatch.setattr("ddm_studies.trajectory.accumulated._errors", lambda *_: Errors(2 * fitted, fitted, fitted))
     found = error_figures(run.workspace, run.workspace, 500)
     others = [sum(float(fitted[k].sum()) for k in range(count) if k != cluster) for cluster in range(count)]
     assert found["eq_12_fitted"] == pytest.approx(float(fitted.sum()) / count)

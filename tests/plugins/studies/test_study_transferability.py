@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from ddm_studies.distilling import (
+from ddm_studies.transferability.distilling import (
     Undistilling,
     divergence_effects,
     logits_of,

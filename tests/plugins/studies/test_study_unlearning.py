@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from ddm_studies import unlearning as study
-from ddm_studies import unlearning_words as words
-from ddm_studies.replicates import binomial_interval, mean_interval
+from ddm_studies.comparison.intervals import binomial_interval, mean_interval
+from ddm_studies.unlearning import study as study
+from ddm_studies.unlearning import words as words
 from study_runs import stripes_run
 
 from ddm_framework import DDMError
+from ddm_framework.answers.unlearning import Repair, repair_images, repair_on, request, retained, unlearn
 from ddm_framework.api import Run
-from ddm_framework.bank import retrained
-from ddm_framework.networks import broadcast
-from ddm_framework.partition import Partition
-from ddm_framework.reports import Chart, Table
-from ddm_framework.unlearning import Repair, repair_images, repair_on, request, retained, unlearn
+from ddm_framework.network.stacks import broadcast
+from ddm_framework.offline.partition import Partition
+from ddm_framework.report.blocks import Chart, Table
+from ddm_framework.truth.retraining import retrained
 
 STUDY = "{use: unlearning, clusters: 2, repair: 1}"
 

@@ -1,0 +1,42 @@
+from .hierarchical import Found, FoundEach, effects, search, search_each
+from .image_questions import answer, read_images
+from .unlearning import (
+    FORGOTTEN,
+    STEP_BEFORE_REPAIR,
+    Repair,
+    Request,
+    Unlearned,
+    cost,
+    forgotten,
+    repair_images,
+    repair_of,
+    repair_on,
+    request,
+    retained,
+    unlearn,
+    validation_images,
+)
+
+__all__ = [
+    "FORGOTTEN",
+    "STEP_BEFORE_REPAIR",
+    "Found",
+    "FoundEach",
+    "Repair",
+    "Request",
+    "Unlearned",
+    "answer",
+    "cost",
+    "effects",
+    "forgotten",
+    "read_images",
+    "repair_images",
+    "repair_of",
+    "repair_on",
+    "request",
+    "retained",
+    "search",
+    "search_each",
+    "unlearn",
+    "validation_images",
+]

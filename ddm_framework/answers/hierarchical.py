@@ -1,0 +1,101 @@
+"""Find the most influential cluster in L + C fine-tunings instead of L x C: the class, then within it (Eq. 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddm_framework.offline.synset import Synset
+from ddm_framework.online.attribution import fit
+from ddm_framework.online.perturbations import beta_weights, leave_one_out
+from ddm_framework.online.questions import Objective, Queries
+from ddm_framework.runs.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a hierarchical search found.
+
+    Attributes:
+        label: the most influential class.
+        cluster: the most influential cluster within it.
+        num_finetunings: networks that were fine-tuned for it, L + C.
+        class_effect: of deleting each class, (L,), mean over the queries.
+        cluster_effect: of deleting each cluster of that class, (C,), mean over the queries.
+    """
+
+    label: int
+    cluster: int
+    num_finetunings: int
+    class_effect: Tensor
+    cluster_effect: Tensor
+
+
+def search(workspace: Workspace, queries: Queries, objective: Objective) -> Found:
+    """Search for one query, or for a batch that is answered as a whole (the mean of its effects).
+
+    Args:
+        workspace: a run with a class-wise and a cluster-wise synset.
+        queries: one or more.
+        objective: with one behaviour.
+    Raises:
+        DDMError: if the objective has several behaviours.
+    Source: Eq. 11, Sec. 6.2.
+    """
+    labels = torch.arange(len(workspace.class_synset))
+    class_effect = effects(workspace, queries, objective, workspace.class_synset, labels).mean(0, keepdim=True)
+    label = int(objective.ranking(class_effect)[0, 0])
+    clusters = workspace.partition.of_class(label).cpu()
+    cluster_effect = effects(workspace, queries, objective, workspace.synset, clusters).mean(0, keepdim=True)
+    cluster = int(clusters[objective.ranking(cluster_effect)[0, 0]])
+    return Found(label, cluster, len(labels) + len(clusters), class_effect[0, :, 0], cluster_effect[0, :, 0])
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEach:
+    """What the search found for each of N queries by itself; int64 (N,).
+
+    Attributes:
+        label: the most influential class.
+        cluster: the most influential cluster within it.
+        flat: the most influential of all clusters.
+    """
+
+    label: Tensor
+    cluster: Tensor
+    flat: Tensor
+
+
+def search_each(workspace: Workspace, queries: Queries, objective: Objective, effect: Tensor) -> FoundEach:
+    """Search for every query by itself, beside the flat search over all clusters.
+
+    Both rank the clusters by the effects that are given. Within a class that is what `search` does only if they come
+    from deleting one cluster at a time without a ridge, as `online.perturbations: leave_one_out` does by default: with
+    random perturbations, `search` fine-tunes on clusters that this function never does, and may find others.
+
+    Args:
+        workspace: a run with a class-wise and a cluster-wise synset.
+        queries: N of them.
+        objective: with one behaviour.
+        effect: of deleting each cluster, (N, K, 1), which the flat search ranks.
+    Raises:
+        DDMError: if the objective has several behaviours.
+    Source: Eq. 11, Sec. 6.2.
+    """
+    classes, labels = workspace.partition.classes.cpu(), torch.arange(len(workspace.class_synset))
+    by_class = effects(workspace, queries, objective, workspace.class_synset, labels)
+    label, flat = objective.ranking(by_class)[:, 0], objective.ranking(effect)
+    within = classes[flat] == label[:, None]
+    return FoundEach(label, flat.gather(1, within.int().argmax(1, keepdim=True))[:, 0], flat[:, 0])
+
+
+def effects(workspace: Workspace, queries: Queries, objective: Objective, synset: Synset, chosen: Tensor) -> Tensor:
+    """Effect (N, M, m) of deleting each of M chosen clusters of a synset, one at a time."""
+    rows = torch.ones(len(chosen) + 1, len(synset))
+    rows[torch.arange(len(chosen)) + 1, chosen] = 0
+    logits = workspace.perturbed_logits(queries, rows, synset, "online: hierarchical search")
+    design = leave_one_out(len(chosen))
+    reference = workspace.reference(queries)
+    return fit(objective, reference, design, logits, beta_weights(design, "uniform")).effect

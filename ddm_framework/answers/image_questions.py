@@ -1,0 +1,155 @@
+"""A new question to an old run: images from files, answered without any offline work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddm_framework.data.image_files import fitted, open_image, to_pixels
+from ddm_framework.data.splits import DataInfo
+from ddm_framework.errors import DDMError, RunFolderError, suggestion
+from ddm_framework.online.attribution import Attribution
+from ddm_framework.online.questions import Queries, checked_queries
+from ddm_framework.report.blocks import Report, Section, Text
+from ddm_framework.report.cards import query_cards
+from ddm_framework.report.pages import page
+from ddm_framework.runs import artifacts
+from ddm_framework.runs.safe_files import save_text
+from ddm_framework.runs.workspace import Workspace
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def answer(
+    workspace: Workspace, paths: Sequence[Path], labels: str | None, objective: str | None, top: int, out: Path | None
+) -> dict[str, Any]:
+    """Attribute image files to clusters, and write a page.
+
+    Args:
+        workspace: of a finished run.
+        paths: image files, or folders of them.
+        labels: classes by name or id, separated by commas; one, or one an image.
+        objective: name, or None for the recipe's first.
+        top: how many clusters to name for each image.
+        out: the page; `RUN/questions/<n>.html` by default.
+    Returns:
+        The answer as plain values: for each query its prediction and top clusters.
+    Raises:
+        DDMError: for missing or unreadable images, unknown labels, or an objective of sets.
+    """
+    info = workspace.info
+    names, pixels = read_images(paths, info)
+    queries = checked_queries(info.normalise(pixels), _labels(labels, len(names), info), names, info)
+    queries = queries.to(workspace.device)
+    chosen = workspace.objectives[0] if objective is None else workspace.objective(objective)
+    if chosen.declaration.set_level:
+        raise DDMError(
+            f"objective {chosen.name!r} measures whole sets; choose one of single images, such as output_shift"
+        )
+    attribution = workspace.attribution(queries, chosen)
+    target = out or _next_page(workspace.folder.file("questions"))
+    answered = _as_values(workspace, queries, attribution, top, target)
+    text = _page(workspace, queries, attribution)
+    try:
+        save_text(target, text)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error}; --out writes the page elsewhere") from error
+    return answered
+
+
+def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tensor]:
+    """Names and pixels (N, C, H, W) in [0, 1], brought to the data's own size as data sets of image files are.
+
+    Raises:
+        DDMError: naming the file that is missing or cannot be read.
+    """
+    files = [file for path in paths for file in _image_files(path)]
+    names = [os.fsencode(file.name).decode(errors="replace") for file in files]
+    return names, torch.stack([_read(file, info) for file in files])
+
+
+def _image_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not found:
+            raise DDMError(f"{path} holds no image ({', '.join(SUFFIXES)})")
+        return found
+    if not path.is_file():
+        raise DDMError(f"there is no image {path}")
+    return [path]
+
+
+def _read(file: Path, info: DataInfo) -> Tensor:
+    channels, height, width = info.shape
+    if channels not in _MODES:
+        raise DDMError(f"no image file has {channels} channels; ask from Python, with run.attribute")
+    pixels = to_pixels(fitted(open_image(file, _MODES[channels]), height, width))
+    return torch.from_numpy(np.ascontiguousarray(pixels)) / 255
+
+
+def _labels(text: str | None, count: int, info: DataInfo) -> Tensor | None:
+    if text is None:
+        return None
+    named = [each.strip() for each in text.split(",")]
+    if len(named) not in (1, count):
+        raise DDMError(f"--labels names {len(named)} classes for {count} images; give one, or one for each image")
+    ids = [_class_id(each, info) for each in named]
+    return torch.tensor(ids * count if len(ids) == 1 else ids)
+
+
+def _class_id(name: str, info: DataInfo) -> int:
+    if name in info.class_names:
+        return info.class_names.index(name)
+    if name.isdecimal() and int(name) < info.num_classes:
+        return int(name)
+    raise DDMError(
+        f"there is no class {name!r}{suggestion(name, info.class_names)}; classes are {info.class_names[:20]}"
+    )
+
+
+def _next_page(folder: Path) -> Path:
+    taken = [int(path.stem) for path in folder.glob("*.html") if path.stem.isdecimal()]
+    return folder / f"{max(taken, default=0) + 1}.html"
+
+
+def _as_values(
+    workspace: Workspace, queries: Queries, attribution: Attribution, top: int, target: Path
+) -> dict[str, Any]:
+    probabilities = workspace.target_logits(queries.images).softmax(1).cpu()
+    ranking = attribution.objective.ranking(attribution.effect)
+    names, classes = workspace.info.class_names, workspace.partition.classes.tolist()
+    answered = []
+    for index, name in enumerate(queries.ids):
+        predicted = int(probabilities[index].argmax())
+        clusters = [
+            {"cluster": each, "class": names[classes[each]], "effect": float(attribution.effect[index, each, 0])}
+            for each in ranking[index, :top].tolist()
+        ]
+        answered.append(
+            {
+                "id": name,
+                "predicted": names[predicted],
+                "probability": float(probabilities[index, predicted]),
+                "label": None if queries.labels is None else names[int(queries.labels[index])],
+                "clusters": clusters,
+            }
+        )
+    return {"objective": attribution.objective.name, "queries": answered, "page": str(target)}
+
+
+def _page(workspace: Workspace, queries: Queries, attribution: Attribution) -> str:
+    matrix = workspace.prediction_matrix(queries, range(len(queries)))
+    cards = query_cards(workspace, queries, attribution, matrix, range(len(queries)))
+    asked = Text(f"{len(queries)} images, objective {attribution.objective.name}.")
+    report = Report(
+        sections=[Section("Queries", [asked, *cards])],
+        question="Which training data made this network see that in these images?",
+    )
+    return page(workspace, report, {}, artifacts.load_metrics(workspace.folder))

@@ -1,0 +1,271 @@
+"""The command `ddm`. Imports that take long happen inside the commands that need them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddm_framework.errors import DDMError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Which training data made this network do that, and what would it do without them?",
+)
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, also that of Typer, which turns the interruption into it."""
+
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python file to load as a plugin.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Override, as in matching.steps=50.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON to standard output, and nothing else.")]
+RunPath = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error was raised.")]
+
+
+@app.callback()
+def _options(traceback: Traceback = False) -> None:
+    """`--traceback` is for `main`, which reads it from the command line."""
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with ddm.")],
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder [runs/<recipe>].")] = None,
+    plugin: Plugins = None,
+    device: Device = None,
+    fresh: Annotated[bool, typer.Option(help="Redo the stages whose settings changed, and what follows.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe to its report; what the run folder already holds is reused.
+
+    `ddm run digits_convnet --set matching.steps=100 --out runs/quick`
+    """
+    from ddm_framework.api import run as run_recipe
+    from ddm_framework.progress import ProgressDisplay
+
+    chosen = [*(settings or []), *([f"device={device}"] if device else [])]
+    done = run_recipe(
+        recipe, chosen, out=out, plugins=plugin or [], fresh=fresh, display=ProgressDisplay(quiet=as_json)
+    )
+    if as_json:
+        _print_json(done.metrics)
+    else:
+        from ddm_framework.cli.summaries import print_run
+
+        print_run(done)
+
+
+@app.command()
+def validate(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with ddm.")],
+    settings: Settings = None,
+    plugin: Plugins = None,
+) -> None:
+    """Check a recipe, every key of it, without running anything."""
+    from ddm_framework.plugin.loader import load_plugins
+    from ddm_framework.recipe.reading import find_recipe, load_recipe
+
+    checked = load_recipe(recipe, load_plugins(plugin or []), settings or [])
+    typer.echo(f"{find_recipe(recipe)} is a valid recipe: {checked.in_words()}")
+
+
+@app.command("ls")
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help="dataset, backbone, clusterer, ...; all by default.")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List the components that recipes can use."""
+    from ddm_framework.cli.listing import print_components
+    from ddm_framework.plugin.loader import load_plugins
+
+    print_components(load_plugins(plugin or []), kind)
+
+
+@app.command()
+def show(
+    kind: Annotated[str, typer.Argument(help="dataset, backbone, clusterer, ...")],
+    name: Annotated[str, typer.Argument(help="As `ddm ls` prints it.")],
+    plugin: Plugins = None,
+) -> None:
+    """Explain one component: its options, their types and defaults, and what it does."""
+    from ddm_framework.cli.listing import print_component
+    from ddm_framework.plugin.loader import load_plugins
+
+    print_component(load_plugins(plugin or []), kind, name)
+
+
+@app.command()
+def plugins(plugin: Plugins = None) -> None:
+    """List the plugins found, and why any of them could not be loaded."""
+    from ddm_framework.cli.listing import print_plugins
+    from ddm_framework.plugin.loader import load_plugins
+
+    print_plugins(load_plugins(plugin or []))
+
+
+@app.command()
+def attribute(
+    run_path: RunPath,
+    images: Annotated[list[Path], typer.Option(help="An image file, or a folder of them; may be repeated.")],
+    labels: Annotated[str | None, typer.Option(help="Their classes, by name or id, separated by commas.")] = None,
+    objective: Annotated[str | None, typer.Option(help="Name of an objective [the recipe's first].")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many clusters to print for each image.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page [RUN/questions/<n>.html].")] = None,
+    plugin: Plugins = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask an old run a new question: which clusters made the network see this in these images?
+
+    `ddm attribute runs/digits_convnet --images my_five.png --labels 5`
+    """
+    from ddm_framework.answers.image_questions import answer
+    from ddm_framework.api import open_run
+    from ddm_framework.progress import ProgressDisplay
+
+    opened = open_run(run_path, plugins=plugin or [], display=ProgressDisplay(quiet=as_json), device=device or "auto")
+    answered = answer(opened.workspace, images, labels, objective, top, out)
+    if as_json:
+        _print_json(answered)
+    else:
+        from ddm_framework.cli.summaries import print_answer
+
+        print_answer(answered)
+
+
+@app.command()
+def unlearn(
+    run_path: RunPath,
+    out: Annotated[Path, typer.Option(help="Where to write the weights, a safetensors file.")],
+    clusters: Annotated[str | None, typer.Option(help="Ids of the clusters to forget, as in 3,17.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Whole classes instead, by name or label, as in 3,cat.")] = None,
+    repair: Annotated[
+        int | None, typer.Option(help="Epochs of training on the data that stay [0; 3 for classes].", min=0)
+    ] = None,
+    repair_share: Annotated[float, typer.Option(help="Share of the data that stay, for the repair.")] = 1.0,
+    step_size: Annotated[
+        float | None, typer.Option(help="Of the synset's step [the recipe's; for classes by the validation split].")
+    ] = None,
+    plugin: Plugins = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the network without some clusters or classes: a step on their synthetic images, then perhaps a repair.
+
+    `ddm unlearn runs/digits_convnet --clusters 3,17 --out net.safetensors`
+
+    `ddm unlearn runs/digits_convnet --classes 3 --out net.safetensors`
+    """
+    if (clusters is None) == (classes is None):
+        raise DDMError("name what to forget: either --clusters, as in 3,17, or --classes, as in 3,cat")
+    chosen = _ids(clusters) if clusters is not None else []
+    named = _names(classes) if classes is not None else []
+    from ddm_framework.answers.unlearning import unlearn_to
+    from ddm_framework.api import open_run
+
+    opened = open_run(run_path, plugins=plugin or [], device=device or "auto")
+    told = unlearn_to(out, opened.workspace, chosen, named, repair, repair_share, step_size)
+    if as_json:
+        _print_json(told)
+    else:
+        from ddm_framework.cli.summaries import print_unlearned
+
+        print_unlearned(told)
+
+
+def _ids(text: str) -> list[int]:
+    chosen = [int(each) for each in text.split(",") if each.strip().isdecimal()]
+    if len(chosen) != len(text.split(",")):
+        raise DDMError(f"--clusters takes ids separated by commas, as in 3,17, found {text!r}")
+    return chosen
+
+
+def _names(text: str) -> list[str]:
+    named = [each.strip() for each in text.split(",")]
+    if not all(named):
+        raise DDMError(f"--classes takes names or labels separated by commas, as in 3,cat, found {text!r}")
+    return named
+
+
+@app.command()
+def check(
+    package: Annotated[str, typer.Argument(help="An installed package with plugins, or a Python file.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="An option to check with, as in dataset.mnist.root=data.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a package's components, or a file's, keep the contracts of their kinds; status 1 if any does not.
+
+    `ddm check my_objective.py`
+    """
+    from ddm_framework.progress import ProgressDisplay
+    from ddm_framework.testing.command import check_package
+    from ddm_framework.testing.printing import as_dict, print_results
+
+    results = check_package(package, settings or [], ProgressDisplay(quiet=as_json))
+    if as_json:
+        _print_json(as_dict(results, package))
+    else:
+        print_results(results, package)
+    if any(result.outcome == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("new-plugin")
+def new_plugin(
+    kind: Annotated[str, typer.Argument(help="dataset, backbone, clusterer, distance, objective, attributor, study.")],
+    name: Annotated[str, typer.Argument(help="What recipes will write after `use:`.")],
+    out: Annotated[Path | None, typer.Option(help="The folder to make [ddm-<name>].")] = None,
+) -> None:
+    """Write a package with a plugin that works, its tests, and all that is needed to install it.
+
+    `ddm new-plugin objective surprise`
+    """
+    from ddm_framework.cli.scaffold import check_name, write_package
+    from ddm_framework.plugin.loader import load_plugins
+
+    check_name(kind, name, load_plugins())
+    folder = out or Path(f"ddm-{name.replace('_', '-')}")
+    for path in write_package(kind, name, folder):
+        typer.echo(path)
+    typer.echo(f"\npip install -e '{folder}[test]' && python -m pytest {folder}")
+
+
+def _print_json(value: Any) -> None:
+    from ddm_framework.runs.safe_files import json_text
+
+    sys.stdout.write(json_text(value))
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one message and status 2."""
+    if "--traceback" in sys.argv:
+        sys.argv.remove("--traceback")
+        app()
+        return
+    try:
+        app()
+    except DDMError as error:
+        _fail(str(error), 2)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        _fail("interrupted; what was finished is kept, run the same command again to go on", INTERRUPTED)
+
+
+def _fail(message: str, status: int) -> None:
+    typer.echo(f"ddm: {message}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The data contract: images and labels of the train, validation and test splits, checked once, at the door."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ddm_framework.data.images import Images, StoredImages, statistics, taken
+from ddm_framework.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class DataInfo:
+    """What a network must know of a data set.
+
+    Attributes:
+        shape: (C, H, W) of one image.
+        num_classes: number of classes.
+        mean, std: per channel, of pixels in [0, 1]; images are (pixels - mean) / std.
+        class_names: one name a class.
+    """
+
+    shape: tuple[int, int, int]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def num_values(self) -> int:
+        """Number of values in one image."""
+        channels, height, width = self.shape
+        return channels * height * width
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Pixels (..., C, H, W) in [0, 1] -> network inputs, float32."""
+        return (pixels.float() - self.channels(self.mean, pixels)) / self.channels(self.std, pixels)
+
+    def to_pixels(self, images: Tensor) -> Tensor:
+        """Network inputs (..., C, H, W) -> pixels, clamped to [0, 1], float32."""
+        return (images * self.channels(self.std, images) + self.channels(self.mean, images)).clamp(0, 1)
+
+    def channels(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        """One value a channel as a tensor (C, 1, 1), where another lies."""
+        return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Images float32 (N, C, H, W), normalised, and their labels int64 (N,).
+
+    The images are a tensor, or `StoredImages`, which holds them as uint8 and is indexed and split like one.
+    """
+
+    images: Images
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> ImageSet:
+        """The samples at these positions, int64 (M,)."""
+        return ImageSet(taken(self.images, index), self.labels[index])
+
+
+@dataclass(frozen=True, slots=True)
+class DataSplits:
+    """Train, validation (split from the training set) and test, and what they have in common."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    info: DataInfo
+
+    @classmethod
+    def from_pixels(
+        cls,
+        train: tuple[Tensor, Tensor],
+        test: tuple[Tensor, Tensor],
+        *,
+        class_names: tuple[str, ...],
+        validation: float = 0.1,
+        split_seed: int = 0,
+    ) -> DataSplits:
+        """Splits from pixels.
+
+        The validation split is a stratified share of the training set; mean and standard deviation are those of
+        what remains for training. Pixels that come as uint8, in memory or memory-mapped, stay as they are and are
+        normalised whenever a batch of them is read, so that the data may be larger than the memory.
+
+        Args:
+            train: pixels (N, C, H, W), float in [0, 1] or uint8 from 0 to 255, and labels (N,).
+            test: the same for the test split.
+            class_names: one name a class.
+            validation: share of the training set that is held out, at least 0 and less than 1.
+            split_seed: which samples are held out.
+        Raises:
+            DataError: for NaN, shapes or labels that do not fit, or a class without images.
+        """
+        for name, (pixels, labels) in {"training": train, "test": test}.items():
+            check_pixels(name, pixels, labels, class_names)
+        pixels, labels = train[0], train[1].long()
+        if pixels.shape[1:] != test[0].shape[1:]:
+            raise DataError(
+                f"training images are {tuple(pixels.shape[1:])} and test images {tuple(test[0].shape[1:])}; "
+                "both must have one (C, H, W)"
+            )
+        kept, held = hold_out(labels, validation, split_seed)
+        missing = sorted(set(range(len(class_names))) - set(labels[kept].tolist()))
+        if missing:
+            names = ", ".join(class_names[c] for c in missing[:5])
+            raise DataError(
+                f"no training image is left for class {names}; give it images or lower `validation` ({validation})"
+            )
+        mean, std = statistics(pixels, kept)
+        shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+        info = DataInfo(shape, len(class_names), mean, std, class_names)
+        whole = ImageSet(_inputs(pixels, info), labels)
+        return cls(whole.take(kept), whole.take(held), ImageSet(_inputs(test[0], info), test[1].long()), info)
+
+    def fingerprint(self) -> str:
+        """A digest of every image, label and name: the same digest means the same data."""
+        digest = hashlib.sha256(repr(self.info).encode())
+        for split in (self.train, self.validation, self.test):
+            for values in (split.images, split.labels):
+                digest.update(repr(tuple(values.shape)).encode())
+                for block in values.stored() if isinstance(values, StoredImages) else [values]:
+                    digest.update(block.contiguous().numpy().data)
+        return digest.hexdigest()[:32]
+
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> DataSplits:
+        """The same pixels with another normalisation, one mean and one standard deviation a channel."""
+        info = replace(self.info, mean=mean, std=std)
+
+        def renormalised(split: ImageSet) -> ImageSet:
+            if isinstance(split.images, StoredImages):
+                return ImageSet(split.images.normalised_by(mean, std), split.labels)
+            old = self.info
+            pixels = split.images * old.channels(old.std, split.images) + old.channels(old.mean, split.images)
+            return ImageSet(info.normalise(pixels), split.labels)
+
+        return DataSplits(renormalised(self.train), renormalised(self.validation), renormalised(self.test), info)
+
+    def to(self, device: torch.device) -> DataSplits:
+        """The same splits on another device."""
+
+        def moved(split: ImageSet) -> ImageSet:
+            return ImageSet(split.images.to(device), split.labels.to(device))
+
+        return replace(self, train=moved(self.train), validation=moved(self.validation), test=moved(self.test))
+
+
+def _inputs(pixels: Tensor, info: DataInfo) -> Images:
+    """Network inputs of pixels: stored ones where they are uint8."""
+    return info.normalise(pixels) if pixels.is_floating_point() else StoredImages.of(pixels, info.mean, info.std)
+
+
+def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions kept and held out, sorted, int64: `share` of each class, rounded, is held out.
+
+    Raises:
+        DataError: if the share is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise DataError(f"the share of held-out samples must be at least 0 and less than 1, not {share}")
+    generator = torch.Generator().manual_seed(seed)
+    held = [
+        members[torch.randperm(len(members), generator=generator)[: round(share * len(members))]]
+        for members in ((labels == c).nonzero()[:, 0] for c in labels.unique())
+    ]
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[torch.cat(held)] = True
+    return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+
+
+def subset(labels: Tensor, size: int, seed: int) -> Tensor:
+    """Positions of exactly `size` samples drawn at random, sorted, int64 (size,).
+
+    Each class keeps its share of the whole, rounded down; the classes that lose most by that get one sample more,
+    the lower label first.
+
+    Args:
+        labels: int64 (N,).
+        size: from 1 to N.
+        seed: which samples are drawn.
+    Raises:
+        DataError: if there are fewer samples than that, or none is asked for.
+    """
+    if not 1 <= size <= len(labels):
+        raise DataError(f"cannot take {size} of {len(labels)} samples; ask for 1 to {len(labels)}")
+    generator = torch.Generator().manual_seed(seed)
+    classes, counts = labels.unique(return_counts=True)
+    quotas = counts * size // len(labels)
+    remainders = counts * size % len(labels)
+    quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
+    drawn = [
+        members[torch.randperm(len(members), generator=generator)[:quota]]
+        for quota, members in zip(quotas.tolist(), ((labels == c).nonzero()[:, 0] for c in classes), strict=True)
+    ]
+    return torch.cat(drawn).sort().values
+
+
+def check_pixels(name: str, pixels: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
+    """Refuse what cannot be trained on.
+
+    Raises:
+        DataError: naming the split and the first offending sample.
+    """
+    if not pixels.is_floating_point() and pixels.dtype != torch.uint8:
+        raise DataError(f"{name} images must be float in [0, 1] or uint8, found {pixels.dtype}")
+    if pixels.ndim != 4:
+        raise DataError(f"{name} images must be (N, C, H, W), found shape {tuple(pixels.shape)}")
+    if len(pixels) != len(labels):
+        raise DataError(f"{len(pixels)} {name} images but {len(labels)} labels")
+    if len(pixels) == 0:
+        raise DataError(f"there is no {name} image")
+    bad = (
+        (~torch.isfinite(pixels.flatten(1))).any(1) if pixels.is_floating_point() else torch.zeros(0, dtype=torch.bool)
+    )
+    if bad.any():
+        where = bad.nonzero()[:, 0]
+        raise DataError(
+            f"{len(where)} {name} images hold NaN or infinity, the first at position {int(where[0])}; "
+            "remove or repair them"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(class_names):
+        raise DataError(
+            f"{name} labels run from {low} to {high}, but there are {len(class_names)} class names "
+            f"(0 to {len(class_names) - 1})"
+        )

@@ -1,0 +1,61 @@
+"""Stacks of parameters or gradients: one tensor a parameter, with a leading dimension R for R networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+Parameters = dict[str, Tensor]
+"""One tensor a parameter by name; of a stack of R networks, each with a leading dimension R."""
+
+
+Gradient = Parameters
+"""A gradient has the shapes of the parameters."""
+
+
+def num_weights(parameters: Parameters) -> int:
+    """Number of weights of one network."""
+    return sum(each.numel() for each in parameters.values())
+
+
+def broadcast(parameters: Parameters, count: int) -> Parameters:
+    """A stack of `count` copies of one network."""
+    return {name: each.expand(count, *each.shape).clone() for name, each in parameters.items()}
+
+
+def take(stack: Parameters, index: int | Tensor | slice) -> Parameters:
+    """One network of a stack, or several as a stack."""
+    return {name: each[index] for name, each in stack.items()}
+
+
+def concatenate(stacks: Iterable[Parameters]) -> Parameters:
+    """Stacks joined into one."""
+    listed = list(stacks)
+    return {name: torch.cat([stack[name] for stack in listed]) for name in listed[0]}
+
+
+def flat(stack: Parameters) -> Tensor:
+    """(R, weights) of a stack of R networks or gradients."""
+    return torch.cat([each.flatten(1) for each in stack.values()], 1)
+
+
+def norms(stack: Parameters) -> Tensor:
+    """Euclidean norm (R,) of each network or gradient of a stack."""
+    return torch.stack([each.flatten(1).square().sum(1) for each in stack.values()]).sum(0).sqrt()
+
+
+def scaled(stack: Parameters, factors: Tensor) -> Parameters:
+    """Each network or gradient of a stack times its factor (R,)."""
+    return {name: each * factors.view(-1, *[1] * (each.ndim - 1)) for name, each in stack.items()}
+
+
+def negative(gradient: Gradient) -> Gradient:
+    """The reverse of a gradient."""
+    return {name: -each for name, each in gradient.items()}
+
+
+def is_finite(parameters: Parameters) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return all(bool(torch.isfinite(each).all()) for each in parameters.values())

@@ -1,0 +1,121 @@
+"""Train a stack of networks from one start in one batch order (Eq. 2): the target, and later its retrainings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddm_framework.data.images import Images
+from ddm_framework.errors import DivergenceError
+from ddm_framework.network.augmentation import augmentations, augmented
+from ddm_framework.network.networks import Network
+from ddm_framework.network.stacks import Parameters, is_finite
+from ddm_framework.randomness import generator
+from ddm_framework.recipe.settings import Training
+
+TARGET_COPIES = 2
+"""The target is trained as a stack of two: a stack of one rounds differently from every larger one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """A stack of networks after some epochs, and the momentum of each (zero where there is none)."""
+
+    epoch: int
+    parameters: Parameters
+    velocity: Parameters
+
+
+def start(initial: Parameters, count: int) -> TrainingState:
+    """A stack of `count` networks that all start at θ_0."""
+    return start_each([initial] * count)
+
+
+def start_each(initial: Sequence[Parameters]) -> TrainingState:
+    """A stack of networks, each from a start of its own."""
+    parameters = {name: torch.stack([each[name] for each in initial]) for name in initial[0]}
+    return TrainingState(0, parameters, {name: torch.zeros_like(each) for name, each in parameters.items()})
+
+
+def train(
+    network: Network,
+    state: TrainingState,
+    images: Images,
+    labels: Tensor,
+    weights: Tensor,
+    settings: Training,
+    seed: int | Sequence[int],
+    push: Parameters | None = None,
+) -> Iterator[TrainingState]:
+    """Train on, one epoch at a time.
+
+    Every network sees the same samples in the same order; a deleted sample's term is left out of the mean over the
+    full batch size, so that nothing else is rescaled. A last, smaller batch is divided by the full size too.
+
+    Args:
+        network: the architecture.
+        state: where to go on.
+        images: (N, C, H, W).
+        labels: class ids (N,), or probabilities (N, classes).
+        weights: (R, N); 1 = the sample is there, 0 = it is deleted.
+        settings: of the training.
+        seed: of the batch order and of augmentation, or one a network; what an epoch draws depends on the seed and the
+            epoch alone.
+        push: moves each network (R of them, stacked) as far in each epoch, spread evenly over its batches.
+    Yields:
+        The state after each epoch.
+    Raises:
+        DivergenceError: if a weight becomes NaN or infinite.
+    Source: Eq. 2; Sec. 4.1.
+    """
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    if len(set(seeds)) == 1:
+        seeds = seeds[:1]
+    weights = weights.to(images.dtype)
+    device = weights.device
+    parameters, velocity = state.parameters, state.velocity
+    for epoch in range(state.epoch, settings.epochs):
+        lr = learning_rate(settings, epoch)
+        drawn = augmentations(settings, images.shape, seeds, epoch, device)
+        batches = _order(len(images), seeds, epoch).to(device).split(settings.batch_size, -1)
+        for batch in batches:
+            present = weights[:, batch] if batch.ndim == 1 else weights.gather(1, batch)
+            share = present / settings.batch_size
+            inputs = augmented(images[batch], batch, drawn)
+            gradient = network.gradients(parameters, inputs, labels[batch], share)
+            parameters, velocity = _descend(parameters, velocity, gradient, lr, settings)
+            if push is not None:
+                parameters = {name: each + push[name] / len(batches) for name, each in parameters.items()}
+        if not is_finite(parameters):
+            raise DivergenceError(
+                f"training diverged in epoch {epoch + 1} (NaN or infinite weights); lower training.lr ({settings.lr})"
+            )
+        yield TrainingState(epoch + 1, parameters, velocity)
+
+
+def _order(count: int, seeds: Sequence[int], epoch: int) -> Tensor:
+    """Order of the samples in an epoch, int64 (N,), or (R, N) where each network has a seed of its own."""
+    orders = [torch.randperm(count, generator=generator(seed, "order", epoch)) for seed in seeds]
+    return orders[0] if len(orders) == 1 else torch.stack(orders)
+
+
+def _descend(
+    parameters: Parameters, velocity: Parameters, gradient: Parameters, lr: float, settings: Training
+) -> tuple[Parameters, Parameters]:
+    """One step of stochastic gradient descent with momentum and weight decay."""
+    if settings.weight_decay:
+        gradient = {name: each + settings.weight_decay * parameters[name] for name, each in gradient.items()}
+    if settings.momentum:
+        velocity = {name: settings.momentum * velocity[name] + each for name, each in gradient.items()}
+        gradient = velocity
+    return {name: each - lr * gradient[name] for name, each in parameters.items()}, velocity
+
+
+def learning_rate(settings: Training, epoch: int) -> float:
+    if settings.schedule == "constant":
+        return settings.lr
+    return settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2

@@ -1,0 +1,6 @@
+"""What is computed once: clusters of the data, their gradients, and the synset that reverses them (Eq. 3-6)."""
+
+import lazy_loader
+
+# The names stand in __init__.pyi; each is imported when it is first used, so that nothing heavy comes in before.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,183 @@
+"""Reverse gradient matching: distil each cluster into images whose gradient undoes the cluster's (Eq. 6, Alg. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from ddm_framework.data.splits import ImageSet
+from ddm_framework.errors import DivergenceError
+from ddm_framework.network.memory import chunk_size, chunks
+from ddm_framework.network.networks import Network
+from ddm_framework.network.stacks import Gradient, Parameters, flat, negative, norms, num_weights
+from ddm_framework.offline.pairing import Pair, draw_pairs
+from ddm_framework.offline.partition import Partition
+from ddm_framework.offline.real_gradients import trajectory_gradients
+from ddm_framework.offline.synset import Synset, synset_gradients, synthetic_loss
+from ddm_framework.randomness import generator
+from ddm_framework.recipe.settings import Matching
+
+Distance = Callable[[Gradient, Gradient], Tensor]
+SECOND_ORDER_COPIES = 16
+"""Activations that second-order differentiation keeps at a time, in forward passes; for sizing chunks."""
+
+
+def cluster_chunks(
+    network: Network, pairs: Sequence[Pair], settings: Matching, total: int, memory_mb: int
+) -> list[slice]:
+    """Clusters that are matched at a time: their real gradients and their second-order graph must fit the memory."""
+    weights = num_weights(dict(network.module.named_parameters()))
+    real = len({real for real, _ in pairs}) * weights
+    graph = SECOND_ORDER_COPIES * settings.images_per_cluster * network.activation_values + 6 * weights
+    return list(chunks(total, chunk_size(memory_mb, real + graph, most=1024)))
+
+
+def match(
+    network: Network,
+    trajectory: Mapping[int, Parameters],
+    data: ImageSet,
+    partition: Partition,
+    clusters: slice,
+    distance: Distance,
+    settings: Matching,
+    seed: int,
+    memory_mb: int,
+    advance: Callable[[], None] = lambda: None,
+    real: Mapping[int, Gradient] | None = None,
+) -> Synset:
+    """Match one chunk of clusters, all at once.
+
+    Args:
+        network: the architecture.
+        trajectory: parameters by epoch, from θ_0 to θ_τ.
+        data: the training split.
+        partition: of the training split.
+        clusters: which of its clusters.
+        distance: of two gradients; the target is already reversed.
+        settings: of the matching.
+        seed: of pairs and starts; a cluster's start depends on the seed and its id alone, not on the chunk.
+        memory_mb: bounds the work on real gradients.
+        advance: called after each step.
+        real: the clusters' real gradients, where they are known already.
+    Returns:
+        The synset of these clusters.
+    Raises:
+        DivergenceError: naming the cluster and the setting to lower.
+    Source: Eq. 6, Alg. 1 l.3-11.
+    """
+    pairs = draw_pairs(sorted(trajectory), settings)
+    if real is None:
+        real = trajectory_gradients(network, trajectory, data, partition, clusters, pairs, memory_mb)
+    targets = {epoch: negative(each) if settings.direction == "reverse" else each for epoch, each in real.items()}
+    real_norm = _summed_norm(real) * partition.sizes[clusters]
+    images, logits = start_images(data, partition, clusters, network.info.num_classes, settings, seed)
+    objective = _objective(network, distance)
+    gradients = vmap(grad(objective, argnums=(0, 1)), in_dims=(0, 0, 0, None))
+    optimizer, scheduler = _optimizer(images, logits, settings)
+    for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
+        images.grad, label_gradient = gradients(images, logits, targets[at], trajectory[synthetic])
+        logits.grad = label_gradient if settings.labels == "learned" else torch.zeros_like(logits)
+        optimizer.step()
+        scheduler.step()
+        finite = torch.isfinite(images).flatten(1).all(1) & ~torch.isnan(logits).flatten(1).any(1)
+        _check_finite(finite, clusters, partition, step, settings)
+        advance()
+    labels = logits.softmax(-1)
+    cosine = _mean_cosine(network, trajectory, images, labels, targets, pairs)
+    _check_finite(torch.isfinite(cosine), clusters, partition, settings.steps - 1, settings)
+    return Synset(images, labels, cosine, real_norm)
+
+
+def _objective(network: Network, distance: Distance) -> Callable[..., Tensor]:
+    """The distance that one cluster's images and label logits are to make small."""
+
+    def objective(images: Tensor, logits: Tensor, target: Gradient, parameters: Parameters) -> Tensor:
+        def loss(theta: Parameters) -> Tensor:
+            return synthetic_loss(network, theta, images, logits.softmax(-1))
+
+        return distance(grad(loss)(parameters), target)
+
+    return objective
+
+
+def _summed_norm(real: Mapping[int, Gradient]) -> Tensor:
+    """Length (K,) of each cluster's gradient, summed over the epochs."""
+    names = next(iter(real.values()))
+    return norms({name: torch.stack([gradient[name] for gradient in real.values()]).sum(0) for name in names})
+
+
+def start_images(
+    data: ImageSet, partition: Partition, clusters: slice, num_classes: int, settings: Matching, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Images (K, M, C, H, W), from real members or noise, and label logits (K, M, classes)."""
+    count, starts = settings.images_per_cluster, []
+    for cluster in range(clusters.start, clusters.stop):
+        random = generator(seed, "synthetic", partition.num_clusters, cluster)
+        if settings.init == "noise":
+            starts.append(
+                torch.randn(count, *data.images.shape[1:], generator=random).to(data.labels.device, data.images.dtype)
+            )
+        else:
+            members = partition.members(cluster)
+            rounds = -(-count // len(members))
+            order = torch.cat([torch.randperm(len(members), generator=random) for _ in range(rounds)])[:count]
+            starts.append(data.images[members[order.to(members.device)]])
+    images = torch.stack(starts).clone()
+    classes = partition.classes[clusters]
+    if settings.labels == "learned":
+        logits = images.new_zeros(len(images), count, num_classes)
+    else:
+        certain = images.new_full((len(images), count, num_classes), float("-inf"))
+        logits = certain.scatter(2, classes[:, None, None].expand(-1, count, 1), 0.0)
+    return images, logits
+
+
+def _optimizer(
+    images: Tensor, logits: Tensor, settings: Matching
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Both optimisers work value by value, so a stack of clusters is optimised as each would be alone."""
+    groups = [{"params": [images], "lr": settings.lr}]
+    if settings.labels == "learned":
+        groups.append({"params": [logits], "lr": settings.label_lr})
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.SGD
+    optimizer: torch.optim.Optimizer = kind(groups)
+    if settings.schedule == "cosine":
+        return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+def _draw(pairs: Sequence[Pair], steps: int, seed: int) -> Iterator[Pair]:
+    """One random pair a step, the same for every chunk of clusters (Alg. 1 l.4)."""
+    for index in torch.randint(len(pairs), (steps,), generator=generator(seed, "pairs")).tolist():
+        yield pairs[index]
+
+
+def _check_finite(finite: Tensor, clusters: slice, partition: Partition, step: int, settings: Matching) -> None:
+    """Name the first of the clusters whose images or gradients are not finite, bool (K,)."""
+    if not finite.all():
+        cluster = clusters.start + int((~finite).nonzero()[0, 0])
+        raise DivergenceError(
+            f"matching diverged at step {step + 1}: the synthetic images of cluster {cluster} "
+            f"(class {int(partition.classes[cluster])}) or their gradients are NaN or infinite; lower matching.lr "
+            f"({settings.lr}) or matching.label_lr ({settings.label_lr})"
+        )
+
+
+def _mean_cosine(
+    network: Network,
+    trajectory: Mapping[int, Parameters],
+    images: Tensor,
+    labels: Tensor,
+    targets: Mapping[int, Gradient],
+    pairs: Sequence[Pair],
+) -> Tensor:
+    """Cosine (K,) of the whole gradient with its target, mean over all pairs; 0 where a gradient is zero."""
+    total = images.new_zeros(len(images))
+    tiny = torch.finfo(images.dtype).tiny
+    for real, synthetic in pairs:
+        gradient = synset_gradients(network, trajectory[synthetic], images, labels)
+        total += torch.cosine_similarity(flat(gradient), flat(targets[real]), dim=1, eps=tiny)
+    return total / len(pairs)

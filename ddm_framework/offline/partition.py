@@ -1,0 +1,97 @@
+"""Divide the training data of each class into clusters: the units whose influence is asked for (Sec. 3.2, 6.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddm_framework.errors import DataError, PluginError
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.randomness import generator
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Which cluster each training sample is in.
+
+    Attributes:
+        clusters: int64 (N,), from 0 to K - 1; every cluster has a member.
+        classes: int64 (K,), the class that all members of a cluster share.
+    """
+
+    clusters: Tensor
+    classes: Tensor
+
+    @property
+    def num_clusters(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
+    def sizes(self) -> Tensor:
+        """Members of each cluster, int64 (K,)."""
+        return self.clusters.bincount(minlength=self.num_clusters)
+
+    def members(self, cluster: int) -> Tensor:
+        """Positions of a cluster's samples in the training split, int64, ascending."""
+        return (self.clusters == cluster).nonzero()[:, 0]
+
+    def of_class(self, label: int) -> Tensor:
+        """Ids of the clusters of a class, int64."""
+        return (self.classes == label).nonzero()[:, 0]
+
+    def class_wise(self, num_classes: int) -> Partition:
+        """The coarse partition of Sec. 6.2, one cluster a class."""
+        return Partition(self.classes[self.clusters], torch.arange(num_classes, device=self.classes.device))
+
+
+def make_partition(
+    labels: Tensor,
+    features: Tensor,
+    clusterer: Choice,
+    clusters_per_class: int,
+    class_names: tuple[str, ...],
+    seed: int,
+) -> Partition:
+    """Cluster each class by itself.
+
+    Args:
+        labels: int64 (N,).
+        features: float (N, D).
+        clusterer: called once a class.
+        clusters_per_class: C of Sec. 6.1.
+        class_names: for messages.
+        seed: each class draws from a stream of its own.
+    Raises:
+        DataError: if a class has fewer samples than it is to have clusters.
+        PluginError: if the clusterer breaks its contract, for instance by leaving a cluster empty.
+    """
+    clusters = torch.zeros(len(labels), dtype=torch.int64)
+    for label, name in enumerate(class_names):
+        members = (labels.cpu() == label).nonzero()[:, 0]
+        if len(members) < clusters_per_class:
+            raise DataError(
+                f"class {name} has {len(members)} training images, fewer than clusters_per_class "
+                f"({clusters_per_class}); lower clusterer.clusters_per_class or give the class more images"
+            )
+        ids = clusterer(features[members].cpu(), clusters_per_class, generator(seed, "clusters", label))
+        _check_ids(ids, len(members), clusters_per_class, clusterer.name, name)
+        clusters[members] = ids + label * clusters_per_class
+    return Partition(clusters, torch.arange(len(class_names)).repeat_interleave(clusters_per_class))
+
+
+def _check_ids(ids: object, count: int, num_clusters: int, clusterer: str, class_name: str) -> None:
+    who = f"clusterer {clusterer!r} on class {class_name}"
+    if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.shape != (count,):
+        shape = f"{ids.dtype} {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise PluginError(f"{who}: must return int64 ids of shape ({count},), returned {shape}")
+    found = set(ids.tolist())
+    if outside := sorted(found - set(range(num_clusters))):
+        raise PluginError(f"{who}: ids must be 0 to {num_clusters - 1}, found {outside[:5]}")
+    if empty := sorted(set(range(num_clusters)) - found):
+        raise PluginError(
+            f"{who}: cluster {', '.join(map(str, empty[:5]))} is empty; "
+            f"every id from 0 to {num_clusters - 1} must be used"
+        )

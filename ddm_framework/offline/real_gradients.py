@@ -1,0 +1,101 @@
+"""Mean gradient of the loss on each real cluster, ∇L(θ_t, D_κ), many clusters at a time (Alg. 1 l.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ddm_framework.data.images import Images
+from ddm_framework.data.splits import ImageSet
+from ddm_framework.network.memory import chunk_size
+from ddm_framework.network.networks import Network
+from ddm_framework.network.stacks import Gradient, Parameters, broadcast, num_weights
+from ddm_framework.offline.pairing import Pair
+from ddm_framework.offline.partition import Partition
+
+BLOCK = 16
+"""Samples in a block. Clusters of any size are cut into blocks, so that one large cluster pads no other."""
+
+
+def cluster_gradients(
+    network: Network,
+    parameters: Parameters,
+    images: Images,
+    labels: Tensor,
+    clusters: Tensor,
+    num_clusters: int,
+    memory_mb: int,
+) -> Gradient:
+    """Gradients of the mean loss of each cluster, stacked.
+
+    Args:
+        network: the architecture.
+        parameters: θ_t, of one network.
+        images, labels: the samples (N, C, H, W) and (N,).
+        clusters: which cluster each sample is in, int64 (N,), 0 to num_clusters - 1.
+        num_clusters: how many.
+        memory_mb: bounds the blocks that are worked on at a time.
+    Returns:
+        One gradient a cluster, with a leading dimension num_clusters.
+    """
+    index, present, owners = _blocks(clusters, num_clusters)
+    shares = present.to(images.dtype) / clusters.bincount(minlength=num_clusters)[owners, None]
+    total = {name: each.new_zeros(num_clusters, *each.shape) for name, each in parameters.items()}
+    size = chunk_size(memory_mb, 3 * BLOCK * network.activation_values + 2 * num_weights(parameters), most=512 // BLOCK)
+    for low in range(0, len(index), size):
+        part = slice(low, low + size)
+        stack = broadcast(parameters, len(shares[part]))
+        block = network.gradients(stack, images[index[part]], labels[index[part]], shares[part])
+        for name, each in block.items():
+            total[name].index_add_(0, owners[part], each)
+    return total
+
+
+def _blocks(clusters: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Positions (M, BLOCK) of the samples in each block, whether a place is taken (M, BLOCK), and its cluster (M,)."""
+    order = clusters.argsort(stable=True)
+    sizes = clusters.bincount(minlength=num_clusters)
+    blocks_each = (sizes + BLOCK - 1) // BLOCK
+    owners = torch.arange(num_clusters, device=clusters.device).repeat_interleave(blocks_each)
+    nth = torch.arange(len(owners), device=clusters.device) - (blocks_each.cumsum(0) - blocks_each)[owners]
+    within = nth[:, None] * BLOCK + torch.arange(BLOCK, device=clusters.device)
+    present = within < sizes[owners, None]
+    first = (sizes.cumsum(0) - sizes)[owners, None]
+    # An empty place repeats the cluster's own first sample: another's could spoil it, for NaN times 0 is NaN.
+    return order[first + within * present], present, owners
+
+
+def trajectory_gradients(
+    network: Network,
+    trajectory: Mapping[int, Parameters],
+    data: ImageSet,
+    partition: Partition,
+    clusters: slice,
+    pairs: Sequence[Pair],
+    memory_mb: int,
+) -> dict[int, Gradient]:
+    """∇L(θ_t, D_κ) of some clusters, stacked, by the epoch t of each pair's real end (Alg. 1 l.7)."""
+    chosen = ((partition.clusters >= clusters.start) & (partition.clusters < clusters.stop)).nonzero()[:, 0]
+    part = data.take(chosen)
+    ids = partition.clusters[chosen] - clusters.start
+    count = clusters.stop - clusters.start
+    return {
+        epoch: cluster_gradients(network, trajectory[epoch], part.images, part.labels, ids, count, memory_mb)
+        for epoch in sorted({real for real, _ in pairs})
+    }
+
+
+def class_gradients(real: Mapping[int, Gradient], partition: Partition, num_classes: int) -> dict[int, Gradient]:
+    """Gradients of the mean loss of each class, from those of all its clusters: their mean, weighted by their sizes."""
+    clusters = torch.arange(partition.num_clusters, device=partition.classes.device)
+    sizes = partition.sizes
+    totals = sizes.new_zeros(num_classes).index_add(0, partition.classes, sizes)
+    merged = {}
+    for epoch, gradient in real.items():
+        first = next(iter(gradient.values()))
+        share = first.new_zeros(num_classes, partition.num_clusters)
+        share[partition.classes, clusters] = sizes.to(first.dtype) / totals[partition.classes]
+        merged[epoch] = {name: torch.tensordot(share, each, dims=1) for name, each in gradient.items()}
+    return merged

@@ -1,0 +1,111 @@
+"""The attribution matrix W: behaviours of perturbed networks regressed on which clusters were there (Eq. 7, 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddm_framework.errors import DDMError
+from ddm_framework.offline.partition import Partition
+from ddm_framework.online.perturbations import check_determined
+from ddm_framework.online.questions import Objective, Reference
+
+
+def fit_attribution(
+    perturbations: Tensor, behaviours: Tensor, weights: Tensor, ridge: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Fit W by weighted least squares of behaviours on perturbations.
+
+    Args:
+        perturbations: (P, K) in {0, 1}; 0 = the cluster is deleted.
+        behaviours: (P, N, m), in the objective's own unit.
+        weights: β, (P,), each above 0.
+        ridge: penalty on the squared entries of W.
+    Returns:
+        W of shape (N, K, m) and the intercept (N, m), float64. The effect of deleting cluster κ is -W[:, κ].
+    Raises:
+        DDMError: if the perturbations do not determine W (rank < K + 1) and ridge is 0, or a behaviour is not finite.
+    Source: Eq. 8.
+    """
+    from sklearn.linear_model import LinearRegression, Ridge
+
+    check_determined(perturbations, ridge)
+    if not torch.isfinite(behaviours).all():
+        raise DDMError(
+            "an objective returned NaN or infinity for a perturbed network; "
+            "lower online.step_size, or mend the objective"
+        )
+    count, num_clusters = perturbations.shape
+    _, num_queries, num_behaviours = behaviours.shape
+    model = Ridge(alpha=ridge, solver="svd") if ridge else LinearRegression()
+    observed = behaviours.reshape(count, -1).double().cpu().numpy()
+    model.fit(perturbations.double().cpu().numpy(), observed, sample_weight=weights.double().cpu().numpy())
+    matrix = torch.as_tensor(model.coef_).reshape(num_queries, num_behaviours, num_clusters).transpose(1, 2)
+    return matrix.contiguous(), torch.as_tensor(model.intercept_).reshape(num_queries, num_behaviours)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What one objective says.
+
+    Attributes:
+        objective: which.
+        matrix: W of Eq. 8, float64 (N, K, m).
+        intercept: float64 (N, m).
+        target_behaviour: the target's own, float64 (N, m).
+    """
+
+    objective: Objective
+    matrix: Tensor
+    intercept: Tensor
+    target_behaviour: Tensor
+
+    @property
+    def effect(self) -> Tensor:
+        """Behaviour without each cluster minus behaviour of the target, (N, K, m)."""
+        return -self.matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an attributor says.
+
+    Attributes:
+        objective: what it attributed, the objective asked for or its surrogate.
+        effect: of deleting each cluster, float64 (N, K, m).
+        partition: whose clusters they are.
+        common: whether that is the run's own partition.
+    """
+
+    objective: Objective
+    effect: Tensor
+    partition: Partition
+    common: bool
+
+    @property
+    def ranking(self) -> Tensor:
+        """Clusters from the most to the least influential, int64 (N, K)."""
+        return self.objective.ranking(self.effect)
+
+
+def fit(
+    objective: Objective,
+    reference: Reference,
+    perturbations: Tensor,
+    logits: Tensor,
+    weights: Tensor,
+    ridge: float = 0.0,
+) -> Attribution:
+    """Measure every perturbed network and regress (Eq. 8).
+
+    Args:
+        logits: (P, N, classes).
+        weights: β, (P,).
+    """
+    # A loop, not a vmap: objectives of others may use `.item()` or scikit-learn, and no network runs here.
+    behaviours = torch.stack([objective.measure(each, reference) for each in logits])
+    matrix, intercept = fit_attribution(perturbations, behaviours, weights, ridge)
+    own = objective.measure(reference.target_logits, reference).double().cpu()
+    return Attribution(objective, matrix, intercept, own)

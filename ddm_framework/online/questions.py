@@ -1,0 +1,153 @@
+"""What is asked: queries, the objective that measures a behaviour on them, and what it measures against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddm_framework.data.splits import DataInfo
+from ddm_framework.errors import DDMError, PluginError
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.declarations import Declaration, Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What is asked about.
+
+    Attributes:
+        images: network inputs, float32 (N, C, H, W).
+        labels: int64 (N,), or None where nobody knows them.
+        ids: a name for each, such as `test 17` or a file name.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: Tensor) -> Queries:
+        """Some of the queries, by position."""
+        labels = None if self.labels is None else self.labels[index.to(self.labels.device)]
+        return Queries(self.images[index.to(self.images.device)], labels, tuple(self.ids[i] for i in index.tolist()))
+
+    def to(self, device: torch.device) -> Queries:
+        """The same queries on another device."""
+        return Queries(self.images.to(device), None if self.labels is None else self.labels.to(device), self.ids)
+
+
+def checked_queries(images: Tensor, labels: Tensor | None, ids: Sequence[str], info: DataInfo) -> Queries:
+    """Queries of images and labels that somebody brings.
+
+    Args:
+        images: network inputs, floating point (N, C, H, W), normalised.
+        labels: class ids, integers (N,), where they are known.
+        ids: a name for each; `query 0`, `query 1` ... where there is none.
+        info: of the run's data.
+    Returns:
+        Queries with float32 images and int64 labels, where the images lie.
+    Raises:
+        DDMError: if they do not fit the data, or hold NaN or infinity.
+    """
+    if images.ndim != 4 or tuple(images.shape[1:]) != info.shape or len(images) == 0:
+        raise DDMError(f"images must be (N, {', '.join(map(str, info.shape))}) with N ≥ 1, found {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise DDMError(f"images must be float32 and normalised, found {images.dtype}; see info.normalise")
+    if not torch.isfinite(images).all():
+        raise DDMError("the images hold NaN or infinity")
+    if labels is not None and (labels.shape != (len(images),) or not _in_range(labels, info.num_classes)):
+        raise DDMError(f"labels must be {len(images)} class ids from 0 to {info.num_classes - 1}")
+    named = tuple(ids) or tuple(f"query {index}" for index in range(len(images)))
+    return Queries(images.float(), None if labels is None else labels.long(), named)
+
+
+def _in_range(labels: Tensor, num_classes: int) -> bool:
+    return not labels.is_floating_point() and bool(((labels >= 0) & (labels < num_classes)).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a network is measured against.
+
+    Attributes:
+        images: the queries, float32 (N, C, H, W), normalised.
+        labels: int64 (N,), or None where nobody knows them.
+        target_logits: the target network's logits on them, float32 (N, classes).
+        data: shape, classes and normalisation of the data set.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    target_logits: Tensor
+    data: DataInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """An objective with its options, what it declares of itself, and which effect is sought if not the declared one."""
+
+    choice: Choice
+    declaration: Declaration
+    sought: Direction | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the component."""
+        return self.choice.name
+
+    @property
+    def more_influential(self) -> Direction:
+        """Which effect is sought."""
+        if self.sought is not None:
+            return self.sought
+        declared = self.declaration.more_influential
+        return declared(self.choice.options) if callable(declared) else declared
+
+    def measure(self, logits: Tensor, reference: Reference) -> Tensor:
+        """Behaviours (N, m), or (1, m) of a set-level objective, of one network.
+
+        Raises:
+            DDMError: if it needs labels and there are none.
+            PluginError: if it returns something else.
+        """
+        if self.declaration.needs_labels and reference.labels is None:
+            raise DDMError(f"objective {self.name!r} needs the queries' labels, and there are none")
+        behaviours = self.choice(logits, reference)
+        rows = 1 if self.declaration.set_level else len(logits)
+        if not isinstance(behaviours, Tensor) or behaviours.ndim != 2 or len(behaviours) != rows:
+            shape = tuple(behaviours.shape) if isinstance(behaviours, Tensor) else type(behaviours).__name__
+            raise PluginError(f"objective {self.name!r} must return a tensor of shape ({rows}, m), returned {shape}")
+        return behaviours
+
+    def ranking(self, effect: Tensor) -> Tensor:
+        """Clusters from the most to the least influential, int64 (N, K), by effects (N, K, 1).
+
+        Raises:
+            DDMError: if the objective has several behaviours (m > 1), which have no order.
+        """
+        if effect.shape[2] != 1:
+            raise DDMError(
+                f"objective {self.name!r} measures {effect.shape[2]} behaviours at once; clusters have no rank"
+            )
+        values = effect[:, :, 0].abs() if self.more_influential == "nearest_zero" else effect[:, :, 0]
+        return values.argsort(dim=1, descending=self.more_influential == "larger", stable=True)
+
+
+def declared(choice: Choice) -> Objective:
+    """An objective with its declaration.
+
+    Raises:
+        PluginError: if the function is not decorated.
+    """
+    declaration = getattr(choice.target, "ddm_declaration", None)
+    if not isinstance(declaration, Declaration):
+        raise PluginError(
+            f"objective {choice.name!r} does not say which effect is more influential; decorate its function with "
+            "@objective(more_influential=...) from ddm_framework"
+        )
+    return Objective(choice, declaration)

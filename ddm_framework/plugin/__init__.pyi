@@ -1,0 +1,31 @@
+from .choice import Choice, choose
+from .components import KINDS, Component, hook_name
+from .declarations import Declaration, Direction, Method, Surrogate, attributor, method_of, objective
+from .hookspecs import hookimpl
+from .loader import load_plugins
+from .registry import Plugin, Registered, Registry
+from .signatures import ChoicesOf, Option, Signature, read_signature
+
+__all__ = [
+    "KINDS",
+    "Choice",
+    "ChoicesOf",
+    "Component",
+    "Declaration",
+    "Direction",
+    "Method",
+    "Option",
+    "Plugin",
+    "Registered",
+    "Registry",
+    "Signature",
+    "Surrogate",
+    "attributor",
+    "choose",
+    "hook_name",
+    "hookimpl",
+    "load_plugins",
+    "method_of",
+    "objective",
+    "read_signature",
+]

@@ -1,0 +1,111 @@
+"""Look a component up by kind and name, and import its target only then."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddm_framework.errors import DDMError, PluginError, suggestion
+from ddm_framework.plugin.components import KINDS, Component
+
+LOCAL_PREFIX = "ddm_local_"
+"""Modules of plugins that are single files are named so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One plugin as found: its components, or the reason why it has none.
+
+    Attributes:
+        name: distribution and entry point, such as `ddm-framework:backbones`, or the path of a local file.
+        version: of the distribution; empty for a local file.
+        components: what it brings, as (kind, component).
+        failure: why it could not be loaded; empty if it was.
+        file: of a local plugin.
+    """
+
+    name: str
+    version: str = ""
+    components: tuple[tuple[str, Component], ...] = ()
+    failure: str = ""
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A component and the plugin that brought it."""
+
+    kind: str
+    component: Component
+    plugin: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the target.
+
+        Raises:
+            PluginError: if the target cannot be imported, whatever the reason.
+        """
+        module_name, _, attribute = self.component.target.partition(":")
+        who = f"{self.kind} {self.component.name!r} of plugin {self.plugin}"
+        try:
+            module = importlib.import_module(module_name)
+        except (Exception, SystemExit) as error:
+            text = " ".join(str(error).split())
+            raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {text}") from error
+        if not hasattr(module, attribute):
+            raise PluginError(f"{who}: module {module_name} has no {attribute!r}")
+        target = getattr(module, attribute)
+        if not callable(target):
+            raise PluginError(f"{who}: {self.component.target} is not a function")
+        return target  # type: ignore[no-any-return]
+
+
+class Registry:
+    """All components by kind and name; two of one name are an error only for who uses that name."""
+
+    def __init__(self, plugins: tuple[Plugin, ...], components: Sequence[Registered]) -> None:
+        self.plugins = plugins
+        self._entries: dict[tuple[str, str], list[Registered]] = {}
+        for registered in components:
+            self._entries.setdefault((registered.kind, registered.component.name), []).append(registered)
+
+    @property
+    def files(self) -> list[Path]:
+        """Local files that were loaded as plugins."""
+        return [plugin.file for plugin in self.plugins if plugin.file is not None]
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind, sorted."""
+        return sorted(name for of_kind, name in self._entries if of_kind == kind)
+
+    def components(self, kind: str) -> list[Registered]:
+        """All components of a kind by name, colliding ones included."""
+        return [registered for name in self.names(kind) for registered in self._entries[kind, name]]
+
+    def get(self, kind: str, name: str) -> Registered:
+        """The one component of this kind and name.
+
+        Raises:
+            DDMError: for an unknown kind, an unknown name (with the nearest ones), or a name that two plugins bring.
+        """
+        if kind not in KINDS:
+            raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")
+        found = self._entries.get((kind, name), [])
+        if not found:
+            near = suggestion(name, self.names(kind))
+            raise DDMError(f"unknown {kind} {name!r}{near} (`ddm ls {kind}` lists them all{self._failures()})")
+        if len(found) > 1:
+            plugins = " and ".join(registered.plugin for registered in found)
+            raise DDMError(f"{kind} {name!r} is brought by {plugins}; uninstall one of them, or rename one component")
+        return found[0]
+
+    def collisions(self) -> list[tuple[Registered, ...]]:
+        """Groups of components that share a kind and a name."""
+        return [tuple(group) for group in self._entries.values() if len(group) > 1]
+
+    def _failures(self) -> str:
+        failed = [plugin.name for plugin in self.plugins if plugin.failure]
+        return f"; not loaded: {', '.join(failed)}, `ddm plugins` says why" if failed else ""

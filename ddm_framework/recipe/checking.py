@@ -1,0 +1,271 @@
+"""Check a recipe as a whole: every key of it, all problems at once, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from ddm_framework.errors import DDMError, Problem, RecipeError, shown, suggestion
+from ddm_framework.plugin.choice import Choice, resolved
+from ddm_framework.plugin.registry import Registry
+from ddm_framework.plugin.signatures import Signature, read_signature, value_problems
+from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.recipe.settings import (
+    COMPONENT_SECTIONS,
+    SECTIONS,
+    SHARED_SECTIONS,
+    General,
+    Matching,
+    Settings,
+    Target,
+    Training,
+)
+from ddm_framework.recipe.yaml_source import Place, Source, is_file
+
+_GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb")
+
+
+_KEYS = (*_GENERAL_KEYS, *COMPONENT_SECTIONS, *SECTIONS, "objectives", "extends")
+
+
+def check_source(source: Source, name: str, registry: Registry) -> Recipe:
+    """Turn a tree of values into a recipe.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    checker = _Checker(source, registry)
+    recipe = checker.recipe(name)
+    if checker.problems or recipe is None:
+        raise RecipeError(sorted(checker.problems, key=_order))
+    return recipe
+
+
+def _order(problem: Problem) -> tuple[str, int]:
+    return (problem.mark.file, problem.mark.line or 0) if problem.mark else ("", 0)
+
+
+class _Checker:
+    """Walks over a recipe once and collects all problems."""
+
+    def __init__(self, source: Source, registry: Registry) -> None:
+        self.source = source
+        self.registry = registry
+        self.problems: list[Problem] = []
+
+    def recipe(self, name: str) -> Recipe | None:
+        """The recipe, or None if problems keep it from being built."""
+        tree = self.source.value
+        for key in tree:
+            if key not in _KEYS:
+                self.add((key,), f"unknown key {key!r}{suggestion(key, _KEYS)} (keys: {', '.join(_KEYS)})")
+        general = self.settings(General, (), {key: tree[key] for key in _GENERAL_KEYS if key in tree})
+        sections = {key: self.section(key, model) for key, model in SECTIONS.items()}
+        shared: dict[str, Settings | None] = {}
+        choices: dict[str, Choice | None] = {}
+        for key in COMPONENT_SECTIONS:
+            choices[key], shared[key] = self.component(key, (key,))
+        objectives = self.objectives()
+        self.cross_checks(sections)
+        if self.problems or general is None:
+            return None
+        built = Recipe(name, general, clustering=shared["clusterer"], objectives=objectives, **choices, **sections)  # type: ignore[arg-type]
+        return built.with_target(built.target)
+
+    def add(self, place: Place, message: str) -> None:
+        """Note a problem at a place of the recipe."""
+        self.problems.append(Problem(message, self.source.mark(place)))
+
+    def section(self, key: str, model: type[Settings]) -> Settings | None:
+        """One of the core's own sections."""
+        values = self.source.value.get(key, {})
+        if not isinstance(values, dict):
+            self.add((key,), f"`{key}` is a section of settings, found {shown(values)}")
+            return None
+        return self.settings(model, (key,), values)
+
+    def settings(self, model: type[Settings], place: Place, values: dict[str, Any]) -> Settings | None:
+        """Validate values against a model of settings."""
+        fields = {info.alias or name: info for name, info in model.model_fields.items()}
+        before = len(self.problems)
+        known = {}
+        for key, value in values.items():
+            if key not in fields:
+                names = ", ".join(fields)
+                self.add(
+                    (*place, key),
+                    f"`{place[-1]}` has no setting {key!r}{suggestion(key, list(fields))} (settings: {names})",
+                )
+            elif (inner := _inner_settings(fields[key])) and isinstance(value, dict):
+                known[key] = self.settings(inner, (*place, key), value) or fields[key].default
+            else:
+                known[key] = self.existing(key, (*place, key), value) if _names_files(fields[key]) else value
+        for key, message in value_problems(model, known):
+            self.add((*place, key), message)
+        return model.model_validate(known) if len(self.problems) == before else None
+
+    def existing(self, key: str, place: Place, value: Any) -> Any:
+        """The file, or the files, that a setting of the core names."""
+        found = self.paths(place, value)
+        for path in found if isinstance(found, list) else [found]:
+            if isinstance(path, Path) and not is_file(path):
+                self.add(place, f"{key}: there is no file {path}")
+        return found
+
+    def paths(self, place: Place, value: Any) -> Any:
+        """Paths relative to the file that they stand in, or to the current folder where they come from --set."""
+        if isinstance(value, list):
+            return [self.paths((*place, index), each) for index, each in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        try:
+            return (self.source.folder(place) / Path(value).expanduser()).resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            self.add(place, f"{shown(value)} is no path: {error}")
+            return Path(value)
+
+    def objectives(self) -> tuple[Choice, ...]:
+        """The list of objectives; at least one."""
+        listed = self.source.value.get("objectives")
+        if not isinstance(listed, list) or not listed:
+            found = "" if listed is None else f", found {shown(listed)}"
+            self.add(("objectives",), f"`objectives` lists at least one, as in [{{use: output_shift}}]{found}")
+            return ()
+        found_choices = [self.component("objective", ("objectives", index))[0] for index in range(len(listed))]
+        return tuple(choice for choice in found_choices if choice)
+
+    def component(self, kind: str, place: Place) -> tuple[Choice | None, Settings | None]:
+        """A component with its options, and the core's own settings in its section."""
+        try:
+            values = self.source.at(place)
+        except KeyError:
+            self.add((), f"`{kind}` is missing; write `{kind}: {{use: ...}}`; `ddm ls {kind}` lists what there is")
+            return None, None
+        if not isinstance(values, dict) or not isinstance(values.get("use"), str):
+            self.add(place, f"{kind}: write {{use: name, option: value}}, found {shown(values)}")
+            return None, None
+        core = SHARED_SECTIONS.get(kind)
+        core_names = list(core.model_fields) if core else []
+        settings = self.settings(core, place, {k: v for k, v in values.items() if k in core_names}) if core else None
+        options = {key: value for key, value in values.items() if key != "use" and key not in core_names}
+        try:
+            registered = self.registry.get(kind, values["use"])
+            target = registered.load()
+            signature = read_signature(target, kind, f"{kind} {values['use']!r} of plugin {registered.plugin}")
+        except DDMError as error:
+            self.add((*place, "use"), str(error))
+            return None, settings
+        return self.choice(kind, values["use"], target, signature, options, place, core_names), settings
+
+    def choice(
+        self,
+        kind: str,
+        name: str,
+        target: Callable[..., Any],
+        signature: Signature,
+        options: dict[str, Any],
+        place: Place,
+        core_names: list[str],
+    ) -> Choice | None:
+        """A component with its options checked and its paths resolved."""
+        before = len(self.problems)
+        for option in signature.options:
+            if option.is_path and option.name in options:
+                options[option.name] = self.paths((*place, option.name), options[option.name])
+            if option.choices_of is not None and isinstance(options.get(option.name), list):
+                self.choices(option.choices_of, (*place, option.name), options[option.name])
+        for key, message in signature.problems(options, f"{kind} {name!r}", core_names):
+            self.add((*place, key), f"{message}; `ddm show {kind} {name}` explains them")
+        if len(self.problems) > before:
+            return None
+        values = signature.model.model_validate(options)
+        return Choice(kind, name, {each: resolved(getattr(values, each)) for each in signature.names}, target)
+
+    def choices(self, kind: str, place: Place, listed: list[Any]) -> None:
+        """Components that an option lists; an option of theirs may be a list of values to choose from."""
+        for index, entry in enumerate(listed):
+            if not isinstance(entry, dict) or not isinstance(entry.get("use"), str):
+                self.add((*place, index), f"{kind}: write {{use: name, option: value}}, found {shown(entry)}")
+                continue
+            try:
+                registered = self.registry.get(kind, entry["use"])
+                signature = read_signature(registered.load(), kind, f"{kind} {entry['use']!r}")
+            except DDMError as error:
+                self.add((*place, index, "use"), str(error))
+                continue
+            for name, value in entry.items():
+                for message in _choice_problems(signature, name, value, f"{kind} {entry['use']!r}"):
+                    self.add((*place, index, name), f"{message}; `ddm show {kind} {entry['use']}` explains them")
+
+    def cross_checks(self, sections: Mapping[str, Any]) -> None:
+        """Settings that fit alone but not together."""
+        if any(settings is None for settings in sections.values()):
+            return
+        if sections["target"].checkpoint is None:
+            self.check_training(sections["training"], sections["matching"], sections["target"])
+        else:
+            self.check_target(sections)
+
+    def check_training(self, training: Training, matching: Matching, target: Target) -> None:
+        """What a target that is trained by the recipe asks for."""
+        for key in ("trajectory", "mean", "std"):
+            if getattr(target, key):
+                self.add(("target", key), f"`{key}` belongs to a network trained elsewhere; name its `checkpoint` too")
+        length, every = matching.step_length, training.checkpoint_every
+        place = ("matching", "step_length")
+        if matching.pairing != "offset":
+            return
+        if length > training.epochs:
+            self.add(place, f"step_length ({length}) is larger than training.epochs ({training.epochs}); no pair fits")
+        elif length % every:
+            self.add(
+                place,
+                f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
+                "because both ends of a pair must be saved checkpoints",
+            )
+
+    def check_target(self, sections: Mapping[str, Any]) -> None:
+        """What a target that was trained elsewhere cannot do."""
+        target, matching, kept = sections["target"], sections["matching"], len(sections["target"].trajectory)
+        if (target.mean is None) != (target.std is None):
+            self.add(("target",), "`mean` and `std` go together: give both or neither")
+        if kept and matching.pairing == "offset" and matching.step_length > kept:
+            self.add(
+                ("matching", "step_length"),
+                f"step_length ({matching.step_length}) is counted in checkpoints, and target.trajectory holds {kept}"
+                " before the last one; no pair fits",
+            )
+        if sections["corruption"].share or sections["corruption"].labels:
+            self.add(("corruption",), "a network trained elsewhere never saw data that are spoilt here; leave it out")
+        if sections["certificate"].retrainings:
+            self.add(
+                ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
+            )
+        if sections["online"].start == "initial" and not kept:
+            self.add(
+                ("online", "start"), "`start: initial` needs the initial weights; list them first in target.trajectory"
+            )
+
+
+def _choice_problems(signature: Signature, name: str, value: Any, what: str) -> list[str]:
+    """What is wrong with an option of a listed component: with its value, or with those in a list to choose from."""
+    if name == "use" or not (as_it_is := signature.problems({name: value}, what)):
+        return []
+    if not isinstance(value, list):
+        return [message for _, message in as_it_is]
+    each = [problem for member in value for problem in signature.problems({name: member}, what)]
+    return list(dict.fromkeys(message for _, message in each))
+
+
+def _names_files(info: FieldInfo) -> bool:
+    """Whether a setting is a path or a list of paths."""
+    return info.annotation in (Path, Path | None, list[Path])
+
+
+def _inner_settings(info: FieldInfo) -> type[Settings] | None:
+    """The settings that a mapping stands for, where a setting may be one."""
+    members = (each for each in get_args(info.annotation) if isinstance(each, type) and issubclass(each, Settings))
+    return next(members, None)

@@ -1,0 +1,20 @@
+from .blocks import Block, Card, Chart, Clusters, Heatmap, Pictures, Report, Section, Table, Text
+from .cards import query_cards
+from .pages import page
+from .rendering import render
+
+__all__ = [
+    "Block",
+    "Card",
+    "Chart",
+    "Clusters",
+    "Heatmap",
+    "Pictures",
+    "Report",
+    "Section",
+    "Table",
+    "Text",
+    "page",
+    "query_cards",
+    "render",
+]

@@ -1,0 +1,103 @@
+"""What stands around a report: facts of the run, names and real members of the clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ddm_framework.report.blocks import Block, Card, Clusters, Report
+from ddm_framework.report.rendering import render
+from ddm_framework.runs.workspace import Workspace
+
+LONE = (
+    "Only the last checkpoint is known, so each synthetic image was matched with its cluster's gradient at the end of"
+    " training alone (pairing: final). What a cluster taught early leaves no trace there; docs/own_network.md says what"
+    " that costs. Keep a handful of checkpoints next time and list them in target.trajectory."
+)
+NUM_MEMBERS = 8
+"""Real members of a cluster that its strip shows."""
+
+
+def page(workspace: Workspace, report: Report, seconds: Mapping[str, float], metrics: Mapping[str, Any]) -> str:
+    """The report as HTML."""
+    return render(
+        report,
+        title=workspace.recipe.name,
+        info=workspace.info,
+        facts=facts(workspace, metrics),
+        seconds=seconds,
+        members=members(workspace, report),
+        cluster_names=cluster_names(workspace),
+        recipe_yaml=workspace.recipe.as_yaml(),
+    )
+
+
+def facts(workspace: Workspace, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What the header states."""
+    manifest = workspace.folder.manifest
+    sizes = manifest.get("data", {}).get("sizes", {})
+    return {
+        "data set": f"{workspace.recipe.dataset.name}"
+        f" ({sizes.get('train', '?')} training, {sizes.get('test', '?')} test)",
+        "backbone": workspace.recipe.backbone.name,
+        **_origin(workspace),
+        "test accuracy": f"{metrics['target']['test_accuracy']:.1%}",
+        "clusters": str(workspace.partition.num_clusters),
+        "device": f"{manifest.get('device')}, {manifest.get('threads')} threads",
+        "seed": str(workspace.recipe.general.seed),
+        "ddm": str(manifest.get("versions", {}).get("ddm-framework", "?")),
+        "torch": str(manifest.get("versions", {}).get("torch", "?")),
+    }
+
+
+def _origin(workspace: Workspace) -> dict[str, str]:
+    """Where a network comes from that the run did not train."""
+    brought = workspace.recipe.target
+    if brought.checkpoint is None:
+        return {}
+    kept = len(brought.trajectory)
+    return {"trained": f"elsewhere: {brought.checkpoint.name}" + (f" and {kept} checkpoints before it" if kept else "")}
+
+
+def caveats(workspace: Workspace, metrics: Mapping[str, Any]) -> list[str]:
+    """What the reader must know of a network that was trained elsewhere, a sentence or two each."""
+    brought, told = workspace.recipe.target, []
+    if brought.checkpoint is None:
+        return []
+    if not brought.trajectory:
+        told.append(LONE)
+    correct, classes = metrics["target"]["train_accuracy"], workspace.info.num_classes
+    if correct < 2 / classes:
+        told.append(
+            f"The network is right on {correct:.1%} of its training images, little better than chance. Its classes may"
+            " be in another order than the data set's, or its inputs normalised otherwise: see target.mean, target.std."
+        )
+    told.append(
+        "Exact retraining, and so a certificate, is not possible here: how the network was trained is not known."
+    )
+    return told
+
+
+def cluster_names(workspace: Workspace) -> dict[int, str]:
+    """`3 · cluster 37`: the class and the id that `--clusters` takes."""
+    classes = workspace.partition.classes.tolist()
+    return {
+        cluster: f"{workspace.info.class_names[label]} · cluster {cluster}" for cluster, label in enumerate(classes)
+    }
+
+
+def members(workspace: Workspace, report: Report) -> dict[int, Tensor]:
+    """The first real members of each cluster that the report refers to."""
+    referred = {cluster for section in report.sections for cluster in _referred(section.blocks)}
+    images, partition = workspace.data.train.images, workspace.partition
+    return {cluster: images[partition.members(cluster)[:NUM_MEMBERS]].cpu() for cluster in sorted(referred)}
+
+
+def _referred(blocks: Sequence[Block]) -> Iterator[int]:
+    for block in blocks:
+        if isinstance(block, Clusters):
+            yield from block.ids
+        elif isinstance(block, Card):
+            yield from _referred(block.blocks)

@@ -1,0 +1,251 @@
+"""A report and its run's facts to one self-contained HTML page."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from torch import Tensor
+
+from ddm_framework.data.splits import DataInfo
+from ddm_framework.report.blocks import Block, Card, Chart, Clusters, Heatmap, Report
+from ddm_framework.report.pictures import chart_svg, heatmap_png, neighbours, png, strip, thumbnail
+
+_MOST_MEMBERS = 12
+_MOST_LABELS = 20
+_LINE = 140  # characters across a heat map
+_MOST_HINTS = 400  # columns: beyond, their names would outweigh the picture
+
+
+def render(
+    report: Report,
+    *,
+    title: str,
+    info: DataInfo,
+    facts: Mapping[str, str],
+    seconds: Mapping[str, float],
+    members: Mapping[int, Tensor],
+    cluster_names: Mapping[int, str],
+    recipe_yaml: str,
+) -> str:
+    """The page: no script, no address outside itself, every text escaped.
+
+    Args:
+        report: what the study found.
+        title: name of the run.
+        info: turns network inputs into pixels.
+        facts: what the header states (recipe, data set, accuracy, device, seed, versions).
+        seconds: duration of each stage; `total`, if given, is their sum.
+        members: network inputs (n, C, H, W) of real members by cluster, of which twelve are shown; each cluster that
+            the report refers to is embedded once.
+        cluster_names: a name a cluster, such as "class 3, cluster 7".
+        recipe_yaml: the recipe with every default spelled out.
+    """
+    blocks = [block for section in report.sections for block in _walk(section.blocks)]
+    referred = sorted({int(each) for block in blocks if isinstance(block, Clusters) for each in block.ids})
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            title=title,
+            facts=facts,
+            stages={name: value for name, value in seconds.items() if name != "total"},
+            total=seconds.get("total", math.fsum(filter(math.isfinite, seconds.values()))),
+            strips={each: Strip.of(_pixels(info, members[each])) for each in referred if len(members.get(each, ()))},
+            name_of=lambda each: cluster_names.get(int(each), f"cluster {each}"),
+            picture=functools.partial(Picture.of, info),
+            recipe_yaml=recipe_yaml,
+        )
+    )
+
+
+def format_number(value: float | None) -> str:
+    """Four significant digits, scientific below 1e-3 and from 1e5; integers as they are, None as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, Integral):
+        return str(int(value)).replace("-", "−")
+    number = float(value)
+    if not math.isfinite(number):
+        return "NaN" if math.isnan(number) else "∞" if number > 0 else "−∞"
+    mantissa, power = f"{number:.3e}".split("e")
+    if number and not 1e-3 <= abs(number) < 1e5:
+        return f"{mantissa}e{int(power)}".replace("-", "−")
+    return (f"{number:.{max(0, 3 - int(power))}f}" if number else "0").replace("-", "−")
+
+
+def format_seconds(value: float) -> str:
+    """A duration in the two units that matter: `340 ms`, `12.3 s`, `3 min 20 s`, `2 h 05 min`."""
+    if not math.isfinite(value):
+        return "–"
+    if value < 59.95:
+        return f"{value * 1000:.0f} ms" if value < 0.9995 else f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture and the size at which it is shown."""
+
+    uri: str
+    width: int
+    height: int
+    enlarged: bool
+
+    @classmethod
+    def of(cls, info: DataInfo, image: Tensor, box: int) -> Picture:
+        """A network input (C, H, W) that fills a box: whole multiples of its pixels, or averaged down."""
+        pixels = thumbnail(_pixels(info, image)[None], 2 * box)[0]
+        height, width = image.shape[-2:]
+        zoom = box / max(height, width)
+        zoom = float(int(zoom)) if zoom >= 2 else zoom
+        return cls(png(pixels), max(1, round(width * zoom)), max(1, round(height * zoom)), zoom >= 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Members of a cluster side by side; `pitch` is a member's width with the gap."""
+
+    uri: str
+    count: int
+    height: int
+    pitch: int
+    zoom: int
+
+    @classmethod
+    def of(cls, pixels: Tensor) -> Strip:
+        """Pixels (n, C, H, W) in [0, 1], shown about 36 pixels high."""
+        small = thumbnail(pixels[:_MOST_MEMBERS], 40)
+        height, width = small.shape[-2:]
+        return cls(strip(small), len(small), height, width + 1, max(1, 36 // height))
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A label of an axis and the cells that it spans, from 1."""
+
+    label: str
+    start: int
+    span: int
+
+
+def ticks(labels: Sequence[str], most: int = _MOST_LABELS) -> list[Tick]:
+    """At most so many labels: each by itself, or what neighbours share, or one in so many."""
+    if len(labels) <= most:
+        return [Tick(label, start, 1) for start, label in enumerate(labels, 1)]
+    shared = neighbours(labels)
+    if len(shared) <= most:
+        return [Tick(label, start + 1, span) for label, start, span in shared]
+    stride = math.ceil(len(labels) / most)
+    return [Tick(labels[k], k + 1, min(stride, len(labels) - k)) for k in range(0, len(labels), stride)]
+
+
+@dataclass(frozen=True, slots=True)
+class HeatmapView:
+    """What the template needs of a heat map; `low` and `high` are None where no value is finite."""
+
+    uri: str
+    rows: list[Tick]
+    columns: list[Tick]
+    upright: bool
+    hints: Sequence[str]
+    row_height: int
+    least_width: int
+    low: float | None
+    high: float | None
+    scale: str
+    missing: int
+
+    @classmethod
+    def of(cls, heatmap: Heatmap) -> HeatmapView:
+        """A heat map that has cells: its picture, its labels, and the colours from its smallest to its largest."""
+        values = heatmap.values.detach().cpu().double()
+        finite = values[values.isfinite()]
+        num_rows, num_columns = values.shape
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+        limit = float(finite.abs().max()) if len(finite) else 0.0
+        row_height = max(1, min(18, 480 // num_rows))
+        columns = ticks(heatmap.column_labels)
+        room = min(tick.span for tick in columns) / num_columns * _LINE
+        return cls(
+            uri=heatmap_png(values, limit=limit),
+            rows=ticks(heatmap.row_labels, max(1, num_rows * row_height // 13)),
+            columns=columns,
+            upright=num_columns > 8 and max(len(tick.label) for tick in columns) > room,
+            hints=heatmap.column_labels if num_columns <= _MOST_HINTS else (),
+            row_height=row_height,
+            least_width=max(num_columns, min(7 * num_columns, 620)),
+            low=low,
+            high=high,
+            scale=heatmap_png(torch.linspace(low or 0.0, high or 0.0, 65)[None], limit=limit),
+            missing=values.numel() - len(finite),
+        )
+
+
+def _pixels(info: DataInfo, images: Tensor) -> Tensor:
+    """Network inputs -> pixels on the CPU, NaN where the input was not finite (a clamp would hide infinity)."""
+    images = images.detach().cpu().float()
+    return torch.where(images.isfinite(), info.to_pixels(images), math.nan)
+
+
+def _walk(blocks: Sequence[Block]) -> Iterator[Block]:
+    for block in blocks:
+        yield block
+        if isinstance(block, Card):
+            yield from _walk(block.blocks)
+
+
+def _split(card: Card) -> tuple[Sequence[Block], Sequence[Block]]:
+    """The blocks that stand beside a card's picture, and those from the first wide one on."""
+    first = next(
+        (k for k, block in enumerate(card.blocks) if isinstance(block, Heatmap | Chart | Card)), len(card.blocks)
+    )
+    return card.blocks[:first], card.blocks[first:]
+
+
+def _peak(blocks: Sequence[Block]) -> float:
+    """The largest magnitude among neighbouring cluster blocks, 1 where there is none: the full length of a bar."""
+    values = [abs(float(each)) for block in blocks if isinstance(block, Clusters) for each in block.values]
+    return max((value for value in values if math.isfinite(value)), default=0.0) or 1.0
+
+
+def _share(value: float, whole: float) -> str:
+    """A percentage for a style attribute."""
+    part = abs(float(value)) / whole if whole else 0.0
+    return f"{100 * min(part, 1.0) if math.isfinite(part) else 0.0:.1f}%"
+
+
+def _numeric_columns(rows: Sequence[Sequence[object]]) -> list[bool]:
+    """Which columns hold numbers alone, and so are set to the right."""
+    return [all(not isinstance(cell, str) for cell in column) for column in zip(*rows, strict=True)]
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("ddm_framework"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        kind=lambda block: type(block).__name__,
+        number=lambda value: value if isinstance(value, str) else format_number(value),
+        seconds=format_seconds,
+        chart=lambda chart: Markup(chart_svg(chart)),
+        heatmap=HeatmapView.of,
+        numeric_columns=_numeric_columns,
+        peak=_peak,
+        share=_share,
+        split=_split,
+    )
+    return environment

@@ -1,0 +1,6 @@
+"""A run on disk: its folder and files, what it cost, and the workspace through which studies and attributors see it."""
+
+import lazy_loader
+
+# The names stand in __init__.pyi; each is imported when it is first used, so that nothing heavy comes in before.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,24 @@
+from .account import Ledger
+from .opening import num_cores, settle, workspace_of
+from .run_folder import STAGES, RunFolder, StageInputs
+from .safe_files import PARTIAL, json_text, load_json, save_json, save_text
+from .tensor_files import load_tensors, save_tensors
+from .workspace import Workspace
+
+__all__ = [
+    "PARTIAL",
+    "STAGES",
+    "Ledger",
+    "RunFolder",
+    "StageInputs",
+    "Workspace",
+    "json_text",
+    "load_json",
+    "load_tensors",
+    "num_cores",
+    "save_json",
+    "save_tensors",
+    "save_text",
+    "settle",
+    "workspace_of",
+]

@@ -1,0 +1,191 @@
+"""Names and layout of a run's artifacts: what each file holds, how it is written and how it is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddm_framework.data.splits import DataInfo
+from ddm_framework.errors import RunFolderError
+from ddm_framework.network.stacks import Parameters
+from ddm_framework.network.training import TrainingState
+from ddm_framework.offline.partition import Partition
+from ddm_framework.offline.synset import Synset
+from ddm_framework.runs.run_folder import RunFolder
+from ddm_framework.runs.safe_files import load_json
+from ddm_framework.runs.tensor_files import load_tensors, save_tensors
+
+_EPOCH = re.compile(r"epoch_(\d+)\.safetensors")
+
+
+def save_info(folder: RunFolder, info: DataInfo, sizes: Mapping[str, int]) -> None:
+    """Note the data's shape, classes, normalisation and sizes in the manifest."""
+    folder.note(data={**asdict(info), "sizes": dict(sizes)})
+
+
+def load_info(folder: RunFolder) -> DataInfo:
+    """The noted DataInfo.
+
+    Raises:
+        RunFolderError: if the manifest has none.
+    """
+    noted: Any = folder.manifest.get("data")
+    if not isinstance(noted, dict) or not {each.name for each in fields(DataInfo)} <= noted.keys():
+        raise RunFolderError(f"the manifest in {folder.path} says nothing of the data; run the recipe again")
+    return DataInfo(
+        tuple(noted["shape"]),
+        noted["num_classes"],
+        tuple(noted["mean"]),
+        tuple(noted["std"]),
+        tuple(noted["class_names"]),
+    )
+
+
+def save_checkpoint(folder: RunFolder, epoch: int, parameters: Parameters) -> None:
+    """θ_t of the target."""
+    _save(folder, "training", _checkpoint(folder, epoch), parameters)
+
+
+def saved_epochs(folder: RunFolder) -> list[int]:
+    """Epochs with a checkpoint, ascending."""
+    names = (path.name for path in folder.files("training"))
+    return sorted(int(match[1]) for match in map(_EPOCH.fullmatch, names) if match)
+
+
+def load_checkpoint(folder: RunFolder, epoch: int, device: torch.device) -> Parameters:
+    """θ_t of the target."""
+    return _load(folder, "training", _checkpoint(folder, epoch), device)
+
+
+def _checkpoint(folder: RunFolder, epoch: int) -> Path:
+    return folder.file("offline", "trajectory", f"epoch_{epoch:03d}.safetensors")
+
+
+def load_trajectory(folder: RunFolder, device: torch.device) -> dict[int, Parameters]:
+    """All saved checkpoints by epoch."""
+    return {epoch: load_checkpoint(folder, epoch, device) for epoch in saved_epochs(folder)}
+
+
+def load_target(folder: RunFolder, device: torch.device) -> Parameters:
+    """θ_τ, the last checkpoint."""
+    epochs = saved_epochs(folder)
+    if not epochs:
+        raise RunFolderError(
+            f"{folder.file('offline', 'trajectory')} holds no checkpoint; run with --fresh to train again"
+        )
+    return load_checkpoint(folder, epochs[-1], device)
+
+
+def save_state(folder: RunFolder, state: TrainingState) -> None:
+    """Everything needed to go on training after an interruption."""
+    tensors = {f"parameters.{name}": each for name, each in state.parameters.items()}
+    tensors |= {f"velocity.{name}": each for name, each in state.velocity.items()}
+    tensors["epoch"] = torch.tensor(state.epoch)
+    _save(folder, "training", folder.file("offline", "trajectory", "resume.safetensors"), tensors)
+
+
+def load_state(folder: RunFolder, device: torch.device) -> TrainingState | None:
+    """The state of an interrupted training, if there is one."""
+    path = folder.file("offline", "trajectory", "resume.safetensors")
+    if not path.is_file():
+        return None
+    tensors = _load(folder, "training", path, device, ("epoch",))
+    epoch = int(tensors.pop("epoch"))
+    return TrainingState(epoch, _under(tensors, "parameters."), _under(tensors, "velocity."))
+
+
+def remove_state(folder: RunFolder) -> None:
+    """Training is over."""
+    folder.file("offline", "trajectory", "resume.safetensors").unlink(missing_ok=True)
+
+
+def save_partition(folder: RunFolder, partition: Partition) -> None:
+    """Cluster of each sample, class of each cluster."""
+    path = folder.file("offline", "partition.safetensors")
+    _save(folder, "partition", path, {"clusters": partition.clusters, "classes": partition.classes})
+
+
+def load_partition(folder: RunFolder, device: torch.device) -> Partition:
+    """The partition."""
+    path = folder.file("offline", "partition.safetensors")
+    tensors = _load(folder, "partition", path, device, ("clusters", "classes"))
+    return Partition(tensors["clusters"], tensors["classes"])
+
+
+def save_synset_chunk(folder: RunFolder, name: str, synset: Synset) -> None:
+    """A finished chunk of clusters; enough to go on from after an interruption."""
+    _save(folder, "matching", folder.file("offline", "synset", f"{name}.safetensors"), synset.tensors())
+
+
+def load_synset_chunk(folder: RunFolder, name: str, device: torch.device) -> Synset | None:
+    """A chunk that was finished before, if it was."""
+    path = folder.file("offline", "synset", f"{name}.safetensors")
+    if not path.is_file():
+        return None
+    return Synset.from_tensors(_load(folder, "matching", path, device, [each.name for each in fields(Synset)]))
+
+
+def save_synsets(folder: RunFolder, synsets: Mapping[str, Synset]) -> None:
+    """The whole synset, cluster-wise and class-wise."""
+    tensors: dict[str, Tensor] = {}
+    for level, synset in synsets.items():
+        tensors |= synset.tensors(f"{level}.")
+    _save(folder, "matching", _synsets(folder), tensors)
+
+
+def has_synsets(folder: RunFolder) -> bool:
+    """Whether the whole synset was saved."""
+    return _synsets(folder).is_file()
+
+
+def remove_synset_chunks(folder: RunFolder) -> None:
+    """The whole synset was saved."""
+    chunk_folder = folder.file("offline", "synset")
+    for path in chunk_folder.glob("*.safetensors"):
+        path.unlink()
+    with suppress(OSError):  # somebody else's file is in it, or there was no chunk
+        chunk_folder.rmdir()
+
+
+def _synsets(folder: RunFolder) -> Path:
+    return folder.file("offline", "synset.safetensors")
+
+
+def load_synset(folder: RunFolder, level: str, device: torch.device) -> Synset:
+    """The `cluster`- or `class`-wise synset."""
+    names = (f"{level}.{each.name}" for each in fields(Synset))
+    tensors = _load(folder, "matching", _synsets(folder), device, names)
+    return Synset.from_tensors(_under(tensors, f"{level}."))
+
+
+def save_attribution(folder: RunFolder, tensors: Mapping[str, Tensor]) -> None:
+    """What the study found."""
+    _save(folder, "online", folder.file("online", "attribution.safetensors"), tensors)
+
+
+def load_metrics(folder: RunFolder) -> dict[str, Any]:
+    """The numbers of a finished run."""
+    metrics: dict[str, Any] = load_json(folder.file("metrics.json"))
+    return metrics
+
+
+def _save(folder: RunFolder, stage: str, path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_tensors(path, tensors, folder.stamp(stage, path))
+
+
+def _load(
+    folder: RunFolder, stage: str, path: Path, device: torch.device, names: Iterable[str] = ()
+) -> dict[str, Tensor]:
+    tensors = load_tensors(path, names, folder.stamp(stage, path))
+    return {name: each.to(device) for name, each in tensors.items()}
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,48 @@
+"""Take up a run that a folder holds: its recipe, its device and number of threads, its workspace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ddm_framework.errors import DDMError
+from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.recipe.reading import load_recipe
+from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.runs.run_folder import RunFolder
+from ddm_framework.runs.workspace import Workspace
+
+
+def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
+    """Replace `auto` by what the run was begun with, else by what this machine has; both change roundings.
+
+    Raises:
+        DDMError: if cuda is asked for and there is none.
+    """
+    general, available = recipe.general, torch.cuda.is_available()
+    threads, name = general.threads, general.device
+    if threads == "auto":
+        threads = folder.input("training", "threads") or num_cores()
+    if name == "auto":
+        name = folder.input("training", "device") or "cuda"
+        name = name if available else "cpu"
+    if name == "cuda" and not available:
+        raise DDMError("device cuda was asked for, but torch sees no GPU here; use --device cpu or auto")
+    torch.set_num_threads(threads)
+    settled = recipe.with_general(general.model_copy(update={"threads": threads, "device": name}))
+    return settled, torch.device(name)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workspace_of(folder: Path, plugins: Sequence[Path]) -> Workspace:
+    """The workspace of a run that need not be finished, for the workers that share its work."""
+    found, registry = RunFolder.open(folder), load_plugins(plugins)
+    recipe, device = settle(load_recipe(str(found.file("recipe.yaml")), registry), found)
+    return Workspace(recipe, found, registry, device)

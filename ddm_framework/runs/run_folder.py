@@ -1,0 +1,347 @@
+"""A run's folder: which stages are done, with which inputs, so that they are reused, resumed or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ddm_framework.errors import RunFolderError
+from ddm_framework.runs.safe_files import PARTIAL, load_json, save_json
+from ddm_framework.runs.tensor_files import check_tensors
+
+if sys.platform != "win32":
+    import fcntl
+
+STAGES = ("training", "partition", "matching", "online")
+MANIFEST = "manifest.json"
+_NOT_OURS = "is not a run folder of ddm; choose another folder (`ddm run --out`)"
+_PACKAGES = ("ddm-framework", "torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class StageInputs:
+    """What a stage's result depends on.
+
+    Attributes:
+        hashed: plain values; the stage is reused while their digest stays the same.
+        shown: further values that help to say what changed, such as the path that data came from.
+    """
+
+    hashed: Mapping[str, Any]
+    shown: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """A digest of the hashed values."""
+        text = json.dumps(self.hashed, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict[str, Any] = {"stages": {}}
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run folder, or a new or empty one.
+
+        Raises:
+            RunFolderError: if the folder holds other things, or its manifest cannot be read.
+        """
+        folder = cls(path)
+        try:
+            if (path / MANIFEST).exists():
+                folder.manifest = _read_manifest(path / MANIFEST)
+            elif path.exists() and (not path.is_dir() or any(each.suffix != PARTIAL for each in path.iterdir())):
+                raise RunFolderError(f"{path} exists and has no {MANIFEST}, so it {_NOT_OURS}")
+        except OSError as error:
+            raise RunFolderError(f"cannot look into {path}: {error.strerror}") from error
+        return folder
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """A finished run.
+
+        Raises:
+            RunFolderError: if there is none in this folder, or it is not finished.
+        """
+        try:
+            found = (path / MANIFEST).is_file()
+        except OSError:
+            found = False
+        if not found:
+            raise RunFolderError(
+                f"{path} holds no run of ddm (no {MANIFEST}); make one with `ddm run RECIPE --out {path}`"
+            )
+        folder = cls.open(path)
+        if missing := [stage for stage in STAGES if not folder.is_done(stage)]:
+            raise RunFolderError(
+                f"the run in {path} is not finished ({', '.join(missing)}); run its recipe again to go on"
+            )
+        return folder
+
+    def file(self, *parts: str) -> Path:
+        """A file of the run."""
+        return self.path.joinpath(*parts)
+
+    def files(self, stage: str) -> list[Path]:
+        """The files of a stage: those that it made, where it is done, else those that are there."""
+        if self.is_done(stage):
+            return [self.path / name for name in self.manifest["stages"][stage].get("files", [])]
+        return stage_files(self.path, stage)
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage is finished."""
+        return bool(self.manifest["stages"].get(stage, {}).get("done"))
+
+    def input(self, stage: str, name: str) -> Any:
+        """One of the values that a stage was begun with; None if it was not begun."""
+        return self.manifest["stages"].get(stage, {}).get("inputs", {}).get(name)
+
+    def stamp(self, stage: str, path: Path) -> dict[str, str]:
+        """What a file of a stage is stamped with: the inputs that it was made from, and its own name."""
+        return {"inputs": self.manifest["stages"][stage]["hash"], "file": path.relative_to(self.path).as_posix()}
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each stage, as spent when it was made."""
+        return {stage: float(record.get("seconds", 0.0)) for stage, record in self.manifest["stages"].items()}
+
+    def note(self, **values: Any) -> None:
+        """Add values to the manifest."""
+        self.manifest.update(values)
+        self._write()
+
+    def claim(self, inputs: Mapping[str, StageInputs], *, fresh: bool) -> None:
+        """Make sure that what the folder holds came from these inputs, and is whole.
+
+        Args:
+            inputs: of each stage, in order.
+            fresh: discard the first stage that differs or is damaged and everything after it, instead of refusing.
+        Raises:
+            RunFolderError: listing what differs, or naming the damaged file.
+        """
+        self._sweep()
+        begun = [name for name in inputs if name in self.manifest["stages"]]
+        damaged = {name: damage for name in begun if (damage := self._damage(name))}
+        if not fresh:
+            self.check(inputs)
+            if damaged:
+                raise RunFolderError(next(iter(damaged.values())))
+        bad = [name for name in begun if name in damaged or name in self._changed(inputs)]
+        if bad:
+            self.discard(STAGES[STAGES.index(bad[0]) :])
+
+    def check(self, inputs: Mapping[str, StageInputs]) -> None:
+        """Make sure that the stages begun so far had these inputs.
+
+        Raises:
+            RunFolderError: listing what differs.
+        """
+        changed = self._changed(inputs)
+        if not changed:
+            return
+        lines = []
+        for name in changed:
+            record = self.manifest["stages"][name]
+            old = {**record.get("shown", {}), **record["inputs"]}
+            new = json.loads(json.dumps({**inputs[name].shown, **inputs[name].hashed}, default=str))
+            for place, before, after in differences(old, new):
+                line = f"  {place}: {before!r} there, {after!r} asked for"
+                if not place.startswith("after") and line not in lines:
+                    lines.append(line)
+        raise RunFolderError(
+            f"{self.path} holds a run with other settings (stage {changed[0]}):\n"
+            + "\n".join(lines)
+            + "\nchoose another folder with --out, or discard that stage and what follows from it with --fresh"
+        )
+
+    def _changed(self, inputs: Mapping[str, StageInputs]) -> list[str]:
+        stages = self.manifest["stages"]
+        return [name for name in inputs if name in stages and stages[name]["hash"] != inputs[name].digest]
+
+    def _damage(self, stage: str) -> str:
+        """What is wrong with the files of a stage, by a look at their headers; empty if nothing is."""
+        for path in self.files(stage):
+            try:
+                if path.suffix == ".safetensors":
+                    check_tensors(path, stamp=self.stamp(stage, path))
+                elif path.suffix == ".json":
+                    load_json(path)
+                elif not path.is_file():
+                    return f"{path} is missing; run with --fresh to make it again"
+            except RunFolderError as error:
+                return str(error)
+        return ""
+
+    def _sweep(self) -> None:
+        """Remove what killed processes were about to write."""
+        for pattern in (f".*{PARTIAL}", f"offline/**/.*{PARTIAL}", f"online/.*{PARTIAL}"):
+            for path in self.path.glob(pattern):
+                with suppress(OSError):
+                    path.unlink()
+
+    def discard(self, stages: Sequence[str]) -> None:
+        """Forget stages and remove their files."""
+        for stage in stages:
+            self.manifest["stages"].pop(stage, None)
+        self._write()
+        for stage in stages:
+            self._remove_files(stage)
+
+    def _remove_files(self, stage: str) -> None:
+        for path in stage_files(self.path, stage):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunFolderError(f"cannot remove {path}: {error.strerror}") from error
+
+    @contextmanager
+    def stage(self, name: str, inputs: StageInputs) -> Iterator[StageClock]:
+        """Work on a stage; it counts as done when the block ends without an error."""
+        if name not in self.manifest["stages"]:
+            self._remove_files(name)  # an interrupted `discard` may have left some
+        record = self.manifest["stages"].setdefault(name, {"seconds": 0.0})
+        record.update(inputs=dict(inputs.hashed), shown=dict(inputs.shown), hash=inputs.digest, done=False)
+        self._write()
+        clock = StageClock(self, record)
+        yield clock
+        files = [path.relative_to(self.path).as_posix() for path in stage_files(self.path, name)]
+        record.update(done=True, files=files, finished=datetime.now(UTC).isoformat(timespec="seconds"))
+        clock.saved()
+
+    def _write(self) -> None:
+        save_json(self.path / MANIFEST, self.manifest)
+
+
+class StageClock:
+    """Counts the seconds of a stage, those before an interruption included."""
+
+    def __init__(self, folder: RunFolder, record: dict[str, Any]) -> None:
+        self._folder, self._record = folder, record
+        self._before, self._begun = float(record.get("seconds", 0.0)), time.monotonic()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """What the stage does from here on is not counted."""
+        self.saved()
+        self._stopped = True
+
+    def saved(self) -> None:
+        """Something lasting was written: remember the time spent on it too."""
+        if not self._stopped:
+            self._record["seconds"] = round(self._before + time.monotonic() - self._begun, 3)
+        self._folder._write()
+
+
+def stage_files(path: Path, stage: str) -> list[Path]:
+    """The files in the folder that a stage wrote or would write over."""
+    patterns = {
+        "training": ("offline/trajectory/epoch_*.safetensors", "offline/trajectory/resume.safetensors"),
+        "partition": ("offline/partition.safetensors",),
+        "matching": ("offline/synset.safetensors", "offline/synset/*.safetensors"),
+        "online": ("online/attribution.safetensors", "metrics.json", "report.html"),
+    }
+    return sorted(file for pattern in patterns[stage] for file in path.glob(pattern) if file.is_file())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep others from working in a run folder; the system unlocks it however this process ends.
+
+    Raises:
+        RunFolderError: if another process works in it, or it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise RunFolderError(f"{path} exists and {_NOT_OURS}") from None
+    except OSError as error:
+        raise RunFolderError(f"cannot make the run folder {path}: {error.strerror}") from error
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _lock(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunFolderError(
+            f"another ddm works in {path} right now; wait for it, or choose another folder with --out"
+        ) from None
+    except OSError:
+        return  # a file system that knows no locks
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = load_json(path)
+    except RunFolderError:
+        raise RunFolderError(f"{path} is not JSON, so {path.parent} {_NOT_OURS}") from None
+    if not _is_manifest(manifest):
+        raise RunFolderError(f"{path} is not a manifest of ddm, so {path.parent} {_NOT_OURS}")
+    whole: dict[str, Any] = manifest
+    return whole
+
+
+def _is_manifest(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("stages"), dict):
+        return False
+    records = value["stages"].values()
+    return all(
+        isinstance(each, dict)
+        and isinstance(each.get("hash"), str)
+        and isinstance(each.get("inputs"), dict)
+        and isinstance(each.get("files", []), list)
+        for each in records
+    )
+
+
+def environment() -> dict[str, Any]:
+    """What a run was made with: versions, machine, and the git revision of the current folder if it has one."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"versions": versions, "platform": platform.platform(), "git_revision": _git_revision()}
+
+
+def _git_revision() -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    asked = subprocess.run([git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or None
+
+
+def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted places at which two trees of plain values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+    elif old != new:
+        yield place, old, new

@@ -1,0 +1,52 @@
+"""Tensors on disk: safetensors, written whole or not at all, and checked when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ddm_framework.errors import RunFolderError
+from ddm_framework.runs.safe_files import AGAIN, write_atomically
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], stamp: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically; a stamp says what it was made from, and is checked when it is read."""
+    ready = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
+    write_atomically(path, save(ready, dict(stamp) if stamp else None))
+
+
+def load_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Args:
+        path: the file.
+        names: tensors that it must hold.
+        stamp: what it must have been stamped with.
+    Raises:
+        RunFolderError: if it is missing, truncated, not a safetensors file, or holds something else.
+    """
+    check_tensors(path, names, stamp)
+    with safe_open(path, framework="pt") as file:
+        # Copies: a tensor that still maps the file kills the process if somebody cuts the file short.
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
+
+
+def check_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str] | None = None) -> None:
+    """Look at the header of a safetensors file alone; arguments and errors are those of `load_tensors`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found, stamped = set(file.keys()), file.metadata() or {}
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is missing; {AGAIN}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is truncated or not a safetensors file ({error}); {AGAIN}") from error
+    if missing := [name for name in names if name not in found]:
+        raise RunFolderError(
+            f"{path} is not what ddm wrote there: it lacks {missing[0]!r} and holds {sorted(found)[:3]}; {AGAIN}"
+        )
+    if any(stamped.get(key) != value for key, value in (stamp or {}).items()):
+        raise RunFolderError(f"{path} is not what ddm wrote there: it comes from another run; {AGAIN}")

@@ -1,0 +1,306 @@
+"""What the core hands to studies and attributors: one run's artifacts, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddm_framework.data.images import Images
+from ddm_framework.data.loading import load_data
+from ddm_framework.data.splits import DataInfo, DataSplits, ImageSet, subset
+from ddm_framework.errors import PluginError, RunFolderError
+from ddm_framework.network.memory import network_chunks
+from ddm_framework.network.networks import Network, build_network
+from ddm_framework.network.stacks import Parameters
+from ddm_framework.offline.partition import Partition
+from ddm_framework.offline.synset import Synset
+from ddm_framework.online.attribution import Attribution, Estimate, fit, fit_attribution
+from ddm_framework.online.finetuning import Anchor, perturbed_networks
+from ddm_framework.online.perturbations import beta_weights, design
+from ddm_framework.online.questions import Objective, Queries, Reference, declared
+from ddm_framework.plugin.choice import choose
+from ddm_framework.plugin.declarations import method_of
+from ddm_framework.plugin.registry import Registry
+from ddm_framework.progress import SILENT, ProgressDisplay
+from ddm_framework.randomness import derive_seed, generator
+from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.runs import artifacts
+from ddm_framework.runs.account import Ledger
+from ddm_framework.runs.run_folder import RunFolder
+
+
+@dataclass
+class Workspace:
+    """One run, as studies and attributors see it. Nothing here is computed twice, and nothing here is written."""
+
+    recipe: Recipe
+    folder: RunFolder
+    registry: Registry
+    device: torch.device
+    display: ProgressDisplay = SILENT
+    loaded_data: DataSplits | None = None
+    parent: Workspace | None = None
+    ledger: Ledger = field(default_factory=lambda: Ledger())
+    _logits: dict[int, tuple[Queries, Tensor]] = field(default_factory=dict, init=False)
+
+    @property
+    def root(self) -> RunFolder:
+        """The folder with the target and its trajectory; that of the parent for a variant of a run."""
+        return self.parent.root if self.parent else self.folder
+
+    @cached_property
+    def data(self) -> DataSplits:
+        """The data set, on the device.
+
+        Raises:
+            RunFolderError: if it is no longer what the run was made with.
+        """
+        data = self.loaded_data if self.loaded_data is not None else self._reloaded()
+        return data.to(self.device)
+
+    def _reloaded(self) -> DataSplits:
+        data = load_data(self.recipe)
+        if data.fingerprint() != self.root.input("training", "data"):
+            raise RunFolderError(
+                f"the data set {self.recipe.dataset.name} is not what it was when {self.root.path} was made; "
+                "bring the old files back, or run the recipe again with --fresh"
+            )
+        return data
+
+    @cached_property
+    def info(self) -> DataInfo:
+        """Shape, classes and normalisation, without loading the data."""
+        return artifacts.load_info(self.root)
+
+    @cached_property
+    def _built(self) -> tuple[Network, Parameters]:
+        return build_network(self.recipe.backbone, self.info, self.recipe.general.seed, self.device)
+
+    @property
+    def untrained(self) -> Parameters:
+        """θ_0 as the backbone and the seed give it."""
+        return self._built[1]
+
+    @property
+    def network(self) -> Network:
+        """The architecture."""
+        return self._built[0]
+
+    @cached_property
+    def trajectory(self) -> Mapping[int, Parameters]:
+        """Parameters by epoch, θ_0 to θ_τ."""
+        return artifacts.load_trajectory(self.root, self.device)
+
+    @property
+    def initial(self) -> Parameters:
+        """θ_0."""
+        return self.trajectory[0]
+
+    @cached_property
+    def target(self) -> Parameters:
+        """θ_τ."""
+        return artifacts.load_target(self.root, self.device)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """Clusters of the training split."""
+        own = self.folder.is_done("partition")
+        return artifacts.load_partition(self.folder if own else self.root, self.device)
+
+    @cached_property
+    def synset(self) -> Synset:
+        """The cluster-wise synset."""
+        return artifacts.load_synset(self.folder, "cluster", self.device)
+
+    @cached_property
+    def class_synset(self) -> Synset:
+        """The class-wise synset (Sec. 6.2)."""
+        return artifacts.load_synset(self.folder, "class", self.device)
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The recipe's objectives."""
+        return tuple(declared(choice) for choice in self.recipe.objectives)
+
+    def objective(self, name: str, **options: Any) -> Objective:
+        """Another objective, by name.
+
+        Raises:
+            DDMError: for an unknown name or wrong options.
+        """
+        return declared(choose(self.registry, "objective", name, options))
+
+    def surrogate(self, objective: Objective) -> Objective:
+        """What a method that needs a gradient at the target attributes in the place of an objective."""
+        named = objective.declaration.surrogate
+        if named is None:
+            return objective
+        return replace(self.objective(named.objective), sought=named.more_influential)
+
+    def is_linear(self, attributor: str) -> bool:
+        """Whether an attributor is given the surrogate of an objective that has one."""
+        return method_of(self.registry.get("attributor", attributor).load()).linear
+
+    def attribute(self, queries: Queries, objective: Objective, attributor: str, **options: Any) -> Estimate:
+        """Effects by any registered attributor; one that is linear is given the objective's surrogate.
+
+        Raises:
+            DDMError: for an unknown attributor or wrong options.
+            PluginError: if it returns something else than effects.
+        """
+        choice = choose(self.registry, "attributor", attributor, options)
+        method = method_of(choice.target)
+        asked = self.surrogate(objective) if method.linear else objective
+        partition = self.partition if method.partition is None else method.partition(self)
+        effect = choice(self, queries, asked)
+        rows = 1 if asked.declaration.set_level else len(queries)
+        wanted = (rows, partition.num_clusters)
+        if not isinstance(effect, Tensor) or effect.ndim != 3 or tuple(effect.shape[:2]) != wanted:
+            shape = tuple(effect.shape) if isinstance(effect, Tensor) else type(effect).__name__
+            raise PluginError(
+                f"attributor {attributor!r} must return effects of shape ({rows}, {partition.num_clusters}, m),"
+                f" returned {shape}"
+            )
+        return Estimate(asked, effect.detach().double().cpu(), partition, method.partition is None)
+
+    @contextmanager
+    def offline_work(self) -> Iterator[None]:
+        """Mark what an attributor does once for all queries, so that its cost is told apart from that of a question."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.ledger.enter(time.monotonic() - begun)
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """A generator for one purpose, from the recipe's seed."""
+        return generator(self.recipe.general.seed, *purpose)
+
+    def queries_of(self, split: str, count: int | None = None) -> Queries:
+        """The first `count` images (or all) of the `test` or `validation` split as queries."""
+        images: ImageSet = getattr(self.data, split)
+        number = len(images) if count is None else min(count, len(images))
+        return Queries(images.images[:number], images.labels[:number], tuple(f"{split} {i}" for i in range(number)))
+
+    def charge(self, *stages: str) -> None:
+        """Charge an attributor with stages of this run, each once."""
+        spent = self.folder.seconds()
+        for stage in stages:
+            self.ledger.enter(0.0, spent.get(stage, 0.0), once=str(self.folder.file(stage)))
+
+    def target_logits(self, images: Images) -> Tensor:
+        """The target's logits (N, classes), by the same engine as the perturbed networks."""
+        return self.network.logits_of(self.target, images)
+
+    def accuracy(self, split: str) -> float:
+        """Share of a split that the target classifies correctly."""
+        return self.accuracy_of(self.target, getattr(self.data, split))
+
+    def accuracy_of(self, parameters: Parameters, images: ImageSet) -> float:
+        """Share of the images that a network classifies correctly."""
+        return float((self.network.logits_of(parameters, images.images).argmax(1) == images.labels).double().mean())
+
+    @cached_property
+    def perturbations(self) -> Tensor:
+        """The recipe's design, (P, K); the first row deletes nothing."""
+        return design(len(self.synset), self.recipe.online, self.recipe.general.seed)
+
+    def perturbed_logits(
+        self, queries: Queries, perturbations: Tensor, synset: Synset, description: str = "online: fine-tuning"
+    ) -> Tensor:
+        """Logits (P, N, classes) of the networks estimated for each perturbation (Eq. 9)."""
+        rows = network_chunks(self.network, len(perturbations), self.recipe.general.memory_mb)
+        collected = []
+        with self.display.bar(description, len(rows)) as advance:
+            for _, stack in self.perturbed(perturbations, synset):
+                collected.append(self.network.logits(stack, queries.images))
+                advance()
+        return torch.cat(collected)
+
+    def perturbed(self, perturbations: Tensor, synset: Synset) -> Iterator[tuple[slice, Parameters]]:
+        """The estimated networks themselves (Eq. 9), a chunk of rows at a time, stacked."""
+        recipe = self.recipe
+        return perturbed_networks(
+            self.network,
+            self.initial if recipe.online.start == "initial" else {},
+            self.target,
+            synset,
+            perturbations,
+            recipe.online,
+            recipe.matching,
+            recipe.training,
+            recipe.general.seed,
+            recipe.general.memory_mb,
+            self.anchor,
+        )
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """The training images that `online.anchor` asks for, every class in proportion; None where it asks for none."""
+        passes = self.recipe.online.anchor
+        if not passes:
+            return None
+        train, clusters, epochs = self.data.train, self.partition.clusters, math.ceil(passes)
+        size = max(1, round(passes / epochs * len(train)))
+        index = subset(train.labels.cpu(), size, derive_seed(self.recipe.general.seed, "anchor")).to(clusters.device)
+        part = train.take(index)
+        return Anchor(part.images, part.labels, clusters[index], epochs)
+
+    def with_online(self, **settings: Any) -> Workspace:
+        """The same run, with all that it has loaded, under other settings of `online`."""
+        online = type(self.recipe.online).model_validate({**self.recipe.online.model_dump(), **settings})
+        other = copy.copy(self)
+        other.recipe, other._logits = replace(self.recipe, online=online), {}
+        other.__dict__.pop("perturbations", None)
+        return other
+
+    def module(self, parameters: Parameters) -> nn.Module:
+        """The backbone as an ordinary module with these weights, in evaluation mode."""
+        module = copy.deepcopy(self.network.module)
+        module.load_state_dict({**self.network.buffers, **parameters}, strict=False)
+        return module.eval()
+
+    def forget_queries(self) -> None:
+        """Drop what is remembered of the queries asked last, so that the next question is answered from the start."""
+        self._logits.clear()
+
+    def design_logits(self, queries: Queries) -> Tensor:
+        """Logits (P, N, classes) of the recipe's own design; remembered for the queries asked last."""
+        known = self._logits.get(id(queries))
+        if known is None:
+            self._logits.clear()
+            known = (queries, self.perturbed_logits(queries, self.perturbations, self.synset))
+            self._logits[id(queries)] = known
+        return known[1]
+
+    def reference(self, queries: Queries) -> Reference:
+        """What objectives measure against."""
+        return Reference(queries.images, queries.labels, self.target_logits(queries.images), self.info)
+
+    def attribution(self, queries: Queries, objective: Objective) -> Attribution:
+        """The attribution matrix of an objective by the recipe's design (Alg. 1, online)."""
+        online = self.recipe.online
+        return fit(
+            objective,
+            self.reference(queries),
+            self.perturbations,
+            self.design_logits(queries),
+            beta_weights(self.perturbations, online.beta),
+            online.ridge,
+        )
+
+    def prediction_matrix(self, queries: Queries, chosen: Sequence[int]) -> Tensor:
+        """W of the predicted probabilities of some of the queries (Eq. 7), float64 (len(chosen), K, classes)."""
+        online, index = self.recipe.online, torch.tensor(list(chosen), dtype=torch.int64)
+        probabilities = self.design_logits(queries)[:, index.to(self.device)].softmax(2)
+        weights = beta_weights(self.perturbations, online.beta)
+        return fit_attribution(self.perturbations, probabilities, weights, online.ridge)[0]

@@ -1,0 +1,165 @@
+"""The offline stages: train the target with its trajectory, divide the data, distil both synsets (Alg. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+
+from ddm_framework.errors import RunFolderError
+from ddm_framework.network.checkpoints import fitted, read_state
+from ddm_framework.network.stacks import Gradient, take
+from ddm_framework.network.training import TARGET_COPIES, start, train
+from ddm_framework.offline.features import extract_features
+from ddm_framework.offline.matching import cluster_chunks, match
+from ddm_framework.offline.pairing import draw_pairs
+from ddm_framework.offline.partition import Partition, make_partition
+from ddm_framework.offline.real_gradients import class_gradients, trajectory_gradients
+from ddm_framework.offline.synset import Synset
+from ddm_framework.runs import artifacts
+from ddm_framework.runs.run_folder import StageClock
+from ddm_framework.runs.workspace import Workspace
+
+
+def train_target(workspace: Workspace, clock: StageClock) -> None:
+    """Train the target, saving θ_0 and every `checkpoint_every`-th epoch; goes on where it was interrupted."""
+    settings, folder = workspace.recipe.training, workspace.folder
+    images, labels = workspace.data.train.images, workspace.data.train.labels
+    due = {*range(0, settings.epochs, settings.checkpoint_every), settings.epochs}
+    state, saved = artifacts.load_state(folder, workspace.device), set(artifacts.saved_epochs(folder))
+    if state is None and saved == due:
+        return  # killed between the last epoch and the manifest
+    if state is None or not {epoch for epoch in due if epoch <= state.epoch} <= saved:
+        state = start(workspace.untrained, TARGET_COPIES)
+        artifacts.save_checkpoint(folder, 0, workspace.untrained)
+    everything = torch.ones(TARGET_COPIES, len(images), device=workspace.device)
+    seed = workspace.recipe.general.seed
+    with workspace.display.bar("training the target (epochs)", settings.epochs, state.epoch) as advance:
+        for reached in train(workspace.network, state, images, labels, everything, settings, seed):
+            if reached.epoch in due:
+                artifacts.save_checkpoint(folder, reached.epoch, take(reached.parameters, 0))
+                artifacts.save_state(folder, reached)
+                clock.saved()
+            advance()
+    artifacts.remove_state(folder)
+
+
+def adopt_target(workspace: Workspace) -> None:
+    """Take over a network that was trained elsewhere, its checkpoints counted as epochs.
+
+    Raises:
+        DDMError: if a file is damaged or does not fit the backbone.
+    """
+    brought = workspace.recipe.target
+    assert brought.checkpoint is not None
+    for epoch, path in enumerate((*brought.trajectory, brought.checkpoint)):
+        parameters = fitted(workspace.network, workspace.untrained, read_state(path), path)
+        artifacts.save_checkpoint(workspace.folder, epoch, parameters)
+    if not brought.trajectory:
+        workspace.display.say(
+            "only the last checkpoint of the target is known: the synset is matched there alone (pairing: final)"
+        )
+
+
+def divide(workspace: Workspace) -> None:
+    """Cluster the training split, class by class."""
+    recipe, data = workspace.recipe, workspace.data.train
+    workspace.display.say("clustering the training data")
+    features = extract_features(recipe.clustering.features, data.images, workspace.network, workspace.target)
+    partition = make_partition(
+        data.labels,
+        features,
+        recipe.clusterer,
+        recipe.clustering.clusters_per_class,
+        workspace.info.class_names,
+        recipe.general.seed,
+    )
+    artifacts.save_partition(workspace.folder, partition)
+
+
+def distil(workspace: Workspace, clock: StageClock) -> None:
+    """Distil the cluster-wise and the class-wise synset, a chunk of clusters at a time."""
+    if artifacts.has_synsets(workspace.folder):  # killed between the last file and the manifest
+        artifacts.remove_synset_chunks(workspace.folder)
+        return
+    fine = workspace.partition
+    if len(fine.clusters) != len(workspace.data.train):
+        raise RunFolderError("the partition is of another training split; run with --fresh to make it again")
+    known = _RealGradients(workspace)
+    levels = {"cluster": fine, "class": fine.class_wise(workspace.info.num_classes)}
+    synsets = {level: _distil_level(workspace, level, partition, known, clock) for level, partition in levels.items()}
+    artifacts.save_synsets(workspace.folder, synsets)
+    artifacts.remove_synset_chunks(workspace.folder)
+
+
+class _RealGradients:
+    """Gradients of all clusters where they fit the memory at once, so that those of the classes follow from them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.pairs = draw_pairs(sorted(workspace.trajectory), workspace.recipe.matching)
+
+    def chunks(self, partition: Partition) -> list[slice]:
+        """Clusters that are matched at a time."""
+        recipe = self.workspace.recipe
+        total, memory_mb = partition.num_clusters, recipe.general.memory_mb
+        return cluster_chunks(self.workspace.network, self.pairs, recipe.matching, total, memory_mb)
+
+    def of(self, level: str) -> Mapping[int, Gradient] | None:
+        """Of a level as a whole; None if it must be worked on in chunks."""
+        if len(self.chunks(self.workspace.partition)) > 1:
+            return None
+        return self.fine if level == "cluster" else self.coarse
+
+    @cached_property
+    def fine(self) -> dict[int, Gradient]:
+        """Of every cluster."""
+        workspace, partition = self.workspace, self.workspace.partition
+        return trajectory_gradients(
+            workspace.network,
+            workspace.trajectory,
+            workspace.data.train,
+            partition,
+            slice(0, partition.num_clusters),
+            self.pairs,
+            workspace.recipe.general.memory_mb,
+        )
+
+    @cached_property
+    def coarse(self) -> dict[int, Gradient]:
+        """Of every class."""
+        return class_gradients(self.fine, self.workspace.partition, self.workspace.info.num_classes)
+
+
+def _distil_level(
+    workspace: Workspace, level: str, partition: Partition, known: _RealGradients, clock: StageClock
+) -> Synset:
+    recipe = workspace.recipe
+    parts = known.chunks(partition)
+    finished = []
+    with workspace.display.bar(f"matching, {level}-wise (steps)", recipe.matching.steps * len(parts)) as advance:
+        for part in parts:
+            name = f"{level}_{part.start:05d}_{part.stop:05d}"
+            synset = artifacts.load_synset_chunk(workspace.folder, name, workspace.device)
+            if synset is None:
+                synset = match(
+                    workspace.network,
+                    workspace.trajectory,
+                    workspace.data.train,
+                    partition,
+                    part,
+                    recipe.distance,
+                    recipe.matching,
+                    recipe.general.seed,
+                    recipe.general.memory_mb,
+                    advance,
+                    known.of(level),
+                )
+                artifacts.save_synset_chunk(workspace.folder, name, synset)
+                clock.saved()
+            else:
+                for _ in range(recipe.matching.steps):
+                    advance()
+            finished.append(synset)
+    return Synset.joined(finished)

@@ -1,0 +1,165 @@
+"""Run a recipe: each stage once, in order, reusing what the folder already holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddm_framework.data.loading import load_data
+from ddm_framework.errors import PluginError
+from ddm_framework.plugin.registry import Registry
+from ddm_framework.progress import SILENT, ProgressDisplay
+from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.report.blocks import Report, Section, Text
+from ddm_framework.report.pages import caveats, page
+from ddm_framework.runs import artifacts
+from ddm_framework.runs.opening import settle
+from ddm_framework.runs.run_folder import STAGES, RunFolder, StageInputs, environment, locked
+from ddm_framework.runs.safe_files import save_json, save_text
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.stages import offline
+from ddm_framework.stages.inputs import stage_inputs
+from ddm_framework.truth.certificate import certified
+
+
+def execute(
+    recipe: Recipe, registry: Registry, out: Path, *, fresh: bool = False, display: ProgressDisplay = SILENT
+) -> tuple[Workspace, dict[str, Any]]:
+    """Run a recipe to its report.
+
+    Args:
+        recipe: checked.
+        registry: components that a study may ask for by name.
+        out: the run folder.
+        fresh: redo the first stage whose inputs changed, and what follows from it, instead of refusing.
+        display: where progress is shown.
+    Returns:
+        The workspace of the finished run and its metrics.
+    Raises:
+        DDMError: for a mistake of the user's; what was finished before stays.
+    """
+    recipe, device = settle(recipe, RunFolder.open(out))
+    display.say("loading the data")
+    data = load_data(recipe)
+    inputs = stage_inputs(recipe, registry, data.fingerprint())
+    with locked(out):
+        folder = RunFolder.open(out)
+        folder.claim(inputs, fresh=fresh)
+        workspace = Workspace(recipe, folder, registry, device, display, data)
+        if not all(map(folder.is_done, STAGES)):
+            note(workspace)
+        save_recipe(workspace)
+        _work(workspace, inputs)
+    return workspace, artifacts.load_metrics(folder)
+
+
+def _work(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
+    """Do the stages that are not done."""
+    work_offline(workspace, inputs)
+    if not workspace.folder.is_done("online"):
+        _online(workspace, inputs["online"])
+
+
+def work_offline(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
+    """Do the offline stages that are not done: target, partition, synset."""
+    folder = workspace.folder
+    if not folder.is_done("training"):
+        with folder.stage("training", inputs["training"]) as clock:
+            if workspace.recipe.target.checkpoint is None:
+                offline.train_target(workspace, clock)
+            else:
+                offline.adopt_target(workspace)
+    if not folder.is_done("partition"):
+        with folder.stage("partition", inputs["partition"]):
+            offline.divide(workspace)
+    if not folder.is_done("matching"):
+        with folder.stage("matching", inputs["matching"]) as clock:
+            offline.distil(workspace, clock)
+
+
+def note(workspace: Workspace) -> None:
+    """Write down what the run is made of and with."""
+    recipe, folder, data = workspace.recipe, workspace.folder, workspace.data
+    artifacts.save_info(
+        folder, data.info, {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    )
+    device = workspace.device
+    folder.note(
+        recipe=recipe.name,
+        seed=recipe.general.seed,
+        threads=recipe.general.threads,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        plugins=[plugin.name for plugin in workspace.registry.plugins if not plugin.failure],
+        **environment(),
+    )
+
+
+def save_recipe(workspace: Workspace) -> None:
+    """Write the recipe, unless it stands there: the data may have moved, and a finished run may be read-only."""
+    path, text = workspace.folder.file("recipe.yaml"), workspace.recipe.as_yaml()
+    try:
+        old = path.read_bytes()
+    except OSError:
+        old = b""
+    if old != text.encode():
+        save_text(path, text)
+
+
+def _online(workspace: Workspace, inputs: StageInputs) -> None:
+    """Run the study and write what it found."""
+    folder = workspace.folder
+    with folder.stage("online", inputs) as clock:
+        report = workspace.recipe.study(workspace)
+        if not isinstance(report, Report):
+            name = workspace.recipe.study.name
+            raise PluginError(f"study {name!r} must return a Report, returned {type(report).__name__}")
+        report = certified(workspace, report)
+        artifacts.save_attribution(folder, report.tensors)
+        clock.stop()
+        _write_report(workspace, report)
+
+
+def _write_report(workspace: Workspace, report: Report) -> None:
+    folder, begun = workspace.folder, time.monotonic()
+    metrics = core_metrics(workspace)
+    metrics = {**metrics, **{key: _merged(metrics.get(key), value) for key, value in report.metrics.items()}}
+    if notes := caveats(workspace, metrics):
+        metrics["notes"] = notes
+        section = Section("A network that was trained elsewhere", [Text(each) for each in notes])
+        report = replace(report, sections=[*report.sections, section])
+    seconds = {stage: value for stage, value in folder.seconds().items() if stage != "report"}
+    text = page(workspace, report, seconds, metrics)
+    save_text(folder.file("report.html"), text)
+    seconds["report"] = round(time.monotonic() - begun, 3)
+    metrics["seconds"] = {**seconds, "total": round(sum(seconds.values()), 3)}
+    save_json(folder.file("metrics.json"), metrics)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    return {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
+
+
+def core_metrics(workspace: Workspace) -> dict[str, Any]:
+    """Numbers that every run has, whatever its study."""
+    synset, class_synset = workspace.synset, workspace.class_synset
+    perturbed = (workspace.perturbations == 0).any(1)
+    metrics: dict[str, Any] = {
+        "target": {
+            f"{split}_accuracy": workspace.accuracy(split)
+            for split in ("train", "validation", "test")
+            if len(getattr(workspace.data, split))
+        },
+        "matching": {
+            "mean_cosine": float(synset.cosine.mean()),
+            "cosine": synset.cosine.tolist(),
+            "class_mean_cosine": float(class_synset.cosine.mean()),
+            "class_cosine": class_synset.cosine.tolist(),
+        },
+        "online": {"num_finetunings": int(perturbed.sum())},
+    }
+    return metrics

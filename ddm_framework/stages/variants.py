@@ -1,0 +1,102 @@
+"""What an experiment needs beside a run's own artifacts, kept in the run's folder.
+
+A variant has the run's target and another synset or partition; a sibling has the run's data and a target of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.runs.run_folder import STAGES, RunFolder
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.stages import offline
+from ddm_framework.stages.inputs import stage_inputs
+from ddm_framework.stages.pipeline import note, save_recipe, work_offline
+
+NO_SETTINGS: Mapping[str, Any] = {}
+
+
+def variant(
+    workspace: Workspace,
+    name: str,
+    *,
+    clusterer: Choice | None = None,
+    matching: Mapping[str, Any] = NO_SETTINGS,
+    online: Mapping[str, Any] = NO_SETTINGS,
+) -> Workspace:
+    """A workspace on the same target with a partition or a synset of its own; made once and then reused.
+
+    Its partition and synset lie in `variants/<name>` of the run folder. What they cost when they were made counts as
+    offline work of the workspace that asks.
+
+    Args:
+        workspace: a run whose target is trained and whose data are divided.
+        name: of the variant, a folder's name.
+        clusterer: in the place of the recipe's.
+        matching, online: settings in the place of the recipe's.
+    """
+    begun = time.monotonic()
+    recipe = replace(
+        workspace.recipe,
+        clusterer=clusterer or workspace.recipe.clusterer,
+        matching=_changed(workspace.recipe.matching, matching),
+        online=_changed(workspace.recipe.online, online),
+    )
+    inputs = stage_inputs(recipe, workspace.registry, workspace.root.input("training", "data"))
+    stages = ["partition", "matching"] if clusterer else ["matching"]
+    folder = RunFolder.open(workspace.root.file("variants", name))
+    folder.claim({stage: inputs[stage] for stage in stages}, fresh=True)
+    other = replace(workspace, recipe=recipe, folder=folder, loaded_data=workspace.data, parent=workspace)
+    if "partition" in stages and not folder.is_done("partition"):
+        with folder.stage("partition", inputs["partition"]):
+            offline.divide(other)
+    if not folder.is_done("matching"):
+        with folder.stage("matching", inputs["matching"]) as clock:
+            offline.distil(other, clock)
+    workspace.ledger.enter(time.monotonic() - begun, sum(folder.seconds().values()), once=str(folder.path))
+    if clusterer is None:
+        workspace.charge("partition")
+    return other
+
+
+def sibling(
+    workspace: Workspace,
+    name: str,
+    *,
+    backbone: Choice | None = None,
+    distance: Choice | None = None,
+    matching: Mapping[str, Any] = NO_SETTINGS,
+) -> Workspace:
+    """A run of its own on the same data, up to its synset: another network or matching; made once, then reused.
+
+    Its artifacts lie in `variants/<name>` of the run folder.
+
+    Args:
+        workspace: a run.
+        name: of the sibling, a folder's name.
+        backbone, distance: in the place of the recipe's.
+        matching: settings in the place of the recipe's.
+    """
+    old = workspace.recipe
+    recipe = replace(
+        old,
+        backbone=backbone or old.backbone,
+        distance=distance or old.distance,
+        matching=_changed(old.matching, matching),
+    )
+    inputs = stage_inputs(recipe, workspace.registry, workspace.root.input("training", "data"))
+    folder = RunFolder.open(workspace.root.file("variants", name))
+    folder.claim({stage: inputs[stage] for stage in STAGES if stage != "online"}, fresh=True)
+    other = Workspace(recipe, folder, workspace.registry, workspace.device, workspace.display, workspace.data)
+    note(other)
+    save_recipe(other)
+    work_offline(other, inputs)
+    return other
+
+
+def _changed(settings: Any, update: Mapping[str, Any]) -> Any:
+    return type(settings).model_validate({**settings.model_dump(by_alias=True), **update})

@@ -1,0 +1,43 @@
+from .agreement import (
+    Agreement,
+    Judged,
+    agreement_interval,
+    bootstrap_interval,
+    cluster_lds,
+    cluster_lds_interval,
+    displacement_cosine,
+    empirical_error_agreement,
+    judge,
+    leave_one_out_spearman,
+    recovered_share,
+    recovered_share_interval,
+    top_overlap,
+)
+from .bank import Bank, Coupling, Retraining
+from .certificate import Certificate, certify
+from .engine import MOST_SIDE_BY_SIDE
+from .retraining import bank_logits, retrained
+
+__all__ = [
+    "MOST_SIDE_BY_SIDE",
+    "Agreement",
+    "Bank",
+    "Certificate",
+    "Coupling",
+    "Judged",
+    "Retraining",
+    "agreement_interval",
+    "bank_logits",
+    "bootstrap_interval",
+    "certify",
+    "cluster_lds",
+    "cluster_lds_interval",
+    "displacement_cosine",
+    "empirical_error_agreement",
+    "judge",
+    "leave_one_out_spearman",
+    "recovered_share",
+    "recovered_share_interval",
+    "retrained",
+    "top_overlap",
+]

@@ -1,0 +1,87 @@
+"""The bank of exact retrainings: each network is trained once and lies in a file of its own, found by what made it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddm_framework.errors import RunFolderError
+from ddm_framework.network.stacks import Parameters
+from ddm_framework.runs.tensor_files import check_tensors, load_tensors, save_tensors
+
+Coupling = Literal["same_order", "independent"]
+"""`same_order`: from the target's own θ_0 in its own batch order. `independent`: each from a θ_0 and in an order of its
+own, as somebody would get who trains again."""
+
+_WEIGHTS = "parameters."
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """One network to be trained exactly.
+
+    Attributes:
+        kept: bool (N,), the training samples that are there.
+        seed: of θ_0 and of the batch order; the recipe's own seed gives the target's.
+    """
+
+    kept: Tensor
+    seed: int
+
+    def address(self, training: str) -> str:
+        """Name of its file: a digest of the inputs of the training stage (data and settings), the mask and the seed."""
+        bits = np.packbits(self.kept.cpu().numpy()).tobytes()
+        told = json.dumps([training, len(self.kept), self.seed]).encode()
+        return hashlib.sha256(told + bits).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Exactly retrained networks.
+
+    Attributes:
+        files: of each of R networks, some perhaps the same.
+        device: where networks are loaded to.
+    """
+
+    files: tuple[Path, ...]
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def load(self, rows: slice) -> Parameters:
+        """Some of the networks, stacked."""
+        loaded = [_under(load_tensors(file)) for file in self.files[rows]]
+        return {name: torch.stack([each[name] for each in loaded]).to(self.device) for name in loaded[0]}
+
+    @property
+    def seconds(self) -> float:
+        """What it took to make them, on the wall, when they were made; each file counts once."""
+        return sum(float(load_tensors(file, ["seconds"])["seconds"]) for file in set(self.files))
+
+
+def save_network(file: Path, parameters: Parameters, seconds: float) -> None:
+    """One finished network and its share of the time."""
+    tensors = {f"{_WEIGHTS}{name}": each for name, each in parameters.items()}
+    save_tensors(file, {**tensors, "seconds": torch.tensor(seconds, dtype=torch.float64)}, {"network": file.stem})
+
+
+def is_whole(file: Path) -> bool:
+    """Whether the network is there; a damaged file is made again."""
+    try:
+        check_tensors(file, ["seconds"], {"network": file.stem})
+    except RunFolderError:
+        return False
+    return True
+
+
+def _under(tensors: Parameters) -> Parameters:
+    return {name.removeprefix(_WEIGHTS): each for name, each in tensors.items() if name.startswith(_WEIGHTS)}

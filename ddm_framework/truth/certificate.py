@@ -1,0 +1,121 @@
+"""How far can this very attribution be trusted? A few exact retrainings, spent on clusters drawn at random, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ddm_framework.errors import DDMError
+from ddm_framework.online.perturbations import leave_one_out
+from ddm_framework.online.questions import Objective, Queries
+from ddm_framework.report.blocks import Report, Section, Table, Text
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.truth.retraining import bank_logits, retrained
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Agreement of estimated with true effects.
+
+    Attributes:
+        objective: whose effects were compared.
+        clusters: that were really deleted, ascending.
+        spearman: rank correlation over these clusters of estimated with true effects, mean over the queries.
+        interval: 95 %, from resampling queries and clusters.
+        seconds: that the retrainings cost.
+    """
+
+    objective: str
+    clusters: tuple[int, ...]
+    spearman: float
+    interval: tuple[float, float]
+    seconds: float
+
+    def metrics(self) -> dict[str, Any]:
+        """By the names of metrics.json."""
+        return {
+            "num_retrainings": len(self.clusters),
+            "objective": self.objective,
+            "clusters": list(self.clusters),
+            "spearman": self.spearman,
+            "spearman_interval": list(self.interval),
+            "seconds": self.seconds,
+        }
+
+    def sentence(self) -> str:
+        """In plain words."""
+        low, high = self.interval
+        worth = (
+            "the ranking can be trusted in its broad order"
+            if low >= 0.5
+            else "the ranking is better than chance, and no more should be read into it"
+            if low > 0
+            else "these retrainings do not show that the ranking is better than chance"
+        )
+        return (
+            f"The network was really retrained without {len(self.clusters)} clusters drawn at random: the estimated "
+            f"{self.objective} effects order them as the true ones do with a rank correlation of {self.spearman:.2f} "
+            f"(95 % interval {low:.2f} to {high:.2f}), so {worth}."
+        )
+
+
+def certify(workspace: Workspace, queries: Queries, objective: Objective, count: int) -> Certificate:
+    """Spend some exact retrainings on comparing this run's attribution with the truth.
+
+    Args:
+        workspace: a run whose target is trained and whose synset is matched.
+        queries: N of them, at least two.
+        objective: with one behaviour a query.
+        count: clusters to retrain without.
+    """
+    from ddm_framework.truth.agreement import cluster_lds, cluster_lds_interval
+
+    total = workspace.partition.num_clusters
+    order = torch.randperm(total, generator=workspace.generator("certificate"))
+    clusters = order[: min(count, total)].sort().values
+    bank = retrained(workspace, leave_one_out(total)[1:][clusters])
+    reference = workspace.reference(queries)
+    logits = bank_logits(workspace, bank, queries)
+    true = torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
+    effect = workspace.attribution(queries, objective).effect[:, clusters, 0]
+    single = 1 - torch.eye(len(clusters))  # each network lacks one of these clusters
+    spearman = float(cluster_lds(effect, true, single).mean())
+    interval = cluster_lds_interval(effect, true, single, workspace.generator("certificate", "bootstrap"))
+    return Certificate(objective.name, tuple(clusters.tolist()), spearman, interval, bank.seconds)
+
+
+def certified(workspace: Workspace, report: Report) -> Report:
+    """The report with the certificate that the recipe asks for, if it asks for one."""
+    count = workspace.recipe.certificate.retrainings
+    if count == 0:
+        return report
+    ranked = [each for each in workspace.objectives if not each.declaration.set_level]
+    queries = workspace.queries_of("test")
+    objective = next((each for each in ranked if _has_rank(workspace, queries, each)), None)
+    if objective is None:
+        raise DDMError("certificate: no objective of the recipe ranks clusters for single queries; add output_shift")
+    found = certify(workspace, queries, objective, count)
+    rows = _rows(workspace, found)
+    section = Section("Certificate", [Text(found.sentence()), Table(["cluster", "class", "images"], rows, _CAPTION)])
+    metrics: Mapping[str, Any] = {**report.metrics, "certificate": found.metrics()}
+    sections = [*report.sections[:1], section, *report.sections[1:]]
+    return replace(report, sections=sections, metrics=metrics)
+
+
+_CAPTION = "The clusters that the network was retrained without"
+
+
+def _has_rank(workspace: Workspace, queries: Queries, objective: Objective) -> bool:
+    few = queries.take(torch.arange(min(2, len(queries))))
+    reference = workspace.reference(few)
+    return objective.measure(reference.target_logits, reference).shape[1] == 1
+
+
+def _rows(workspace: Workspace, found: Certificate) -> list[list[str | int | float | None]]:
+    partition, names = workspace.partition, workspace.info.class_names
+    return [
+        [cluster, names[int(partition.classes[cluster])], int(partition.sizes[cluster])] for cluster in found.clusters
+    ]

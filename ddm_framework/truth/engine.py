@@ -1,0 +1,173 @@
+"""Train the networks that a bank lacks: chunks of them side by side, and one worker process for each share of cores.
+
+Small networks gain nothing from a second thread, so a run with `threads: 1` trains one chunk on every core. A worker is
+this module run as a program: it opens the run folder by itself, and only numbers pass between the processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from ddm_framework.errors import DDMError
+from ddm_framework.network.memory import chunk_size, chunks
+from ddm_framework.network.networks import build_network
+from ddm_framework.network.stacks import Parameters, num_weights, take
+from ddm_framework.network.training import start_each, train
+from ddm_framework.runs.opening import num_cores, workspace_of
+from ddm_framework.runs.tensor_files import load_tensors, save_tensors
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.truth.bank import Retraining, save_network
+
+MOST_SIDE_BY_SIDE = 10
+"""Networks in a chunk: beyond it their activations leave the cache (benchmarks/bank.py)."""
+
+_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**26)}
+"""Keep freed memory: giving it back to the system and asking for it again took a fifth of the time of 35
+networks side by side; it gained nothing for 10."""
+
+
+def train_missing(workspace: Workspace, missing: Mapping[Path, Retraining]) -> None:
+    """Train networks and save each to its file.
+
+    Raises:
+        DDMError: if a training diverges or a file cannot be written.
+    """
+    listed = list(missing.items())
+    parts = _parts(workspace, len(listed))
+    total = len(parts) * workspace.recipe.training.epochs
+    workers = min(num_workers(workspace), len(parts))
+    with workspace.display.bar("retraining exactly (epochs)", total) as advance:
+        if workers == 1:
+            for part in parts:
+                train_chunk(workspace, listed[part], 1, advance)
+        else:
+            _in_processes(workspace, listed, parts, workers, advance)
+
+
+def num_workers(workspace: Workspace) -> int:
+    """Processes that share the cores, each with the run's number of threads; one where there is a GPU."""
+    threads = workspace.recipe.general.threads
+    return 1 if workspace.device.type != "cpu" or threads == "auto" else max(1, num_cores() // threads)
+
+
+def _parts(workspace: Workspace, count: int) -> list[slice]:
+    """Chunks of nearly one size, as many for each worker where there are enough."""
+    network, workers = workspace.network, num_workers(workspace)
+    each = 4 * num_weights(workspace.initial) + 4 * workspace.recipe.training.batch_size * network.activation_values
+    fitting = chunk_size(workspace.recipe.general.memory_mb // workers, each, most=MOST_SIDE_BY_SIDE)
+    rounds = -(-count // (fitting * workers))
+    return list(chunks(count, max(2, -(-count // (rounds * workers)))))
+
+
+def train_chunk(
+    workspace: Workspace, chunk: Sequence[tuple[Path, Retraining]], workers: int, advance: Callable[[], None]
+) -> None:
+    """Train one chunk of networks side by side and save them."""
+    begun = time.monotonic()
+    files, wanted = zip(*chunk, strict=True)
+    rows = [*wanted, wanted[0]] if len(wanted) == 1 else list(wanted)  # one alone would round differently
+    data = workspace.data.train
+    weights = torch.stack([each.kept for each in rows]).float().to(workspace.device)
+    seeds = [each.seed for each in rows]
+    state = start_each([_initial(workspace, seed) for seed in seeds])
+    for reached in train(workspace.network, state, data.images, data.labels, weights, workspace.recipe.training, seeds):
+        state = reached
+        advance()
+    seconds = (time.monotonic() - begun) / len(files) / workers
+    for row, file in enumerate(files):
+        save_network(file, take(state.parameters, row), seconds)
+
+
+def _initial(workspace: Workspace, seed: int) -> Parameters:
+    """θ_0 of a seed."""
+    if seed == workspace.recipe.general.seed:
+        return workspace.initial
+    return build_network(workspace.recipe.backbone, workspace.info, seed, workspace.device)[1]
+
+
+def _in_processes(
+    workspace: Workspace,
+    listed: Sequence[tuple[Path, Retraining]],
+    parts: Sequence[slice],
+    workers: int,
+    advance: Callable[[], None],
+) -> None:
+    """Deal the chunks out to worker processes and wait for all of them."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as watchers:
+        processes = [
+            _start_worker(workspace, Path(folder, f"job_{number}.safetensors"), listed, parts[number::workers], workers)
+            for number in range(workers)
+        ]
+        try:
+            ends = list(watchers.map(lambda process: _watch(process, advance), processes))
+        finally:
+            for process in processes:
+                process.terminate()
+    if failed := [message for status, message in ends if status]:
+        raise DDMError(failed[0])
+
+
+def _start_worker(
+    workspace: Workspace, job: Path, listed: Sequence[tuple[Path, Retraining]], parts: Sequence[slice], workers: int
+) -> subprocess.Popen[str]:
+    rows = [row for part in parts for row in range(part.start, part.stop)]
+    tensors = {
+        "kept": torch.stack([listed[row][1].kept for row in rows]),
+        "seeds": torch.tensor([listed[row][1].seed for row in rows]),
+        "sizes": torch.tensor([part.stop - part.start for part in parts]),
+    }
+    save_tensors(job, tensors)
+    job.with_suffix(".txt").write_text("\n".join(str(listed[row][0]) for row in rows), encoding="utf-8")
+    plugins = [f"--plugin={file}" for file in workspace.registry.files]
+    command = [sys.executable, "-m", __name__, str(workspace.root.path), str(job), f"--workers={workers}", *plugins]
+    threads = str(workspace.recipe.general.threads)
+    environment = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads}
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _watch(process: subprocess.Popen[str], advance: Callable[[], None]) -> tuple[int, str]:
+    """Follow a worker to its end: one line an epoch. Returns its exit status and what it said of a failure."""
+    assert process.stdout is not None
+    for _ in process.stdout:
+        advance()
+    _, complaint = process.communicate()
+    last = complaint.strip().splitlines()[-1:] if process.returncode != 2 else [complaint.strip()]
+    return process.returncode, "".join(last) or f"a retraining worker ended with status {process.returncode}"
+
+
+def main() -> None:
+    """The worker: train the chunks of a job, printing a line after each epoch."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--plugin", type=Path, action="append", default=[])
+    asked = parser.parse_args()
+    try:
+        workspace = workspace_of(asked.run, asked.plugin)
+        job = load_tensors(asked.job, ("kept", "seeds", "sizes"))
+        files = [Path(line) for line in asked.job.with_suffix(".txt").read_text(encoding="utf-8").splitlines()]
+        wanted = [Retraining(kept, seed) for kept, seed in zip(job["kept"], job["seeds"].tolist(), strict=True)]
+        chunk = list(zip(files, wanted, strict=True))
+        for size in job["sizes"].tolist():
+            train_chunk(workspace, chunk[:size], asked.workers, lambda: print(flush=True))
+            chunk = chunk[size:]
+    except DDMError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Networks retrained exactly on perturbed data; what the bank holds already is not trained again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddm_framework.errors import DDMError
+from ddm_framework.network.memory import network_chunks
+from ddm_framework.offline.partition import Partition
+from ddm_framework.online.questions import Queries
+from ddm_framework.randomness import derive_seed
+from ddm_framework.runs.workspace import Workspace
+from ddm_framework.truth.bank import Bank, Coupling, Retraining, is_whole
+from ddm_framework.truth.engine import train_missing
+
+
+def retrained(
+    workspace: Workspace,
+    perturbations: Tensor,
+    *,
+    partition: Partition | None = None,
+    coupling: Coupling = "same_order",
+    replicate: int | Sequence[int] = 0,
+) -> Bank:
+    """Networks trained exactly on perturbed data; what the bank holds already is not trained again.
+
+    Args:
+        workspace: a run whose target is trained.
+        perturbations: (R, K); 0 = the cluster is deleted.
+        partition: whose clusters they are; the run's own by default.
+        coupling: with the target.
+        replicate: number of an independent repetition, or one a row; with `same_order` there is nothing to repeat.
+    Raises:
+        DDMError: if the target was trained elsewhere, a training diverges or the disk is full; what was finished stays.
+    Source: Sec. 4.1, "exact-unlearn network"; Eq. 10.
+    """
+    if workspace.recipe.target.checkpoint is not None:
+        raise DDMError(
+            "exact retraining needs the training that made the target, and this one was trained elsewhere"
+            " (`target.checkpoint`); let `training` train it, or ask for methods that need no retraining"
+        )
+    begun = time.monotonic()
+    clusters = (partition or workspace.partition).clusters.cpu()
+    numbers = [replicate] * len(perturbations) if isinstance(replicate, int) else replicate
+    wanted = [
+        Retraining(row.bool()[clusters], _seed(workspace, row, coupling, number))
+        for row, number in zip(perturbations.cpu(), numbers, strict=True)
+    ]
+    training = str(workspace.root.manifest["stages"]["training"]["hash"])
+    files = [bank_folder(workspace) / f"{each.address(training)}.safetensors" for each in wanted]
+    missing = {file: each for file, each in zip(files, wanted, strict=True) if not is_whole(file)}
+    if missing:
+        train_missing(workspace, missing)
+    bank = Bank(tuple(files), workspace.device)
+    workspace.ledger.enter(time.monotonic() - begun, bank.seconds)
+    return bank
+
+
+def bank_folder(workspace: Workspace) -> Path:
+    """Beside the run folder, so that runs with one target share it."""
+    return workspace.root.path.resolve().parent / "bank"
+
+
+def bank_logits(workspace: Workspace, bank: Bank, queries: Queries) -> Tensor:
+    """Logits (R, N, classes) of all networks of a bank."""
+    parts = network_chunks(workspace.network, len(bank), workspace.recipe.general.memory_mb)
+    return torch.cat([workspace.network.logits(bank.load(part), queries.images) for part in parts])
+
+
+def _seed(workspace: Workspace, row: Tensor, coupling: Coupling, replicate: int) -> int:
+    seed = workspace.recipe.general.seed
+    if coupling == "same_order":
+        return seed
+    return derive_seed(seed, "independent", replicate, *row.int().tolist())

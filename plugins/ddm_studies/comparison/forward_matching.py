@@ -1,0 +1,24 @@
+"""Ordinary gradient matching on a run's own target, which the paper calls DDM-match, or GM."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ddm_framework.runs import Workspace
+from ddm_framework.stages import variant
+
+Labels = Literal["hard", "learned"]
+
+
+def ordinary_match(workspace: Workspace, labels: Labels, init: str | None = None) -> Workspace:
+    """The same target with a synset whose gradients are the clusters' own, each matched at its own checkpoint.
+
+    Args:
+        workspace: a run.
+        labels: `hard`, the cluster's class, as in dataset condensation; `learned`, as reverse matching needs them.
+        init: what synthetic images start from; the recipe's by default.
+    Source: Zhao et al. 2021, "Dataset condensation with gradient matching".
+    """
+    start = init or workspace.recipe.matching.init
+    matching = {"direction": "forward", "pairing": "offset", "step_length": 0, "labels": labels, "init": start}
+    return variant(workspace, f"ordinary_{labels}_{start}", matching=matching)

@@ -1,0 +1,216 @@
+"""Compare one method with exact retraining: where its first choices lead, how it ranks, what it costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddm_framework.offline import Partition
+from ddm_framework.online import Estimate, Objective, Queries, leave_one_out, random_deletions
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import (
+    Bank,
+    Judged,
+    bank_logits,
+    bootstrap_interval,
+    cluster_lds,
+    cluster_lds_interval,
+    judge,
+    leave_one_out_spearman,
+    recovered_share,
+    recovered_share_interval,
+    retrained,
+    top_overlap,
+)
+
+DISTANCES = {"dist_1": "output_shift", "dist_2": "correctness", "dist_3": "stability"}
+"""The three distances of Eq. 10 by the objectives that measure them."""
+SCALE = 100
+"""Dist_1 is given times 100, as in Table 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One method's figures.
+
+    Attributes:
+        name: of the method among the others.
+        method: name of the attributor.
+        settings: what it was run with, in words.
+        figures: by the names that metrics.json uses; `<figure>_interval` holds [low, high].
+        chosen: the truth at the cluster named first, by figure, float64 (N,).
+        random: its mean over all clusters, by figure, float64 (N,).
+        options: of the attributor.
+        note: what the reader must know of the figures.
+    """
+
+    name: str
+    method: str
+    settings: str
+    figures: dict[str, Any]
+    chosen: Mapping[str, Tensor] = field(default_factory=dict)
+    random: Mapping[str, Tensor] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    def of(self, name: str) -> float | None:
+        """A figure, or None where the method has none."""
+        return self.figures.get(name)
+
+
+@dataclass
+class Judge:
+    """The truth on some queries: networks without each cluster, and networks without random ones.
+
+    Attributes:
+        workspace: the run.
+        queries: on which everything is measured.
+        perturbations: (R, K), random deletions that score LDS; with none of them, R = 0, there is no LDS.
+        resamples: of each bootstrap interval.
+    """
+
+    workspace: Workspace
+    queries: Queries
+    perturbations: Tensor
+    resamples: int = 2000
+    _truths: dict[bytes, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def masked_margins(self) -> Tensor:
+        """True margins (R, N) of the networks without random clusters."""
+        bank = retrained(self.workspace, self.perturbations)
+        return self.behaviours(bank_logits(self.workspace, bank, self.queries), self.margin)
+
+    @cached_property
+    def margin(self) -> Objective:
+        """What ranks are compared on."""
+        return self.workspace.objective("margin")
+
+    def leave_one_out_bank(self, partition: Partition) -> Bank:
+        """A network without each cluster of a partition."""
+        return retrained(self.workspace, leave_one_out(partition.num_clusters)[1:], partition=partition)
+
+    def leave_one_out_logits(self, partition: Partition) -> Tensor:
+        """Logits (K, N, classes) of the networks without each cluster of a partition."""
+        key = partition.clusters.cpu().numpy().tobytes()  # two of the same content are one
+        if key not in self._truths:
+            self._truths[key] = bank_logits(self.workspace, self.leave_one_out_bank(partition), self.queries)
+        return self._truths[key]
+
+    def behaviours(self, logits: Tensor, objective: Objective) -> Tensor:
+        """Behaviours (P, N) of P networks by an objective with one, float64."""
+        reference = self.workspace.reference(self.queries)
+        return torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
+
+    def truth(self, partition: Partition, objective: Objective) -> Tensor:
+        """Behaviour of the network without each cluster, (N, K)."""
+        return self.behaviours(self.leave_one_out_logits(partition), objective).T.contiguous()
+
+    def verdict(self, name: str, method: str, settings: str, options: Mapping[str, Any]) -> Verdict:
+        """Everything about one method."""
+        estimates, seconds = self._estimates(method, options)
+        found: dict[str, Any] = {}
+        chosen, random = {}, {}
+        for figure, objective in DISTANCES.items():
+            estimate = estimates[objective]
+            truth = self.truth(estimate.partition, self.workspace.objective(objective))
+            judged = judge(truth, estimate.ranking[:, 0])
+            chosen[figure], random[figure] = _scale(figure) * judged.chosen, _scale(figure) * judged.random
+            found |= self._choice_figures(figure, judged)
+        common = estimates["margin"]
+        found |= self._rank_figures(common)
+        note = "" if common.common else "clusters of its own: floor and oracle are theirs, and it has no LDS"
+        return Verdict(name, method, settings, {**found, **seconds}, chosen, random, options, note)
+
+    def _estimates(self, method: str, options: Mapping[str, Any]) -> tuple[dict[str, Estimate], dict[str, float]]:
+        """Effects by objective, each computed once, and the seconds of the offline work and of one question.
+
+        The first question is the one that is timed: nothing of it is known, while the others may find networks that it
+        has left. Offline work is charged where it is asked for, each piece once.
+        """
+        workspace = self.workspace
+        workspace.ledger.clear()
+        workspace.forget_queries()
+        estimates: dict[str, Estimate] = {}
+        shared: dict[str, Estimate] = {}
+        seconds: dict[str, float] = {}
+        for name in (*DISTANCES.values(), "margin"):
+            objective = workspace.objective(name)
+            linear = workspace.is_linear(method)
+            asked = workspace.surrogate(objective).name if linear else name
+            if asked not in shared:
+                begun, before = time.monotonic(), workspace.ledger.elapsed
+                shared[asked] = workspace.attribute(self.queries, objective, method, **options)
+                online = time.monotonic() - begun - (workspace.ledger.elapsed - before)
+                seconds = seconds or {"seconds_offline": workspace.ledger.charged, "seconds_online": online}
+            estimate = shared[asked]
+            sought = workspace.surrogate(objective) if linear else objective
+            estimates[name] = Estimate(sought, estimate.effect, estimate.partition, estimate.common)
+        return estimates, seconds
+
+    def _choice_figures(self, figure: str, judged: Judged) -> dict[str, Any]:
+        scale = _scale(figure)
+        random = self.workspace.generator("bootstrap", figure)
+        interval = bootstrap_interval(judged.chosen * scale, random, resamples=self.resamples)
+        found: dict[str, Any] = {
+            figure: float(judged.chosen.mean()) * scale,
+            f"{figure}_interval": list(interval),
+            f"{figure}_floor": float(judged.random.mean()) * scale,
+            f"{figure}_oracle": float(judged.oracle.mean()) * scale,
+            f"{figure}_rank": float(judged.rank.mean()),
+            f"{figure}_random_rank": float(judged.random_rank.mean()),
+        }
+        if figure != "dist_3":
+            share = "recovered_share" if figure == "dist_1" else f"{figure}_recovered_share"
+            between = recovered_share_interval(judged, random, resamples=self.resamples)
+            found |= {share: recovered_share(judged), f"{share}_interval": list(between)}
+        for name, values in (
+            ("floor", judged.random * scale),
+            ("oracle", judged.oracle * scale),
+            ("rank", judged.rank),
+            ("random_rank", judged.random_rank),
+        ):
+            interval = bootstrap_interval(values, random, resamples=self.resamples)
+            found[f"{figure}_{name}_interval"] = list(interval)
+        return found
+
+    def _rank_figures(self, estimate: Estimate) -> dict[str, Any]:
+        """Spearman with the single deletions, and LDS with the random ones where the clusters are the run's own."""
+        effect, random = estimate.effect[:, :, 0], self.workspace.generator("bootstrap", "ranks")
+        reference = self.workspace.reference(self.queries)
+        own = self.margin.measure(reference.target_logits, reference).double().cpu()
+        true_effect = self.truth(estimate.partition, self.margin) - own
+        spearman = leave_one_out_spearman(effect, true_effect)
+        overlap = top_overlap(estimate.ranking, -true_effect, min(5, effect.shape[1]))
+        found: dict[str, Any] = {
+            "spearman": float(spearman.mean()),
+            "spearman_interval": list(bootstrap_interval(spearman, random, resamples=self.resamples)),
+            "top_5_overlap": float(overlap.mean()),
+        }
+        if not estimate.common or not len(self.perturbations):
+            return found
+        lds = cluster_lds(effect, self.masked_margins, self.perturbations)
+        interval = cluster_lds_interval(
+            effect, self.masked_margins, self.perturbations, random, resamples=max(50, self.resamples // 10)
+        )
+        return {**found, "cluster_lds": float(lds.mean()), "cluster_lds_interval": list(interval)}
+
+
+def common(found: Sequence[Verdict]) -> Verdict:
+    """A method that ranked the run's own clusters, whose floor and ceiling are a table's; the first if none did."""
+    return next((each for each in found if not each.note), found[0])
+
+
+def _scale(figure: str) -> int:
+    return SCALE if figure == "dist_1" else 1
+
+
+def scoring_masks(workspace: Workspace, count: int, share: float, purpose: str) -> Tensor:
+    """Random deletions for one purpose, (count, K); another purpose draws others."""
+    return random_deletions(workspace.partition.num_clusters, count, share, workspace.generator("masks", purpose))

@@ -1,0 +1,159 @@
+"""Tables 1 and 2: how far the prediction moves without the cluster that each method names first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ddm_framework import Report, Section
+from ddm_framework.online import leave_one_out
+from ddm_framework.plugin import ChoicesOf
+from ddm_framework.report import Chart, Table, Text
+from ddm_framework.runs import Workspace
+from ddm_studies.comparison.grids import decided, grid_section, judge_each
+from ddm_studies.comparison.judging import Judge, Verdict, common
+from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_studies.influence_tables.published import BEST, RANDOM, TABLES, TITLES, Figures, PaperTable
+from ddm_studies.influence_tables.words import measured, orders, sentences, told
+
+Count = Annotated[int, Field(ge=2)]
+Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor")]
+Column = Literal["mnist", "cifar10", "cifar100"]
+
+
+def run(
+    workspace: Workspace,
+    /,
+    *,
+    table: Literal[1, 2] = 1,
+    methods: Methods = [],  # noqa: B006 - pydantic copies it
+    column: Column | None = None,
+    queries: Literal["all"] | Count = 1000,
+    validation_masks: Annotated[int, Field(ge=3)] = 20,
+    deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+    resamples: Annotated[int, Field(ge=50)] = 2000,
+) -> Report:
+    """Judge methods by exact retraining, the paper's figures beside ours.
+
+    Args:
+        workspace: the run.
+        table: 1 for the parts of the distilled datamodel by all three distances, 2 for influence functions by Dist_1.
+        methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
+            by cluster LDS on the validation bank is judged. Left out, those of the table, with their defaults.
+        column: the paper's column to set beside; by default that of the data set's name, if there is one.
+        queries: all test images, or the first so many; the paper takes 20 of its validation set.
+        validation_masks: networks that decide between the settings of a grid; none are retrained without one.
+        deleted: share of the clusters that each of them lacks.
+        resamples: of each bootstrap interval, over queries.
+    Raises:
+        DDMError: if a grid is asked for and there is no validation split.
+    Source: Tables 1 and 2, Eq. 10.
+    """
+    papers = TABLES[table]
+    asked = workspace.queries_of("test", None if queries == "all" else queries)
+    judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples)
+    settled = decided(workspace, methods or [{"use": name} for name in papers.rows.values()], validation_masks, deleted)
+    found = judge_each(judge, settled)
+    known = papers.paper.get(column or workspace.recipe.dataset.name, {})
+    comparison = Comparison(
+        papers.source,
+        papers.title,
+        list(_compared(papers, found, known)),
+        list(sentences(papers, found, known, len(asked))),
+        f"{sizes(workspace)}, {len(asked)} queries",
+    )
+    grids = [grid_section(settled)] if any(each.grid for each in settled) else []
+    return Report(
+        sections=[comparison.section(_chart(papers, found, known)), _settings_section(papers, found), *grids],
+        metrics={**comparison.metrics(), papers.source.lower().replace(" ", "_"): _metrics(papers, found, known)},
+        question="How far does the prediction really move without the cluster that each method names first?",
+        answer=comparison.sentences[0],
+    )
+
+
+def _compared(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures]) -> Iterator[Compared]:
+    for place, figure in enumerate(table.figures):
+        yield from _of_figure(table, found, {row: each[place] for row, each in known.items()}, figure)
+    if "dist_3" in table.figures:
+        yield from _ranks(table, found)
+
+
+def _of_figure(
+    table: PaperTable, found: Sequence[Verdict], paper: Mapping[str, float | None], figure: str
+) -> Iterator[Compared]:
+    """Random cluster, every method, best cluster, in one distance."""
+    title, first = TITLES[figure], common(found).figures
+    note = "not comparable, see below" if figure == "dist_3" and paper else ""
+
+    def compared(row: str, figures: Mapping[str, Any], name: str, said: str) -> Compared:
+        notes = "; ".join(each for each in (said, note) if each)
+        return Compared(row, title, figures[name], paper.get(row), tuple(figures[f"{name}_interval"]), notes)
+
+    yield compared(RANDOM, first, f"{figure}_floor", "exact mean over clusters")
+    for each in found:
+        yield compared(table.row(each), each.figures, figure, _own_bounds(each, figure))
+    yield compared(BEST, first, f"{figure}_oracle", "")
+
+
+def _own_bounds(verdict: Verdict, figure: str) -> str:
+    """Floor and ceiling of a method whose clusters are not the run's."""
+    if not verdict.note:
+        return ""
+    low, high = verdict.figures[f"{figure}_floor"], verdict.figures[f"{figure}_oracle"]
+    return f"clusters of its own: random {low:.3g}, best {high:.3g}"
+
+
+def _ranks(table: PaperTable, found: Sequence[Verdict]) -> Iterator[Compared]:
+    first, title = common(found).figures, "Dist_3: rank, 1 = least influential"
+    interval = tuple(first["dist_3_random_rank_interval"])
+    yield Compared(RANDOM, title, first["dist_3_random_rank"], interval=interval)
+    for each in found:
+        interval = tuple(each.figures["dist_3_rank_interval"])
+        yield Compared(table.row(each), title, each.figures["dist_3_rank"], interval=interval)
+
+
+def _chart(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures]) -> Chart:
+    ours = {row: float(values.mean()) for row, values in measured(table, found, "dist_1").items()}
+    series = {"ours": list(ours.values())}
+    if known:
+        theirs = [known.get(row, (None,))[0] for row in ours]
+        series = {"paper": [math.nan if value is None else value for value in theirs], **series}
+    best = common(found).figures["dist_1_oracle"]
+    caption = f"The cluster named first; the best one would have {best:.3g} here"
+    return Chart("bar", series, "method", TITLES["dist_1"], list(ours), caption)
+
+
+def _settings_section(table: PaperTable, found: Sequence[Verdict]) -> Section:
+    rows = [
+        [
+            table.row(each),
+            each.figures["recovered_share"],
+            each.figures["spearman"],
+            each.figures["seconds_offline"],
+            each.figures["seconds_online"],
+            each.settings,
+        ]
+        for each in found
+    ]
+    columns = ["method", "share of the oracle", "Spearman", "seconds once", "for all queries", "settings"]
+    notes = [Text(f"{table.row(each)}: {each.note}.") for each in found if each.note]
+    caption = "Share of the way from a random cluster to the best one by Dist_1; rank correlation of all clusters"
+    return Section("Settings and costs", [Table(columns, rows, caption), *notes])
+
+
+def _metrics(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures]) -> dict[str, Any]:
+    first = common(found).figures
+    counted = {}
+    for place, figure in enumerate(table.figures):
+        pairs = orders(measured(table, found, figure), told(known, place))
+        if len(pairs) and figure != "dist_3":
+            counted[figure] = {name: len(each) for name, each in pairs._asdict().items()}
+    return {
+        **{each.name: each.figures for each in found},
+        "random": {figure: first[f"{figure}_floor"] for figure in table.figures},
+        "oracle": {figure: first[f"{figure}_oracle"] for figure in table.figures},
+        "orders": counted,
+    }

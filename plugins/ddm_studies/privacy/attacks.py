@@ -1,0 +1,135 @@
+"""Attacks on a synset: what it tells of the training images that it was made from (Fig. 4, 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from scipy.stats import binomtest, mannwhitneyu, norm
+from torch import Tensor
+
+from ddm_framework.data import DataInfo, Images
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import bootstrap_interval
+from ddm_studies.comparison.membership import auc, auc_interval
+
+BLOCK = 1024
+"""Images whose distances are taken at a time."""
+TINY = float(torch.finfo(torch.float32).tiny)
+
+
+def pixels(images: Images, info: DataInfo) -> Tensor:
+    """Pixels (N, D) of network inputs (N, C, H, W), float32, not clamped: a released image is not either."""
+    mean, std = (torch.tensor(each)[:, None, None] for each in (info.mean, info.std))
+    parts = [each * std.to(each.device) + mean.to(each.device) for each in images.split(BLOCK)]
+    return torch.cat(parts).flatten(1)
+
+
+def nearest(queries: Tensor, images: Images, info: DataInfo) -> tuple[Tensor, Tensor]:
+    """The nearest image to each query: root mean square difference of the pixels (Q,), and its position int64 (Q,).
+
+    Args:
+        queries: pixels (Q, D).
+        images: network inputs (N, C, H, W), looked at a block at a time.
+        info: of the data.
+    """
+    best = queries.new_full((len(queries),), float("inf"))
+    where = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+    begun = 0
+    for block in images.split(BLOCK):
+        distance, index = torch.cdist(queries, pixels(block, info)).min(1)
+        closer = distance < best
+        best, where = torch.where(closer, distance, best), torch.where(closer, index + begun, where)
+        begun += len(block)
+    return best / queries.shape[1] ** 0.5, where
+
+
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson's correlation (N, M) of the pixels of images (N, D) with those of others (M, D); constant ones give 0."""
+    rows = [each - each.mean(1, keepdim=True) for each in (one, other)]
+    first, second = (each / each.norm(dim=1, keepdim=True).clamp_min(TINY) for each in rows)
+    found: Tensor = first @ second.T
+    return found
+
+
+def share(name: str, right: Tensor) -> dict[str, Any]:
+    """Per cent of synthetic images, with Wilson's interval over them."""
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return {name: 100 * float(right.double().mean()), f"{name}_interval": [100 * float(end) for end in interval]}
+
+
+def seed_nearest(right: Tensor, own: Tensor, sizes: Tensor) -> dict[str, Any]:
+    """How often the nearest training image is the start.
+
+    Where the nearest is a member of the image's own cluster of n, which the cluster alone may explain, it is the start
+    by chance once in n times. The binomial test at the mean of these chances errs on the careful side.
+
+    Args:
+        right, own: (K * M,), whether the nearest training image is the start, or else in the same cluster.
+        sizes: (K * M,), of that cluster.
+    """
+    chance = 1 / sizes[own].double()
+    tested = len(chance) > 0
+    return {
+        **share("seed_is_nearest", right),
+        "seed_is_nearest_count": int(right.sum()),
+        "seed_is_nearest_of": len(right),
+        "seed_is_nearest_by_chance": 100 * float(chance.sum()) / len(right),
+        "seed_is_nearest_p": (
+            float(binomtest(int(right.sum()), len(chance), min(float(chance.mean()), 1.0), "greater").pvalue)
+            if tested
+            else 1.0
+        ),
+    }
+
+
+def seed_ranks(workspace: Workspace, images: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the start of each synthetic image stands among the members of its cluster, by the distance to the image.
+
+    Args:
+        images: (K, M, C, H, W).
+        seeds: positions (K, M) of their starts in the training split.
+    Returns:
+        Share of the cluster's other members that are farther away than the start, ties counting half, float64 in
+        [0, 1]; and its variance if all members are equally likely to stand at each place, (n + 1) / (12 (n - 1)).
+        Images of clusters of one are left out.
+    """
+    info, train, values, variances = workspace.info, workspace.data.train, [], []
+    for cluster, (made, start) in enumerate(zip(images, seeds, strict=True)):
+        members = workspace.partition.members(cluster)
+        if len(members) < 2:
+            continue
+        apart = torch.cdist(pixels(made, info), pixels(train.images[members], info)).double()
+        at = apart.gather(1, (members == start[:, None]).int().argmax(1, keepdim=True))
+        farther, level = (apart > at).sum(1), (apart == at).sum(1) - 1
+        values.append((farther + level / 2).double() / (len(members) - 1))
+        variances.append(torch.full_like(values[-1], (len(members) + 1) / (12 * (len(members) - 1))))
+    if not values:
+        return torch.zeros(0).double(), torch.zeros(0).double()
+    return torch.cat(values).cpu(), torch.cat(variances).cpu()
+
+
+def seed_rank(values: Tensor, variances: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
+    if len(values) < 2:
+        return {}
+    above = float((values - 0.5).sum() / variances.sum().sqrt())
+    interval = bootstrap_interval(values, random, resamples=resamples)
+    return {
+        "seed_rank": float(values.mean()),
+        "seed_rank_interval": list(interval),
+        "seed_rank_p": float(norm.sf(above)),
+    }
+
+
+def nearness_attack(
+    name: str, members: Tensor, others: Tensor, made: Tensor, random: torch.Generator, resamples: int
+) -> dict[str, Any]:
+    """An image is taken for a member the more, the nearer it is to some synthetic image."""
+    if min(len(members), len(others)) < 2:
+        return {}
+    inside, outside = (
+        -torch.cat([torch.cdist(part, made).amin(1) for part in each.split(BLOCK)]) for each in (members, others)
+    )
+    interval = auc_interval(inside, outside, random, resamples)
+    above = mannwhitneyu(inside.double().cpu().numpy(), outside.double().cpu().numpy(), alternative="greater")
+    return {name: auc(inside, outside), f"{name}_interval": list(interval), f"{name}_p": float(above.pvalue)}

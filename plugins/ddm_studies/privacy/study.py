@@ -1,0 +1,273 @@
+"""Do synthetic images show the training data, those of ordinary and of reverse matching side by side (Fig. 4, 5)?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ddm_framework import DDMError, Report
+from ddm_framework.data import taken
+from ddm_framework.network import Parameters, take
+from ddm_framework.offline import start_images
+from ddm_framework.report import Block, Chart, Pictures, Section, Text
+from ddm_framework.runs import Workspace
+from ddm_framework.stages import variant
+from ddm_framework.truth import bootstrap_interval, retrained
+from ddm_studies.comparison.forward_matching import Labels, ordinary_match
+from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_studies.privacy.attacks import (
+    TINY,
+    correlation,
+    nearest,
+    nearness_attack,
+    pixels,
+    seed_nearest,
+    seed_rank,
+    seed_ranks,
+    share,
+)
+from ddm_studies.privacy.words import sentences
+
+Count = Annotated[int, Field(ge=1)]
+Init = Literal["real", "noise"]
+COLUMNS = {
+    "relative_distance": "distance to the nearest training image, 1 = a test image's",
+    "seed_is_nearest": "nearest training image is the start, %",
+    "own_cluster_nearest": "nearest training image is in its own cluster, %",
+    "correlation": "highest correlation with a member of its cluster",
+    "accuracy_target": "classified as its cluster's class by the target, %",
+    "accuracy_independent": "the same by an independent network, %",
+    "seed_rank": "the start is nearer than another member of its cluster, share of the others",
+    "auc_training": "AUC: training told from test images",
+}
+NOTES = {
+    "seed_is_nearest": "{seed_is_nearest_by_chance:.2g} by chance",
+    "own_cluster_nearest": "{own_cluster_by_chance:.2g} by chance",
+    "correlation": "{correlation_by_chance:.2g} with as many images of other clusters",
+    "accuracy_target": "{accuracy_by_chance:.2g} by chance",
+    "accuracy_independent": "{accuracy_by_chance:.2g} by chance",
+    "seed_rank": "0.5 by chance",
+    "auc_training": "0.5 by chance",
+}
+"""What each figure would be if synthetic images showed nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Synthetic images that might be released.
+
+    Attributes:
+        name: of what made them.
+        kind: `reverse`, `ordinary` or `start`, the images before any matching.
+        init: what they were started from.
+        images: network inputs (K, M, C, H, W).
+    """
+
+    name: str
+    kind: str
+    init: str
+    images: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """What attacks need of the data, computed once.
+
+    Attributes:
+        test: pixels (M, D) of test images.
+        training: pixels (M, D) of training images drawn at random.
+        seeds: positions (K, M) of the training images that synthetic ones were started from.
+        natural: median distance of a test image to the nearest training image.
+        networks: of whom classification is asked, by column.
+    """
+
+    test: Tensor
+    training: Tensor
+    seeds: Tensor
+    natural: float
+    networks: Mapping[str, Parameters]
+
+
+def run(
+    workspace: Workspace,
+    /,
+    *,
+    figure: Literal["Fig. 4", "Fig. 5"] = "Fig. 4",
+    inits: Annotated[list[Init], Field(min_length=1)] = ["real", "noise"],  # noqa: B006 - pydantic copies it
+    labels: Labels = "hard",
+    show: Count = 3,
+    images: Annotated[int, Field(ge=10)] = 2000,
+    independent: bool = True,
+    resamples: Annotated[int, Field(ge=50)] = 200,
+) -> Report:
+    """Show synthetic images of both kinds of matching, and measure what they give away.
+
+    The claim is tested by three attacks: is the start of a synthetic image the training image that is nearest to it, is
+    it nearer than other members of its cluster, and are training images nearer to the synset than test images are? The
+    first two need `init: real`. A start was drawn at random from its cluster, so that chance is known exactly.
+
+    Args:
+        workspace: the run.
+        figure: of the paper.
+        inits: what synthetic images are started from, each in turn: `init: real` starts from training images.
+        labels: of the ordinarily matched images.
+        show: classes that are shown.
+        images: training and test images that the attack on membership is measured on, at most, of each.
+        independent: ask a network trained from another start too; one retraining.
+        resamples: of each bootstrap interval.
+    Raises:
+        DDMError: for a target that was trained elsewhere, unless `independent: false`.
+    Source: Fig. 4, Fig. 5, Sec. 4.3, "DDM meets the privacy protection demand".
+    """
+    if len(set(inits)) < len(inits):
+        raise DDMError("study.inits names one start twice")
+    attacked = _attacked(workspace, images, independent)
+    released = [each for init in inits for each in _released(workspace, init, labels)]
+    with workspace.display.bar("attacks on synthetic images", len(released)) as advance:
+        found = {}
+        for each in released:
+            found[each.name] = _measured(workspace, each, attacked, resamples)
+            advance()
+    comparison = Comparison(
+        figure,
+        "what synthetic images show of the training data",
+        [each for name in found for each in _compared(name, found[name])],
+        list(sentences(found, inits, labels)),
+        sizes(workspace),
+    )
+    return Report(
+        sections=[comparison.section(_chart(found)), _picture_section(workspace, released, show)],
+        metrics={**comparison.metrics(), "privacy": {**found, "natural_distance": attacked.natural}},
+        question="Could the synset be released in the place of the data, as the paper proposes?",
+        answer=comparison.sentences[-1],
+    )
+
+
+def _released(workspace: Workspace, init: Init, labels: Labels) -> list[Released]:
+    """The starts, and what each kind of matching makes of them."""
+    own = workspace.recipe.matching.init == init
+    reverse = workspace if own else variant(workspace, f"reverse_{init}", matching={"init": init})
+    return [
+        Released(f"start ({init})", "start", init, _starts(workspace, init)),
+        Released(
+            f"ordinary matching ({init})", "ordinary", init, ordinary_match(workspace, labels, init).synset.images
+        ),
+        Released(f"DDM ({init})", "reverse", init, reverse.synset.images),
+    ]
+
+
+def _starts(workspace: Workspace, init: str) -> Tensor:
+    """What synthetic images looked like before any matching, (K, M, C, H, W)."""
+    partition, recipe = workspace.partition, workspace.recipe
+    settings = recipe.matching.model_copy(update={"init": init})
+    whole, data = slice(0, partition.num_clusters), workspace.data.train
+    return start_images(data, partition, whole, workspace.info.num_classes, settings, recipe.general.seed)[0]
+
+
+def _attacked(workspace: Workspace, most: int, independent: bool) -> Attacked:
+    data, info = workspace.data, workspace.info
+    drawn = [
+        torch.randperm(len(each), generator=workspace.generator("privacy", name))[:most].to(each.labels.device)
+        for name, each in (("test", data.test), ("train", data.train))
+    ]
+    test, training = pixels(taken(data.test.images, drawn[0]), info), pixels(taken(data.train.images, drawn[1]), info)
+    networks = {"accuracy_target": workspace.target}
+    if independent:
+        everything = torch.ones(1, workspace.partition.num_clusters)
+        networks["accuracy_independent"] = take(
+            retrained(workspace, everything, coupling="independent").load(slice(0, 1)), 0
+        )
+    natural = float(nearest(test, data.train.images, info)[0].median())
+    return Attacked(test, training, _seeds(workspace), natural, networks)
+
+
+def _seeds(workspace: Workspace) -> Tensor:
+    """Positions (K, M) of the training images that `init: real` starts from."""
+    starts, partition, found = _starts(workspace, "real"), workspace.partition, []
+    for cluster, images in enumerate(starts):
+        members = partition.members(cluster)
+        own = workspace.data.train.images[members].flatten(1)
+        apart = torch.cdist(images.flatten(1), own, compute_mode="donot_use_mm_for_euclid_dist")
+        found.append(members[apart.argmin(1)])
+    return torch.stack(found)
+
+
+def _measured(workspace: Workspace, released: Released, attacked: Attacked, resamples: int) -> dict[str, Any]:
+    """The figures of one kind of image, those of the start only where it was real; `<figure>_p` where it is tested."""
+    info, partition, train = workspace.info, workspace.partition, workspace.data.train
+    made = pixels(released.images.flatten(0, 1), info)
+    count = released.images.shape[1]
+    owners = torch.arange(partition.num_clusters, device=made.device).repeat_interleave(count)
+    random = workspace.generator("bootstrap", "privacy", released.name)
+    distance, where = nearest(made, train.images, info)
+    own = partition.clusters[where] == owners
+    found: dict[str, Any] = {
+        "nearest_distance": float(distance.median()),
+        "relative_distance": float(distance.median()) / max(attacked.natural, TINY),
+        **share("own_cluster_nearest", own),
+        "own_cluster_by_chance": 100 / partition.num_clusters,
+        **_correlation_figures(workspace, released.images, random, resamples),
+        "accuracy_by_chance": 100 / info.num_classes,
+    }
+    for name, parameters in attacked.networks.items():
+        logits = workspace.network.logits_of(parameters, released.images.flatten(0, 1))
+        found |= share(name, logits.argmax(1) == partition.classes[owners])
+    if released.init == "real":
+        found |= seed_nearest(where == attacked.seeds.flatten(), own, partition.sizes[owners])
+        found |= seed_rank(*seed_ranks(workspace, released.images, attacked.seeds), random, resamples)
+    return found | nearness_attack("auc_training", attacked.training, attacked.test, made, random, resamples)
+
+
+def _correlation_figures(
+    workspace: Workspace, images: Tensor, random: torch.Generator, resamples: int
+) -> dict[str, Any]:
+    """Highest correlation with a member of its cluster, and its floor: with as many random images of other clusters."""
+    info, partition, train = workspace.info, workspace.partition, workspace.data.train
+    highest: list[Tensor] = []
+    floor: list[Tensor] = []
+    for cluster, made in enumerate(images):
+        members, others = partition.members(cluster), (partition.clusters != cluster).nonzero()[:, 0]
+        drawn = others[torch.randperm(len(others), generator=random)[: len(members)].to(others.device)]
+        for found, chosen in ((highest, members), (floor, drawn)):
+            found.append(correlation(pixels(made, info), pixels(train.images[chosen], info)).amax(1))
+    values = torch.cat(highest).cpu()
+    return {
+        "correlation": float(values.mean()),
+        "correlation_interval": list(bootstrap_interval(values, random, resamples=resamples)),
+        "correlation_by_chance": float(torch.cat(floor).mean()),
+    }
+
+
+def _compared(name: str, found: Mapping[str, Any]) -> Iterator[Compared]:
+    for column, title in COLUMNS.items():
+        if column in found:
+            interval = found.get(f"{column}_interval")
+            note = NOTES.get(column, "").format(**found)
+            yield Compared(name, title, found[column], None, tuple(interval) if interval else None, note)
+
+
+def _chart(found: Mapping[str, Mapping[str, Any]]) -> Block:
+    series = {
+        "correlation with a member": [each["correlation"] for each in found.values()],
+        "target sees its class": [each["accuracy_target"] / 100 for each in found.values()],
+    }
+    return Chart("bar", series, "", "0 = nothing of a training image", list(found), "What synthetic images show")
+
+
+def _picture_section(workspace: Workspace, released: Sequence[Released], show: int) -> Section:
+    """One column a cluster: its real start, then what each matching made of each start."""
+    shown = [each for each in released if each.kind != "start"]
+    kinds = ", ".join(each.name for each in shown)
+    seeds, names = _starts(workspace, "real")[:, 0].cpu(), workspace.info.class_names
+    blocks: list[Block] = [Text(f"In each group: a training image of the cluster, then {kinds}.")]
+    for label in range(min(show, len(names))):
+        clusters = workspace.partition.of_class(label).cpu()
+        columns = torch.stack([seeds[clusters], *(each.images[:, 0].cpu()[clusters] for each in shown)], 1)
+        captions = [f"{names[label]} · cluster {cluster}" for cluster in clusters.tolist()]
+        blocks.append(Pictures(columns.flatten(0, 1), captions, f"Class {names[label]}", group=columns.shape[1]))
+    return Section("The images", blocks)

@@ -1,0 +1,216 @@
+"""Orders in which methods remove clusters, the networks retrained without them, and how well corruption is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddm_framework import DDMError
+from ddm_framework.offline import Partition
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import bank_logits, retrained
+from ddm_studies.comparison.grids import named
+from ddm_studies.comparison.paper import ROWS
+
+CEILING = "most corrupted first"
+"""Removes by what only we know; unless classes are balanced, no order of these clusters finds corruption better."""
+
+
+def some_removed(percentages: list[float]) -> list[float]:
+    """Refuse percentages that remove nothing, with which there is nothing to compare.
+
+    Raises:
+        ValueError: if none is above 0.
+    """
+    if not any(percentages):
+        raise ValueError("at least one percentage must be above 0")
+    return percentages
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """In which order a method removes clusters.
+
+    Attributes:
+        name: of the method, with its options where another of the same kind is there.
+        use: the attributor, or `most corrupted first`.
+        order: int64 (R, K), clusters of each replicate, the first to be removed first.
+        value: float64 (K,), what the method gives for each; None where it gives nothing.
+    """
+
+    name: str
+    use: str
+    order: Tensor
+    value: Tensor | None = None
+
+    @property
+    def title(self) -> str:
+        """The name as the paper has it, where it has one; names in metrics.json are the attributors' own."""
+        return ROWS.get(self.use, self.use) + self.name.removeprefix(self.use)
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What removing by one method left.
+
+    Attributes:
+        ranking: of the method.
+        accuracy: per cent of the test images, float64 (P, R), of P percentages and R replicates.
+        removed: share of the training images that was removed, float64 (P,), mean over the replicates.
+        lost: classes of which nothing was left, float64 (P,), mean over the replicates.
+        auc: float64 (R,), of corrupted among clean samples by their clusters' order; None if nothing is corrupted.
+    """
+
+    ranking: Ranking
+    accuracy: Tensor
+    removed: Tensor
+    lost: Tensor
+    auc: Tensor | None = None
+
+    @property
+    def mean(self) -> list[float]:
+        """Accuracy at each percentage."""
+        return self.accuracy.mean(1).tolist()
+
+
+def rankings_of(
+    workspace: Workspace, methods: Sequence[Mapping[str, Any]], replicates: int, spoilt: Tensor, classes: Tensor | None
+) -> list[Ranking]:
+    """The orders of all methods, and the ceiling where something is spoilt.
+
+    Args:
+        workspace: the run.
+        methods: each `use` and options.
+        replicates: orders of each; only random ones differ.
+        spoilt: bool (N,).
+        classes: int64 (K,), if each class is to lose the same share.
+    """
+    queries, objective = workspace.queries_of("validation"), workspace.objective("performance")
+    rankings = []
+    with workspace.display.bar("methods", len(methods)) as advance:
+        for options, name in zip(methods, named(methods), strict=True):
+            use = str(options["use"])
+            if use == "random":
+                rankings.append(Ranking(name, use, drawn_orders(workspace, replicates)))
+            else:
+                chosen = {key: value for key, value in options.items() if key != "use"}
+                estimate = workspace.attribute(queries, objective, use, **chosen)
+                if not estimate.common:
+                    raise DDMError(f"attributor {use!r} has clusters of its own, and removes none of the run's")
+                value = estimate.effect[0, :, 0]
+                rankings.append(Ranking(name, use, value.argsort(stable=True).expand(replicates, -1), value))
+            advance()
+    if spoilt.any():
+        share = corrupted_shares(spoilt, workspace.partition.clusters.cpu())
+        order = share.argsort(descending=True, stable=True).expand(replicates, -1)
+        rankings.append(Ranking(CEILING, CEILING, order))
+    if classes is None:
+        return rankings
+    return [replace(each, order=balanced(each.order, classes)) for each in rankings]
+
+
+def drawn_orders(workspace: Workspace, replicates: int) -> Tensor:
+    """An order of its own for each replicate, int64 (R, K)."""
+    count = workspace.partition.num_clusters
+    return torch.stack(
+        [torch.randperm(count, generator=workspace.generator("removal", number)) for number in range(replicates)]
+    )
+
+
+def balanced(order: Tensor, classes: Tensor) -> Tensor:
+    """The same order within each class, and the classes in turn, so that each loses the same share.
+
+    Args:
+        order: int64 (R, K).
+        classes: int64 (K,), of the clusters.
+    """
+    rows = []
+    for each in order:
+        same = classes[each][:, None] == classes[each][None]
+        rows.append(each[same.tril(-1).sum(1).argsort(stable=True)])  # by how many of its class come before it
+    return torch.stack(rows)
+
+
+def corrupted_shares(spoilt: Tensor, clusters: Tensor) -> Tensor:
+    """Share of the corrupted among the samples of each cluster, float64 (K,).
+
+    Args:
+        spoilt: bool (N,).
+        clusters: int64 (N,), every id used.
+    """
+    return clusters.bincount(weights=spoilt.double()) / clusters.bincount()
+
+
+def detection_auc(order: Tensor, spoilt: Tensor, clusters: Tensor) -> float:
+    """Area under the curve of finding corrupted samples by removing clusters in an order.
+
+    It is the chance that a corrupted sample's cluster comes before a clean one's, a half where they share it.
+
+    Args:
+        order: int64 (K,), the first to be removed first.
+        spoilt: bool (N,), some but not all.
+        clusters: int64 (N,).
+    """
+    from sklearn.metrics import roc_auc_score
+
+    place = order.argsort()
+    return float(roc_auc_score(spoilt.numpy(), -place[clusters].numpy()))
+
+
+def num_removed(percentage: float, num_clusters: int) -> int:
+    """Clusters that a percentage stands for: rounded, but at least one unless it is 0, and never all."""
+    if percentage == 0:
+        return 0
+    return min(max(1, round(percentage / 100 * num_clusters)), num_clusters - 1)
+
+
+def perturbations_of(order: Tensor, percentages: Sequence[float]) -> Tensor:
+    """Rows without the first clusters of an order (R, K), float32 (P, R, K); 0 = removed."""
+    rows = torch.ones(len(percentages), *order.shape)
+    for row, percentage in zip(rows, percentages, strict=True):
+        row.scatter_(1, order[:, : num_removed(percentage, order.shape[1])], 0.0)
+    return rows
+
+
+def removed_and_lost(rows: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
+    """Share of the samples that are removed, and the classes of which nothing is left, float64 (P,) each.
+
+    Args:
+        rows: perturbations (P, R, K), over whose R replicates the mean is taken.
+        partition: with K clusters.
+    """
+    sizes, classes = partition.sizes.double().cpu(), partition.classes.cpu()
+    kept = torch.zeros(*rows.shape[:2], int(classes.max()) + 1).index_add(2, classes, rows.cpu())
+    removed = (1 - rows.double().cpu()) @ (sizes / sizes.sum())
+    return removed.mean(1), (kept == 0).double().sum(2).mean(1)
+
+
+def removals(
+    workspace: Workspace, rankings: Sequence[Ranking], percentages: Sequence[float], spoilt: Tensor
+) -> tuple[list[Removal], float]:
+    """Every method's networks, all retrained together, and the seconds that they cost."""
+    rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
+    numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3]).flatten()
+    bank = retrained(workspace, rows.flatten(0, 2), coupling="independent", replicate=numbers.tolist())
+    test = workspace.queries_of("test")
+    assert test.labels is not None
+    correct = bank_logits(workspace, bank, test).argmax(2) == test.labels
+    accuracy = 100 * correct.double().mean(1).cpu().view(rows.shape[:3])
+    partition = workspace.partition
+    found = [
+        Removal(
+            ranking, each, *removed_and_lost(row, partition), _aucs(ranking.order, spoilt, partition.clusters.cpu())
+        )
+        for ranking, row, each in zip(rankings, rows, accuracy, strict=True)
+    ]
+    return found, bank.seconds
+
+
+def _aucs(order: Tensor, spoilt: Tensor, clusters: Tensor) -> Tensor | None:
+    if spoilt.all() or not spoilt.any():
+        return None
+    return torch.tensor([detection_auc(each, spoilt, clusters) for each in order], dtype=torch.float64)

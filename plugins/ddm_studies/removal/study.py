@@ -1,0 +1,182 @@
+"""Do the clusters of least value really do harm? Remove them, retrain, and see (Tables 3 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from ddm_framework import DDMError, Report, Section
+from ddm_framework.data import corrupted
+from ddm_framework.plugin import ChoicesOf
+from ddm_framework.report import Block, Clusters, Text
+from ddm_framework.runs import Workspace
+from ddm_studies.comparison.intervals import mean_interval, percent_interval
+from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_studies.removal.figures import chart, compared, metrics_of, table_of
+from ddm_studies.removal.ranking import CEILING, Ranking, Removal, corrupted_shares, rankings_of, removals, some_removed
+from ddm_studies.removal.words import INTERVALS, PAPER, TITLES, sentences
+
+OF_NOISE = "not comparable: the paper's is of noise"
+_BALANCED = (
+    "Each class loses the same share of its clusters (`balanced: true`): a method chooses only within a class, and its"
+    " order of clusters of different classes is not used."
+)
+Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor"), Field(min_length=1)]
+Percentage = Annotated[float, Field(ge=0, lt=100)]
+
+
+def run(
+    workspace: Workspace,
+    /,
+    *,
+    methods: Methods = [{"use": "random"}, {"use": "ddm"}],  # noqa: B006 - pydantic copies it
+    percentages: Annotated[list[Percentage], AfterValidator(some_removed)] = [0, 1, 10, 20, 50],  # noqa: B006
+    replicates: Annotated[int, Field(ge=3)] = 3,
+    balanced: bool = False,
+    table: Literal[3, 6] = 3,
+) -> Report:
+    """Rank clusters by value, remove those of the lowest, and retrain exactly.
+
+    The value of a cluster is the effect of its deletion on the mean loss of the validation split (`performance`,
+    Eq. 14): those whose deletion lowers it, or raises it least, are removed first. Accuracy is that on the test split,
+    which takes no part in the ranking.
+
+    Each replicate starts from weights and goes in a batch order of its own (`coupling: independent`), and `random`
+    draws other clusters in each. Intervals are Student's, over the replicates.
+
+    Args:
+        workspace: the run.
+        methods: each `{use: attributor, option: value}`. Where training data are corrupted, the order that only we can
+            know, the most corrupted clusters first, is added, to show how well corruption could be found.
+        percentages: of the clusters that are removed; one of them must be above 0, and then removes one cluster at
+            least. 0 is always added.
+        replicates: of each retraining.
+        balanced: take the same share from each class, the least valuable clusters of each; otherwise a class may lose
+            all of its data, as effects of single deletions do not see that.
+        table: of the paper, whose figures stand beside ours.
+    Raises:
+        DDMError: if the validation split is empty, or a method has clusters of its own.
+    Source: Tables 3 and 6, Sec. 9.2, Eq. 14.
+    """
+    if len(workspace.data.validation) == 0:
+        raise DDMError("the validation split is empty, so clusters have no value; set dataset.validation")
+    steps = sorted({0.0, *percentages})
+    spoilt = corrupted(workspace.recipe.corruption, len(workspace.data.train)).samples
+    classes = workspace.partition.classes.cpu() if balanced else None
+    rankings = rankings_of(workspace, methods, replicates, spoilt, classes)
+    found, seconds = removals(workspace, rankings, steps, spoilt)
+    comparison = _comparison(workspace, table, found, steps, spoilt, balanced)
+    return Report(
+        sections=[
+            comparison.section(chart(found, steps), table_of(found, steps)),
+            _procedure(replicates, seconds, len(found), balanced),
+            *_first_removed(workspace, rankings, spoilt),
+        ],
+        metrics={**comparison.metrics(), "removal": {**metrics_of(found, steps), "seconds_retraining": seconds}},
+        question="Which training data is the network better off without?",
+        answer=comparison.sentences[0],
+    )
+
+
+def _comparison(
+    workspace: Workspace,
+    table: int,
+    found: Sequence[Removal],
+    percentages: Sequence[float],
+    spoilt: Tensor,
+    balanced: bool,
+) -> Comparison:
+    paper, whole = PAPER[table], found[0].accuracy[0]
+    figures = [Compared("all data", "accuracy", float(whole.mean()), paper["ddm"][0], percent_interval(whole))]
+    for each in found:
+        for row, percentage in enumerate(percentages):
+            if percentage:
+                figures.append(compared(each, row, percentage, paper))
+    for each in found:
+        if each.auc is not None:
+            low, high = mean_interval(each.auc)
+            interval = (max(low, 0.0), min(high, 1.0)) if each.ranking.use == "random" else None  # one order has none
+            best = (
+                "the most corrupted of each class first"
+                if balanced
+                else "the best that any order of these clusters reaches"
+            )
+            note = best if each.ranking.use == CEILING else ""
+            figures.append(
+                Compared(each.ranking.title, "AUC of corrupted samples", float(each.auc.mean()), None, interval, note)
+            )
+    if workspace.recipe.corruption.labels:
+        figures = [each if each.paper is None else replace(each, note=_told(each.note, OF_NOISE)) for each in figures]
+    words = sizes(workspace) + _corruption_in_words(workspace, spoilt)
+    if balanced:
+        words += "; each class loses the same share of its clusters"
+    told = [*sentences(table, found, percentages, balanced), *_other_corruption(workspace, table)]
+    return Comparison(f"Table {table}", TITLES[table], figures, told, words)
+
+
+def _told(*notes: str) -> str:
+    return "; ".join(each for each in notes if each)
+
+
+def _other_corruption(workspace: Workspace, table: int) -> list[str]:
+    """Where the data are spoilt otherwise than in the paper."""
+    settings = workspace.recipe.corruption
+    if table == 6 and settings.labels:
+        return ["Labels are wrong here; the paper's figures are of noise on images, and cannot be compared with these."]
+    if (table == 6) != bool(settings.share or settings.labels):
+        return ["Table 6 is of corrupted training data and Table 3 is not; here it is the other way round."]
+    return []
+
+
+def _corruption_in_words(workspace: Workspace, spoilt: Tensor) -> str:
+    settings = workspace.recipe.corruption
+    if not spoilt.any():
+        return ""
+    told = []
+    if settings.share:
+        size = "root mean square" if settings.norm == "per_pixel" else "Euclidean norm"
+        told.append(
+            f"noise of {size} {settings.noise:g}, before pixels are clipped to [0, 1], on {settings.share:.0%} of the"
+            " training images"
+        )
+    if settings.labels:
+        told.append(f"wrong labels on {settings.labels:.0%} of the training images")
+    return "; " + " and ".join(told)
+
+
+def _procedure(replicates: int, seconds: float, count: int, balanced: bool) -> Section:
+    return Section(
+        "How it was measured",
+        [
+            Text(
+                f"After each removal by each of {count} orders the network was trained from scratch {replicates} times,"
+                " each time from weights and in a batch order of its own; random removal drew other clusters each time."
+                f" The trainings cost {seconds:.0f} seconds."
+            ),
+            Text(INTERVALS),
+            *([Text(_BALANCED)] if balanced else []),
+            Text(
+                "A removed sample's term is left out of its batch and nothing is rescaled, so a network without half of"
+                " the data also moves half as far in each step. Clusters are of unequal size: the share of the images"
+                " that was removed stands beside each figure."
+            ),
+        ],
+    )
+
+
+def _first_removed(workspace: Workspace, rankings: Sequence[Ranking], spoilt: Tensor) -> list[Section]:
+    shares = corrupted_shares(spoilt, workspace.partition.clusters.cpu())
+    blocks: list[Block] = []
+    for each in rankings:
+        if each.value is not None:
+            first = each.order[0, :8].tolist()
+            mixed = f", {float(shares[first].mean()):.0%} of their images corrupted" if spoilt.any() else ""
+            blocks.append(Clusters(f"removed first by {each.title}{mixed}", first, each.value[first].tolist()))
+    if not blocks:
+        return []
+    note = Text("With the effect of the deletion on the mean validation loss, in nats; below 0 the network gains.")
+    return [Section("The clusters of least value", [note, *blocks])]

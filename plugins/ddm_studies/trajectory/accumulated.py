@@ -1,0 +1,157 @@
+"""The accumulated errors of reverse and of ordinary gradient matching (Sec. 6.3, Eq. 12, 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddm_framework.data import ImageSet
+from ddm_framework.network import Gradient, Network, Parameters, flat, negative, norms
+from ddm_framework.offline import (
+    Pair,
+    Partition,
+    Synset,
+    cluster_chunks,
+    draw_pairs,
+    synset_gradients,
+    trajectory_gradients,
+)
+from ddm_framework.recipe import Matching
+from ddm_framework.report import Chart, Section, Table, Text
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import bootstrap_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How far synthetic gradients are from what they were matched to.
+
+    Attributes:
+        raw: float64 (K, T), length of the difference for each cluster and pair of checkpoints.
+        fitted: (K, T), the same with the best non-negative factor on the synthetic gradient: a cosine has no scale.
+        real: (K, T), length of the real gradient.
+    """
+
+    raw: Tensor
+    fitted: Tensor
+    real: Tensor
+
+
+def error_figures(workspace: Workspace, forward: Workspace, resamples: int) -> dict[str, Any]:
+    """Eq. 12 and 13, over the checkpoints t for which τ − t was saved too; means over clusters with intervals.
+
+    The mean of Eq. 13 over κ is (K − 1) times that of each cluster's own terms, and so is its interval: the sums over
+    all clusters but κ are no independent values that could be resampled.
+    """
+    epochs = sorted(workspace.trajectory)
+    mirrored = [(epoch, epochs[-1] - epoch) for epoch in epochs if epochs[-1] - epoch in workspace.trajectory]
+    reverse = _errors(workspace, mirrored)
+    matched = _errors(workspace, draw_pairs(epochs, workspace.recipe.matching))
+    ordinary = _errors(forward, [(epoch, epoch) for epoch, _ in mirrored])
+    random = workspace.generator("bootstrap", "errors")
+    found: dict[str, Any] = {"checkpoints": len(mirrored)}
+    for name, errors, times in (("eq_12", reverse, 1), ("eq_13", ordinary, workspace.partition.num_clusters - 1)):
+        for kind, terms in (("raw", errors.raw), ("fitted", errors.fitted)):
+            values = times * terms.sum(1)
+            found[f"{name}_{kind}"] = float(values.mean())
+            interval = bootstrap_interval(values, random, resamples=resamples)
+            found[f"{name}_{kind}_interval"] = list(interval)
+    for name, errors in (("eq_12", reverse), ("eq_13", ordinary), ("eq_12_own_pairs", matched)):
+        found |= {f"{name}_{key}": value for key, value in _per_term(errors).items()}
+    return found
+
+
+def _errors(workspace: Workspace, pairs: Sequence[Pair]) -> Errors:
+    return gradient_errors(
+        workspace.network,
+        workspace.trajectory,
+        workspace.data.train,
+        workspace.partition,
+        workspace.synset,
+        pairs,
+        workspace.recipe.matching,
+        workspace.recipe.general.memory_mb,
+    )
+
+
+def _per_term(errors: Errors) -> dict[str, Any]:
+    """One cluster's error at one checkpoint, relative to the real gradient there: means, and by checkpoint."""
+    length = errors.real.clamp_min(torch.finfo(torch.float64).tiny)
+    return {
+        "raw_relative": float(errors.raw.sum() / length.sum()),
+        "fitted_relative": float((errors.fitted / length).mean()),
+        "fitted_relative_by_checkpoint": (errors.fitted / length).mean(0).tolist(),
+    }
+
+
+def gradient_errors(
+    network: Network,
+    trajectory: Mapping[int, Parameters],
+    data: ImageSet,
+    partition: Partition,
+    synset: Synset,
+    pairs: Sequence[Pair],
+    matching: Matching,
+    memory_mb: int,
+) -> Errors:
+    """The terms of Eq. 12 (`direction: reverse`) or Eq. 13 (`forward`), a chunk of clusters at a time.
+
+    Args:
+        network: the architecture.
+        trajectory: parameters by epoch.
+        data: the training split.
+        partition: of it.
+        synset: of its K clusters.
+        pairs: T of them, (epoch of the real gradient, epoch of the synthetic one).
+        matching: which direction the synset was matched in.
+        memory_mb: bounds a chunk.
+    """
+    parts = []
+    for part in cluster_chunks(network, pairs, matching, partition.num_clusters, memory_mb):
+        real = trajectory_gradients(network, trajectory, data, partition, part, pairs, memory_mb)
+        columns = []
+        for epoch, other in pairs:
+            wanted = negative(real[epoch]) if matching.direction == "reverse" else real[epoch]
+            made = synset_gradients(network, trajectory[other], synset.images[part], synset.labels[part])
+            columns.append(_differences(made, wanted))
+        parts.append(torch.stack(columns, 2))
+    return Errors(*torch.cat(parts, 1))
+
+
+def _differences(made: Gradient, wanted: Gradient) -> Tensor:
+    """(3, K): length of the difference, the same with the best non-negative factor, and length of what was wanted."""
+    length = norms(wanted).double().cpu()
+    difference = norms({name: made[name] - each for name, each in wanted.items()}).double().cpu()
+    cosine = torch.cosine_similarity(flat(made).double(), flat(wanted).double(), dim=1, eps=1e-300).cpu()
+    return torch.stack([difference, length * (1 - cosine.clamp(0, 1).square()).sqrt(), length])
+
+
+def error_section(errors: Mapping[str, Any]) -> Section:
+    """For the report, of what `error_figures` found."""
+    series = {
+        "DDM (Eq. 12)": errors["eq_12_fitted_relative_by_checkpoint"],
+        "DDM-match (Eq. 13)": errors["eq_13_fitted_relative_by_checkpoint"],
+    }
+    rows = [
+        [title, errors[f"{key}_raw_relative"], errors[f"{key}_fitted_relative"]]
+        for key, title in (
+            ("eq_12", "DDM, θ_t with θ_(τ−t) (Eq. 12)"),
+            ("eq_12_own_pairs", "DDM, the pairs it was matched at"),
+            ("eq_13", "DDM-match, θ_t with θ_t (Eq. 13)"),
+        )
+    ]
+    return Section(
+        "Accumulated errors",
+        [
+            Text(
+                "A synset matched by cosine has no scale, so the raw error is mostly one of length; `best factor`"
+                " scales each synthetic gradient to come as near as it can."
+            ),
+            Table(["", "raw, relative", "best factor, relative"], rows, "One cluster at one checkpoint"),
+            Chart("line", series, "checkpoint", "relative error, best factor"),
+        ],
+    )

@@ -1,0 +1,234 @@
+"""Does fine-tuning on the synset lead back to the start, and ordinary matching on from it (Table 4, Eq. 12, 13)?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from ddm_framework import DDMError, Report
+from ddm_framework.data import ImageSet
+from ddm_framework.network import Parameters
+from ddm_framework.report import Block, Chart, Section, Table, Text
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import bootstrap_interval
+from ddm_studies.comparison.forward_matching import Labels, ordinary_match
+from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_studies.trajectory.accumulated import error_figures, error_section
+from ddm_studies.trajectory.walks import Walk, uphill, walks
+from ddm_studies.trajectory.words import PAPER, other_classes, sentences
+
+Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+
+def run(
+    workspace: Workspace,
+    /,
+    *,
+    steps: Annotated[int, Field(ge=2)] = 200,
+    rates: Rates = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],  # noqa: B006 - pydantic copies it
+    labels: Labels = "hard",
+    points: Annotated[int, Field(ge=2)] = 11,
+    column: Literal["mnist", "cifar10", "cifar100", "tinyimagenet"] | None = None,
+    resamples: Annotated[int, Field(ge=50)] = 2000,
+) -> Report:
+    """Fine-tune the target on the whole synset, and the start on an ordinarily matched one, and measure both ends.
+
+    Args:
+        workspace: the run.
+        steps: of gradient descent on the mean loss of all synthetic images.
+        rates: learning rates; the validation split decides. Back from θ_τ it takes the one whose end has the accuracy
+            nearest to that of θ_0, on from θ_0 the one whose end is most accurate.
+        labels: of the ordinarily matched images.
+        points: of each walk that are measured, both ends included.
+        column: the data set whose rows of Table 4 to set beside; by default that of this name, if there is one.
+        resamples: of each bootstrap interval, over test images or clusters.
+    Raises:
+        DDMError: if there is no validation split, or no trajectory because the target was trained elsewhere.
+    Source: Table 4; Sec. 6.3, Eq. 12, 13.
+    """
+    if len(workspace.data.validation) == 0:
+        raise DDMError("the validation split is empty, so no learning rate can be decided; set dataset.validation")
+    if len(workspace.trajectory) < 2:
+        raise DDMError(
+            "only the last checkpoint of the target is known, so there is no start to go back to; name earlier ones in"
+            " target.trajectory"
+        )
+    forward = ordinary_match(workspace, labels)
+    back = walks(workspace, workspace.synset, workspace.target, workspace.initial, rates, steps, points)
+    on = walks(workspace, forward.synset, workspace.initial, workspace.target, rates, steps, points)
+    start = workspace.accuracy_of(workspace.initial, workspace.data.validation)
+    ddm = min(back, key=lambda walk: abs(walk.validation[-1] - start))
+    match = max(on, key=lambda walk: walk.validation[-1])
+    curves = _curves(workspace, ddm, match)
+    found = _measured(workspace, ddm, match, resamples)
+    found["grid"] = _grid(workspace, back, on)
+    found["lowest"] = _lowest(workspace, back, resamples)
+    found["uphill"] = _uphill(workspace, resamples)
+    found["errors"] = error_figures(workspace, forward, resamples)
+    named = column or workspace.recipe.dataset.name
+    comparison = Comparison(
+        "Table 4",
+        "accuracy at both ends of the trajectory",
+        list(_compared(found, named)),
+        list(sentences(found, named, workspace.partition.num_clusters, labels)),
+        f"{sizes(workspace)}; {steps} steps on all synthetic images",
+    )
+    return Report(
+        sections=[
+            comparison.section(*_charts(curves, ddm, match)),
+            _grid_section(found["grid"]),
+            error_section(found["errors"]),
+        ],
+        metrics={**comparison.metrics(), "trajectory": {**found, "curves": curves}},
+        question="Does the synset lead the target back to where its training began?",
+        answer=comparison.sentences[0],
+    )
+
+
+def _correct(workspace: Workspace, parameters: Parameters, images: ImageSet) -> Tensor:
+    """Whether each image is classified correctly, float64 (N,)."""
+    logits = workspace.network.logits_of(parameters, images.images)
+    return (logits.argmax(1) == images.labels).double().cpu()
+
+
+def _accuracy(workspace: Workspace, parameters: Parameters, name: str, resamples: int) -> dict[str, Any]:
+    """Test accuracy in per cent by a name, with its interval over test images."""
+    correct = 100 * _correct(workspace, parameters, workspace.data.test)
+    random = workspace.generator("bootstrap", "trajectory", name)
+    interval = bootstrap_interval(correct, random, resamples=resamples)
+    return {name: float(correct.mean()), f"{name}_interval": list(interval)}
+
+
+def _measured(workspace: Workspace, ddm: Walk, match: Walk, resamples: int) -> dict[str, Any]:
+    """Test accuracy in per cent at both ends of each method, with intervals over test images; distances; chance."""
+    ends = {
+        "normal training": (workspace.initial, workspace.target),
+        "DDM-match": (match.points[0], match.points[-1]),
+        "DDM": (ddm.points[-1], ddm.points[0]),
+    }
+    test = workspace.data.test
+    methods = {
+        method: {
+            **_accuracy(workspace, first, "theta_0", resamples),
+            **_accuracy(workspace, last, "theta_tau", resamples),
+        }
+        for method, (first, last) in ends.items()
+    }
+    shares = test.labels.bincount(minlength=workspace.info.num_classes).double() / len(test)
+    return {
+        "methods": methods,
+        "chance": 100 / workspace.info.num_classes,
+        "test_images": len(test),
+        "rarest_class": 100 * float(shares.min()),
+        "ddm_rate": ddm.rate,
+        "match_rate": match.rate,
+        "ddm_distance_to_start": ddm.distances[-1],
+        "ddm_least_distance_to_start": min(ddm.distances),
+        "match_distance_to_target": match.distances[-1],
+        "ddm_predicts_most": _most_predicted(workspace, ddm.points[-1]),
+    }
+
+
+def _most_predicted(workspace: Workspace, parameters: Parameters) -> float:
+    """Share of the test images, in per cent, that are given the class which a network predicts most."""
+    predicted = workspace.network.logits_of(parameters, workspace.data.test.images).argmax(1)
+    return 100 * float(predicted.bincount().max()) / len(predicted)
+
+
+def _curves(workspace: Workspace, ddm: Walk, match: Walk) -> dict[str, list[float]]:
+    """Test accuracy in per cent along each way from θ_0 (left) to θ_τ (right); DDM walks from right to left."""
+    epochs, count = sorted(workspace.trajectory), len(ddm.points)
+    wanted = [epochs[-1] * index / (count - 1) for index in range(count)]
+    nearest = [min(epochs, key=lambda epoch, at=at: abs(epoch - at)) for at in wanted]  # type: ignore[misc]
+    networks = {
+        "normal training": [workspace.trajectory[epoch] for epoch in nearest],
+        "DDM-match, on from θ_0": list(match.points),
+        "DDM, back from θ_τ": list(reversed(ddm.points)),
+    }
+    test = workspace.data.test
+    return {name: [100 * workspace.accuracy_of(each, test) for each in way] for name, way in networks.items()}
+
+
+def _grid(workspace: Workspace, back: Sequence[Walk], on: Sequence[Walk]) -> list[dict[str, Any]]:
+    """Every learning rate that was tried."""
+    test = workspace.data.test
+    return [
+        {
+            "method": method,
+            "rate": walk.rate,
+            "validation_at_end": 100 * walk.validation[-1],
+            "test_at_end": 100 * workspace.accuracy_of(walk.points[-1], test),
+            "validation_lowest": 100 * walk.validation[walk.lowest],
+            "distance_at_end": walk.distances[-1],
+            "distance_least": min(walk.distances),
+        }
+        for method, found in (("DDM", back), ("DDM-match", on))
+        for walk in found
+    ]
+
+
+def _lowest(workspace: Workspace, back: Sequence[Walk], resamples: int) -> dict[str, Any]:
+    """The lowest accuracy on any way back: where it is, the validation split says, and the test split how low."""
+    walk = min(back, key=lambda each: each.validation[each.lowest])
+    return {"rate": walk.rate, **_accuracy(workspace, walk.points[walk.lowest], "accuracy", resamples)}
+
+
+def _uphill(workspace: Workspace, resamples: int) -> dict[str, Any]:
+    """What a reversed gradient of real images does to accuracy, at its lowest on the validation split."""
+    walk = uphill(workspace)
+    return {
+        **_accuracy(workspace, walk.points[walk.lowest], "accuracy", resamples),
+        "validation": [100 * each for each in walk.validation],
+        "predicts_most": _most_predicted(workspace, walk.points[-1]),
+        "distance_to_start": walk.distances[-1],
+    }
+
+
+def _compared(found: Mapping[str, Any], column: str) -> Iterator[Compared]:
+    known, other = PAPER.get(column, {}), other_classes(found, column)
+    ends = {"theta_0": "accuracy (θ_0), %", "theta_tau": "accuracy (θ_τ), %"}
+    for method, figured in found["methods"].items():
+        for place, (name, title) in enumerate(ends.items()):
+            paper = known[method][place] if method in known else None
+            sought = "rate decided for nearness to θ_0's accuracy" if (method, name) == ("DDM", "theta_0") else ""
+            told = "; ".join(each for each in (sought, other) if each)
+            yield Compared(method, title, figured[name], paper, tuple(figured[f"{name}_interval"]), told)
+    for row, each in (("DDM", found["lowest"]), ("up the loss of real images", found["uphill"])):
+        interval, note = tuple(each["accuracy_interval"]), "where the validation split has it lowest"
+        yield Compared(row, "lowest accuracy on the way back, %", each["accuracy"], None, interval, note)
+    distances = {
+        "distance left to θ_0, share": found["ddm_distance_to_start"],
+        "least of it on the way, share": found["ddm_least_distance_to_start"],
+    }
+    for title, share in distances.items():
+        yield Compared("DDM", title, share, note="1 is where it began, at θ_τ")
+    errors = found["errors"]
+    for name, row in (("eq_12", "Eq. 12 (DDM)"), ("eq_13", "Eq. 13 (DDM-match)")):
+        for kind, title in (("raw", "accumulated error, raw"), ("fitted", "accumulated error, best factor")):
+            interval = tuple(errors[f"{name}_{kind}_interval"])
+            yield Compared(row, title, errors[f"{name}_{kind}"], interval=interval)
+        yield Compared(row, "error of one cluster at one checkpoint, relative", errors[f"{name}_fitted_relative"])
+
+
+def _charts(curves: Mapping[str, Sequence[float]], ddm: Walk, match: Walk) -> list[Block]:
+    count = len(ddm.points)
+    share: list[float | str] = [index / (count - 1) for index in range(count)]
+    distances = {"DDM to θ_0": list(ddm.distances), "DDM-match to θ_τ": list(match.distances)}
+    return [
+        Chart(
+            "line", curves, "from θ_0 (0) to θ_τ (1)", "test accuracy, %", share, "Accuracy; DDM is read right to left"
+        ),
+        Chart("line", distances, "share of the steps", "distance, share", share, "Distance to the end that is sought"),
+    ]
+
+
+def _grid_section(grid: Sequence[Mapping[str, Any]]) -> Section:
+    columns = ["method", "rate", "validation %", "test %", "lowest validation %", "distance left", "least distance"]
+    asked = Text(
+        "The validation split decides: back from θ_τ for the accuracy nearest to that of θ_0, on from θ_0 for the"
+        " highest."
+    )
+    return Section("Learning rates", [asked, Table(columns, [list(each.values()) for each in grid])])

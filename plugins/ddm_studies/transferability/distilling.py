@@ -1,0 +1,205 @@
+"""A teacher that cannot be distilled, students, and the data that a student is better off without.
+
+Ma et al. 2021, Undistillable: Making A Nasty Teacher That Cannot Teach Students; Eq. 15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddm_framework import derive_seed
+from ddm_framework.data import ImageSet
+from ddm_framework.network import (
+    TARGET_COPIES,
+    Parameters,
+    build_network,
+    chunk_size,
+    chunks,
+    num_weights,
+    start,
+    start_each,
+    take,
+    train,
+)
+from ddm_framework.offline import Synset, cluster_chunks, draw_pairs, match
+from ddm_framework.online import beta_weights, fit, perturbed_networks
+from ddm_framework.runs import Workspace
+from ddm_framework.truth import MOST_SIDE_BY_SIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Undistilling:
+    """How a teacher is made one that cannot be distilled.
+
+    Attributes:
+        weight: of the divergence from the clean network, which is made large, against the cross entropy.
+        temperature: that both networks' outputs are softened by for it.
+        epochs: of Adam, from the clean network on.
+        lr: of Adam.
+    """
+
+    weight: float
+    temperature: float
+    epochs: int
+    lr: float
+
+
+def undistilling_loss(logits: Tensor, clean: Tensor, labels: Tensor, settings: Undistilling) -> Tensor:
+    """CE(M, y) - ω T² KL(clean ‖ M), both softened by T; mean over the batch.
+
+    Args:
+        logits, clean: (B, classes), of the teacher and of the clean network.
+        labels: int64 (B,).
+        settings: with ω and T.
+    Source: Ma et al. 2021, Eq. 3.
+    """
+    own, other = ((each / settings.temperature).log_softmax(1) for each in (logits, clean))
+    apart = F.kl_div(own, other, reduction="batchmean", log_target=True)
+    return F.cross_entropy(logits, labels) - settings.weight * settings.temperature**2 * apart
+
+
+def undistillable(workspace: Workspace, settings: Undistilling) -> Parameters:
+    """The target, trained on so that it keeps its accuracy while the rest of what it says moves away from the truth."""
+    network, data, clean = workspace.network, workspace.data.train, workspace.target
+    leaves = {name: each.detach().clone().requires_grad_() for name, each in clean.items()}
+    optimizer = torch.optim.Adam(leaves.values(), lr=settings.lr)
+    random, size = workspace.generator("undistillable"), workspace.recipe.training.batch_size
+    with workspace.display.bar("undistillable teacher (epochs)", settings.epochs) as advance:
+        for _ in range(settings.epochs):
+            for batch in torch.randperm(len(data), generator=random).to(workspace.device).split(size):
+                images = data.images[batch]
+                with torch.no_grad():
+                    own = network(clean, images)
+                optimizer.zero_grad()
+                undistilling_loss(network(leaves, images), own, data.labels[batch], settings).backward()
+                optimizer.step()
+            advance()
+    return {name: each.detach() for name, each in leaves.items()}
+
+
+def mixed_labels(labels: Tensor, teacher: Tensor, alpha: float, temperature: float = 1.0) -> Tensor:
+    """What a student is trained on, probabilities (N, classes): (1 - α) of the label, α of the teacher's.
+
+    The cross entropy with them has the gradient of Eq. 15, as the teacher's own entropy has none.
+
+    Args:
+        labels: int64 (N,).
+        teacher: its logits (N, classes).
+        alpha: α.
+        temperature: that the teacher's outputs are softened by; the student's are not.
+    Source: Eq. 15, its KL read as KL(teacher ‖ student), as in Hinton et al. 2015.
+    """
+    own = F.one_hot(labels, teacher.shape[1]).to(teacher.dtype)
+    return (1 - alpha) * own + alpha * (teacher / temperature).softmax(1)
+
+
+def student_accuracies(workspace: Workspace, labels: Tensor, kept: Tensor, purpose: Sequence[Sequence[int]]) -> Tensor:
+    """Train students as the recipe trains, side by side, and test them: per cent of the test images, float64 (R,).
+
+    Args:
+        workspace: the run.
+        labels: class ids (N,), or probabilities (N, classes).
+        kept: bool (R, N), what each learns from; a deleted sample's term is left out.
+        purpose: of each, what its start and its batch order derive from.
+    """
+    network, recipe = workspace.network, workspace.recipe
+    test, seed, found = workspace.data.test, recipe.general.seed, []
+    values = 4 * num_weights(workspace.target) + 4 * recipe.training.batch_size * network.activation_values
+    parts = list(chunks(len(kept), chunk_size(recipe.general.memory_mb, values, MOST_SIDE_BY_SIDE)))
+    with workspace.display.bar("students (epochs)", len(parts) * recipe.training.epochs) as advance:
+        for part in parts:
+            seeds = [derive_seed(seed, "student", *each) for each in purpose[part]]
+            initial = [build_network(recipe.backbone, workspace.info, each, workspace.device)[1] for each in seeds]
+            weights = kept[part].float().to(workspace.device)
+            state = start_each(initial)
+            for reached in train(network, state, workspace.data.train.images, labels, weights, recipe.training, seeds):
+                state = reached
+                advance()
+            correct = network.logits(state.parameters, test.images).argmax(2) == test.labels
+            found.append(100 * correct.double().mean(1).cpu())
+    return torch.cat(found)
+
+
+def student_trajectory(workspace: Workspace, labels: Tensor) -> dict[int, Parameters]:
+    """A student that learns from all data as the target did, by epoch, with the recipe's checkpoints."""
+    settings, data = workspace.recipe.training, workspace.data.train
+    due = {*range(0, settings.epochs, settings.checkpoint_every), settings.epochs}
+    everything = torch.ones(TARGET_COPIES, len(data), device=workspace.device)
+    state, found = start(workspace.untrained, TARGET_COPIES), {0: workspace.untrained}
+    seed = workspace.recipe.general.seed
+    for reached in train(workspace.network, state, data.images, labels, everything, settings, seed):
+        if reached.epoch in due:
+            found[reached.epoch] = take(reached.parameters, 0)
+    return found
+
+
+def student_synset(workspace: Workspace, trajectory: dict[int, Parameters], labels: Tensor) -> Synset:
+    """The synset of a student: each cluster's gradient under its mixed labels, reversed (Alg. 1)."""
+    network, recipe, partition = workspace.network, workspace.recipe, workspace.partition
+    settings, memory_mb = recipe.matching, recipe.general.memory_mb
+    pairs = draw_pairs(sorted(trajectory), settings)
+    parts = cluster_chunks(network, pairs, settings, partition.num_clusters, memory_mb)
+    data = ImageSet(workspace.data.train.images, labels)
+    with workspace.display.bar("matching the student (steps)", settings.steps * len(parts)) as advance:
+        return Synset.joined(
+            [
+                match(
+                    network,
+                    trajectory,
+                    data,
+                    partition,
+                    part,
+                    recipe.distance,
+                    settings,
+                    recipe.general.seed,
+                    memory_mb,
+                    advance,
+                )
+                for part in parts
+            ]
+        )
+
+
+def divergence_effects(workspace: Workspace, labels: Tensor) -> Tensor:
+    """What deleting each cluster does to a student's divergence from the clean network, float64 (K,), in nats.
+
+    The student learns from all data; the students without one cluster are estimated from it by its own synset (Eq. 9),
+    and the divergence is the mean over the validation split.
+
+    Args:
+        workspace: the run, whose target is the clean network.
+        labels: probabilities (N, classes) that the student learns.
+    Source: Sec. 9.3, Eq. 14 with the KL divergence.
+    """
+    trajectory = student_trajectory(workspace, labels)
+    synset, recipe = student_synset(workspace, trajectory, labels), workspace.recipe
+    queries, rows = workspace.queries_of("validation"), workspace.perturbations
+    initial = trajectory[0] if recipe.online.start == "initial" else {}
+    stacks = perturbed_networks(
+        workspace.network,
+        initial,
+        trajectory[max(trajectory)],
+        synset,
+        rows,
+        recipe.online,
+        recipe.matching,
+        recipe.training,
+        recipe.general.seed,
+        recipe.general.memory_mb,
+    )
+    logits = torch.cat([workspace.network.logits(stack, queries.images) for _, stack in stacks])
+    weights = beta_weights(rows, recipe.online.beta)
+    clean = workspace.reference(queries)  # its logits are the clean network's, not the student's
+    found = fit(workspace.objective("divergence"), clean, rows, logits, weights, recipe.online.ridge)
+    return found.effect.mean(0)[:, 0].cpu()
+
+
+def logits_of(workspace: Workspace, parameters: Parameters, split: str) -> Tensor:
+    """One network's logits (N, classes) on a split."""
+    images: ImageSet = getattr(workspace.data, split)
+    return workspace.network.logits_of(parameters, images.images)

@@ -1,0 +1,207 @@
+"""A stack of networks trains as each would alone with ordinary PyTorch, minus the terms of its deleted samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddm_framework.errors import DivergenceError
+from ddm_framework.network.augmentation import augmentations, augmented
+from ddm_framework.network.networks import Network
+from ddm_framework.network.stacks import Parameters, take
+from ddm_framework.network.training import TARGET_COPIES, TrainingState, start, start_each, train
+from ddm_framework.randomness import generator
+from ddm_framework.recipe.settings import Training
+
+if TYPE_CHECKING:
+    from conftest import Toy
+
+SEED = 3
+
+
+def settings(**changes: Any) -> Training:
+    return Training(**{"epochs": 3, "lr": 0.3, "batch_size": 8, **changes})
+
+
+def plainly_trained(
+    toy: Toy, labels: Tensor, present: Tensor, options: Training, *, seed: int = SEED, begin: Parameters | None = None
+) -> list[Parameters]:
+    """One network's weights after each epoch, by `torch.optim.SGD` and a loop over batches."""
+    module = toy.module(begin or toy.initial)
+    optimizer = torch.optim.SGD(
+        module.parameters(), options.lr, momentum=options.momentum, weight_decay=options.weight_decay
+    )
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)
+    reached = []
+    for epoch in range(options.epochs):
+        order = torch.randperm(len(labels), generator=generator(seed, "order", epoch))
+        drawn = augmentations(options, toy.data.images.shape, [seed], epoch, torch.device("cpu"))
+        for batch in order.split(options.batch_size):
+            kept = batch[present[batch]]
+            optimizer.zero_grad()
+            seen = augmented(toy.data.images[kept], kept, drawn)
+            loss = F.cross_entropy(module(seen), labels[kept], reduction="sum") / options.batch_size
+            loss.backward()
+            optimizer.step()
+        if options.schedule == "cosine":
+            cosine.step()
+        reached.append({name: each.detach().clone() for name, each in module.named_parameters()})
+    return reached
+
+
+def presence(toy: Toy) -> Tensor:
+    """Three networks: of everything, without cluster 0, and without clusters 1, 2 and 5."""
+    clusters = toy.partition.clusters
+    rows = [torch.ones_like(clusters), clusters != 0, ~torch.isin(clusters, torch.tensor([1, 2, 5]))]
+    return torch.stack([row.bool() for row in rows])
+
+
+def trained(
+    toy: Toy, options: Training, present: Tensor, labels: Tensor | None = None, state: TrainingState | None = None
+) -> Iterator[TrainingState]:
+    begin = state or start(toy.initial, len(present))
+    chosen = toy.data.labels if labels is None else labels
+    return train(toy.network, begin, toy.data.images, chosen, present.float(), options, SEED)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"momentum": 0.9},
+        {"weight_decay": 0.05},
+        {"momentum": 0.5, "weight_decay": 0.01, "schedule": "cosine"},
+        {"batch_size": 7},
+        {"batch_size": 100},
+        {"augmentation": ["crop", "flip"]},
+    ],
+    ids=str,
+)
+def test_stack_agrees_with_ordinary_training(toy: Toy, changes: dict[str, Any]) -> None:
+    options, present = settings(**changes), presence(toy)
+    states = list(trained(toy, options, present))
+    assert [state.epoch for state in states] == [1, 2, 3]
+    for row, kept in enumerate(present):
+        for state, wanted in zip(states, plainly_trained(toy, toy.data.labels, kept, options), strict=True):
+            torch.testing.assert_close(take(state.parameters, row), wanted, rtol=0, atol=1e-12)
+
+
+def test_labels_may_be_probabilities(toy: Toy) -> None:
+    random = torch.Generator().manual_seed(1)
+    labels = torch.randn(len(toy.data), 3, generator=random, dtype=torch.float64).softmax(1)
+    present = presence(toy)
+    *_, last = trained(toy, settings(), present, labels)
+    for row, kept in enumerate(present):
+        wanted = plainly_trained(toy, labels, kept, settings())[-1]
+        torch.testing.assert_close(take(last.parameters, row), wanted, rtol=0, atol=1e-12)
+
+
+def test_networks_that_are_computed_by_vmap_train_alike(toy: Toy) -> None:
+    present, options = presence(toy).float(), settings(momentum=0.9, batch_size=7)
+    lasts = []
+    for network in (toy.network, dataclasses.replace(toy.network, grouped=None)):
+        *_, last = train(network, start(toy.initial, 3), toy.data.images, toy.data.labels, present, options, SEED)
+        lasts.append(last.parameters)
+    torch.testing.assert_close(*lasts, rtol=0, atol=1e-12)
+
+
+def test_networks_may_each_have_a_start_and_an_order_of_their_own(toy: Toy) -> None:
+    seeds, begins, present = [5, 6, 7], [toy.initial, toy.trajectory[1], toy.trajectory[2]], presence(toy)
+    options, images, labels = settings(momentum=0.9, batch_size=7), toy.data.images, toy.data.labels
+    *_, last = train(toy.network, start_each(begins), images, labels, present.float(), options, seeds)
+    for row, (seed, begin) in enumerate(zip(seeds, begins, strict=True)):
+        wanted = plainly_trained(toy, labels, present[row], options, seed=seed, begin=begin)[-1]
+        torch.testing.assert_close(take(last.parameters, row), wanted, rtol=0, atol=1e-12)
+
+
+def test_equal_seeds_are_one_seed(toy: Toy) -> None:
+    present, images, labels = presence(toy).float(), toy.data.images, toy.data.labels
+    lasts = []
+    for seed in (SEED, [SEED] * 3):
+        *_, last = train(toy.network, start(toy.initial, 3), images, labels, present, settings(), seed)
+        lasts.append(last.parameters)
+    torch.testing.assert_close(*lasts, rtol=0, atol=0)
+
+
+def test_deleted_samples_change_nothing_by_their_content(toy: Toy) -> None:
+    present = presence(toy)
+    *_, last = trained(toy, settings(), present)
+    images = toy.data.images.clone()
+    images[~present[1]] = 1e3
+    *_, other = train(toy.network, start(toy.initial, 3), images, toy.data.labels, present.float(), settings(), SEED)
+    torch.testing.assert_close(take(last.parameters, 1), take(other.parameters, 1), rtol=0, atol=0)
+
+
+def test_without_any_sample_nothing_moves(toy: Toy) -> None:
+    *_, last = trained(toy, settings(momentum=0.9), torch.zeros(2, len(toy.data), dtype=torch.bool))
+    torch.testing.assert_close(take(last.parameters, 1), toy.initial, rtol=0, atol=0)
+
+
+def test_networks_of_a_stack_do_not_mix(toy: Toy) -> None:
+    present = presence(toy)
+    *_, together = trained(toy, settings(momentum=0.9), present)
+    *_, swapped = trained(toy, settings(momentum=0.9), present[[2, 0, 1]])
+    torch.testing.assert_close(take(together.parameters, torch.tensor([2, 0, 1])), swapped.parameters, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_bits_do_not_depend_on_how_many_others_are_in_the_stack(
+    make_network: Callable[..., tuple[Network, Parameters]], toy: Toy, count: int
+) -> None:
+    """The target, trained as a stack of two, is compared with retrainings in stacks of many."""
+    network, initial = make_network(dtype=torch.float32)
+    images, labels = toy.data.images.float(), toy.data.labels
+    lasts = []
+    for copies in (TARGET_COPIES, count):
+        states = train(network, start(initial, copies), images, labels, torch.ones(copies, 21), settings(), SEED)
+        *_, last = states
+        lasts.append(take(last.parameters, copies - 1))
+    torch.testing.assert_close(*lasts, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("epochs_before", [0, 1, 2])
+def test_resuming_gives_the_same_bits(toy: Toy, epochs_before: int) -> None:
+    options, present = settings(momentum=0.9, schedule="cosine"), presence(toy)
+    states = [start(toy.initial, 3), *trained(toy, options, present)]
+    resumed = list(trained(toy, options, present, state=states[epochs_before]))
+    assert [state.epoch for state in resumed] == list(range(epochs_before + 1, 4))
+    for name, each in states[-1].parameters.items():
+        assert torch.equal(each, resumed[-1].parameters[name])
+        assert torch.equal(states[-1].velocity[name], resumed[-1].velocity[name])
+
+
+def test_nothing_is_left_to_do_after_the_last_epoch(toy: Toy) -> None:
+    *_, last = trained(toy, settings(), presence(toy))
+    assert list(trained(toy, settings(), presence(toy), state=last)) == []
+
+
+def test_training_changes_no_state_that_was_yielded_before(toy: Toy) -> None:
+    states = trained(toy, settings(momentum=0.9), presence(toy))
+    first = next(states)
+    kept = {name: each.clone() for name, each in first.parameters.items()}
+    list(states)
+    torch.testing.assert_close(first.parameters, kept, rtol=0, atol=0)
+
+
+def test_batch_order_depends_on_the_seed_and_the_epoch_alone(toy: Toy) -> None:
+    present = presence(toy)
+    lasts = []
+    for seed in (SEED, SEED, SEED + 1):
+        torch.manual_seed(len(lasts))
+        images, labels = toy.data.images, toy.data.labels
+        *_, last = train(toy.network, start(toy.initial, 3), images, labels, present.float(), settings(), seed)
+        lasts.append(last.parameters["0.weight"])
+    assert torch.equal(lasts[0], lasts[1])
+    assert not torch.equal(lasts[0], lasts[2])
+
+
+def test_divergence_names_the_epoch_and_the_setting(toy: Toy) -> None:
+    states = trained(toy, settings(lr=1e300, epochs=5), presence(toy))
+    with pytest.raises(DivergenceError, match=r"training diverged in epoch \d .*; lower training\.lr \(1e\+300\)"):
+        list(states)

@@ -1,0 +1,54 @@
+"""Other online settings keep what a workspace has loaded, and an anchor is the share of the data asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ddm_framework import Workspace
+from ddm_framework.answers.unlearning import request, unlearn
+from ddm_framework.network.stacks import norms, take
+
+
+def test_other_online_settings_keep_what_was_loaded(workspace: Workspace) -> None:
+    synset, design = workspace.synset, workspace.perturbations
+    other = workspace.with_online(perturbations="random", num_perturbations=20)
+    assert other.synset is synset
+    assert len(other.perturbations) == 21
+    assert workspace.perturbations is design
+
+
+@pytest.mark.parametrize(("passes", "epochs", "share"), [(0.5, 1, 0.5), (1.0, 1, 1.0), (1.5, 2, 0.75), (3.0, 3, 1.0)])
+def test_passes_are_a_share_of_the_images_and_whole_epochs(
+    workspace: Workspace, passes: float, epochs: int, share: float
+) -> None:
+    anchor = workspace.with_online(anchor=passes).anchor
+    assert anchor is not None
+    count = len(workspace.data.train)
+    assert (anchor.epochs, len(anchor.labels)) == (epochs, round(share * count))
+    assert torch.equal(workspace.partition.classes[anchor.clusters], anchor.labels)
+    assert len(anchor.labels.unique()) == workspace.info.num_classes
+
+
+def test_without_an_anchor_no_data_are_touched(workspace: Workspace) -> None:
+    assert workspace.anchor is None
+    next(workspace.perturbed(workspace.perturbations[:2], workspace.synset))
+    assert "data" not in workspace.__dict__
+
+
+def test_unlearning_clusters_follows_the_anchor(workspace: Workspace) -> None:
+    anchored, asked = workspace.with_online(anchor=1.0, step_size=0.02), request(workspace, [1, 4])
+    row = torch.ones(2, workspace.partition.num_clusters)
+    row[:, [1, 4]] = 0
+    expected = take(next(anchored.perturbed(row, anchored.synset))[1], 0)
+    found = unlearn(anchored, asked).parameters
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    plain = unlearn(workspace, asked, step_size=0.02).parameters
+    assert float(norms({name: (each - plain[name])[None] for name, each in found.items()})[0]) > 0
+
+
+def test_the_anchored_datamodel_goes_from_the_target_whatever_the_recipe_does(workspace: Workspace) -> None:
+    asked, margin = workspace.queries_of("test"), workspace.objective("margin")
+    found = workspace.with_online(start="initial", steps=2).attribute(asked, margin, "ddm_anchored").effect
+    expected = workspace.with_online(anchor=1.0, step_size=0.02, steps=2).attribution(asked, margin).effect
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)

@@ -1,0 +1,150 @@
+"""The bank holds each exactly retrained network once, finds it again, and gets the same from workers as from itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from run_fixtures import tiny
+from torch import Tensor
+
+import ddm_framework
+from ddm_framework import DDMError, Workspace
+from ddm_framework.network.stacks import Parameters
+from ddm_framework.network.training import start, train
+from ddm_framework.offline.partition import Partition
+from ddm_framework.online.perturbations import leave_one_out
+from ddm_framework.truth import engine
+from ddm_framework.truth.bank import Bank
+from ddm_framework.truth.retraining import bank_folder, bank_logits, retrained
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return ddm_framework.run(tiny(tmp_path), out=tmp_path / "runs" / "tiny").workspace
+
+
+def equal(one: Parameters, other: Parameters) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def everything(bank: Bank) -> Parameters:
+    return bank.load(slice(0, len(bank)))
+
+
+def stamps(bank: Bank) -> list[int]:
+    return [file.stat().st_mtime_ns for file in bank.files]
+
+
+def test_nothing_deleted_is_the_target_to_the_last_bit(workspace: Workspace) -> None:
+    bank = retrained(workspace, leave_one_out(6))
+    unperturbed = {name: each[0] for name, each in everything(bank).items()}
+    assert equal(unperturbed, workspace.target)
+
+
+def test_networks_are_those_of_a_training_without_the_samples(workspace: Workspace) -> None:
+    rows = torch.tensor([[1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 1, 0]])
+    data, recipe = workspace.data.train, workspace.recipe
+    kept = rows[:, workspace.partition.clusters].float()
+    state = start(workspace.initial, 2)
+    *_, last = train(workspace.network, state, data.images, data.labels, kept, recipe.training, recipe.general.seed)
+    assert equal(everything(retrained(workspace, rows)), last.parameters)
+
+
+def test_workers_give_what_one_process_gives(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "num_workers", lambda _: 1)
+    alone = everything(retrained(workspace, leave_one_out(6)))
+    for file in bank_folder(workspace).iterdir():
+        file.unlink()
+    monkeypatch.setattr(engine, "num_workers", lambda _: 2)
+    assert equal(everything(retrained(workspace, leave_one_out(6))), alone)
+
+
+def test_what_is_there_is_not_trained_again(workspace: Workspace) -> None:
+    first = retrained(workspace, leave_one_out(6)[:4])
+    before = stamps(first)
+    second = retrained(workspace, leave_one_out(6)[1:])
+    assert stamps(first) == before
+    assert set(first.files) & set(second.files) == set(first.files[1:])
+    assert len(list(bank_folder(workspace).iterdir())) == 7
+
+
+def test_another_run_with_the_same_target_shares_the_bank(workspace: Workspace, tmp_path: Path) -> None:
+    bank = retrained(workspace, leave_one_out(6))
+    before = stamps(bank)
+    other = ddm_framework.run(tiny(tmp_path), ["matching.steps=2"], out=tmp_path / "runs" / "other").workspace
+    assert retrained(other, leave_one_out(6)).files == bank.files
+    assert stamps(bank) == before
+    longer = ddm_framework.run(tiny(tmp_path), ["training.epochs=6"], out=tmp_path / "runs" / "longer").workspace
+    assert not set(retrained(longer, leave_one_out(6)[:2]).files) & set(bank.files)
+
+
+def test_an_address_is_of_samples_and_not_of_cluster_numbers(workspace: Workspace) -> None:
+    partition = workspace.partition
+    renamed = Partition(5 - partition.clusters, partition.classes.flip(0))
+    rows = leave_one_out(6)[1:]
+    assert retrained(workspace, rows, partition=renamed).files == retrained(workspace, rows).files[::-1]
+
+
+def test_a_damaged_network_is_trained_again(workspace: Workspace) -> None:
+    bank = retrained(workspace, leave_one_out(6)[:3])
+    whole = everything(bank)
+    bank.files[1].write_bytes(bank.files[1].read_bytes()[:100])
+    bank.files[2].replace(bank.files[0])  # another network under the first one's name
+    assert equal(everything(retrained(workspace, leave_one_out(6)[:3])), whole)
+
+
+def test_independent_networks_have_a_start_and_an_order_of_their_own(workspace: Workspace) -> None:
+    rows = torch.ones(2, 6)
+    coupled = everything(retrained(workspace, rows))
+    first, again, second = (
+        everything(retrained(workspace, rows, coupling="independent", replicate=number)) for number in (0, 0, 1)
+    )
+    assert equal(first, again)
+    assert not equal(first, second)
+    assert not equal(first, coupled)
+    assert all(torch.equal(first[name][0], first[name][1]) for name in first)  # one mask, one replicate: one network
+    both = everything(retrained(workspace, rows, coupling="independent", replicate=[0, 1]))
+    assert all(torch.equal(both[name][0], first[name][0]) for name in both)
+    assert all(torch.equal(both[name][1], second[name][0]) for name in both)
+    lacking = everything(retrained(workspace, leave_one_out(6)[:2], coupling="independent"))
+    assert not torch.allclose(*lacking["0.weight"])
+
+
+def test_time_is_stored_with_the_networks_and_charged_when_they_are_reused(workspace: Workspace) -> None:
+    seconds = retrained(workspace, leave_one_out(6)).seconds
+    assert seconds > 0
+    workspace.ledger.clear()
+    assert retrained(workspace, leave_one_out(6)).seconds == seconds
+    assert workspace.ledger.charged == seconds
+    assert workspace.ledger.elapsed < seconds
+
+
+def test_logits_are_of_each_network(workspace: Workspace) -> None:
+    bank, queries = retrained(workspace, leave_one_out(6)), workspace.queries_of("test")
+    logits = bank_logits(workspace, bank, queries)
+
+    def alone(row: int) -> Tensor:
+        weights = {name: each[row] for name, each in everything(bank).items()}
+        with torch.no_grad():
+            return workspace.module(weights)(queries.images)
+
+    torch.testing.assert_close(logits, torch.stack([alone(row) for row in range(7)]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_worker_that_fails_says_why_and_loses_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = retrained(workspace, leave_one_out(6)[:2])
+    monkeypatch.setattr(engine, "num_workers", lambda _: 2)
+    workspace.folder.file("offline", "trajectory", "epoch_000.safetensors").write_bytes(b"")
+    with pytest.raises(DDMError, match=r"epoch_000\.safetensors is truncated"):
+        retrained(workspace, 1 - leave_one_out(6)[1:])
+    assert all(file.is_file() for file in finished.files)
