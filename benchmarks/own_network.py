@@ -50,7 +50,7 @@ def _brought(trained: Run, every: int, out: Path) -> Run:
 
 def _figures(run: Run, truth: torch.Tensor) -> dict[str, float]:
     workspace = run.workspace
-    estimate = workspace.attribute(workspace.queries_of("test"), workspace.objectives[0], "ddm")
+    estimate = workspace.effects_by(workspace.queries_of("test"), workspace.objectives[0], "ddm")
     judged = judge(truth, estimate.ranking[:, 0])
     return {
         "mean_cosine": run.metrics["matching"]["mean_cosine"],

@@ -4,11 +4,11 @@ from .errors import DataError, DDMError, PluginError, RecipeError, RunFolderErro
 from .offline.features import penultimate
 from .online.questions import Objective, Queries, Reference
 from .own_network import from_module
-from .plugin.choice import Choice
+from .plugin.choice import Choice, Grid, use
 from .plugin.components import Component
 from .plugin.declarations import Surrogate, attributor, objective
 from .plugin.hookspecs import hookimpl
-from .plugin.signatures import ChoicesOf
+from .plugin.signatures import ComponentOf
 from .randomness import derive_seed
 from .report.blocks import Chart, Clusters, Heatmap, Pictures, Report, Section, Table, Text
 from .runs.workspace import Workspace
@@ -16,13 +16,14 @@ from .runs.workspace import Workspace
 __all__ = [
     "Chart",
     "Choice",
-    "ChoicesOf",
     "Clusters",
     "Component",
+    "ComponentOf",
     "DDMError",
     "DataError",
     "DataInfo",
     "DataSplits",
+    "Grid",
     "Heatmap",
     "ImageSet",
     "Objective",
@@ -49,4 +50,5 @@ __all__ = [
     "run",
     "shown",
     "suggestion",
+    "use",
 ]

@@ -106,7 +106,7 @@ def _backbone(module: nn.Module) -> Choice:
     """The module as a backbone; its printed form stands for its code, which nobody can compare."""
     known = hashlib.sha256(repr(module).encode()).hexdigest()[:16]
 
-    def build(_info: DataInfo, /, *, architecture: str) -> nn.Module:  # noqa: ARG001 - it tells one module from another
+    def build(_info: DataInfo, /, *, architecture: str = known) -> nn.Module:  # noqa: ARG001 - it tells one module from another
         return copy.deepcopy(module).cpu().requires_grad_()
 
     return Choice("backbone", GIVEN, {"architecture": known}, build)

@@ -77,25 +77,8 @@ def _generated(source: str) -> str:
 
 
 def _settings(model: type[Settings]) -> str:
-    rows = [(info.alias or name, _field_type(info), _field_default(info)) for name, info in model.model_fields.items()]
+    rows = [(info.alias or name, in_words(info), _field_default(info)) for name, info in model.model_fields.items()]
     return f"{_markdown(inspect.getdoc(model) or '')}\n\n{_table('setting', rows)}"
-
-
-def _field_type(info: FieldInfo) -> str:
-    annotation = info.annotation
-    written = (
-        annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
-    )
-    bounds = [mark for mark in info.metadata if any(hasattr(mark, bound) for bound in ("ge", "gt", "le", "lt"))]
-    limits = [
-        f"{bound}={getattr(mark, bound)}"
-        for mark in bounds
-        for bound in ("ge", "gt", "le", "lt")
-        if hasattr(mark, bound)
-    ]
-    written = re.sub(r"\b(?:typing|pathlib|ddm_framework\.settings)\.(?:_local\.)?", "", written)
-    written = re.sub(r"Annotated\[(\w+), Gt\(gt=0\)\]", r"Annotated[\1, Field(gt=0)]", written)
-    return in_words(f"Annotated[{written}, Field({', '.join(limits)})]" if limits else written)
 
 
 def _field_default(info: FieldInfo) -> str:
@@ -107,7 +90,7 @@ def _field_default(info: FieldInfo) -> str:
 def _component(registered: Registered) -> str:
     component, target = registered.component, registered.load()
     signature = read_signature(target, registered.kind, component.name)
-    rows = [(option.name, in_words(option.annotation), _shown(option.default)) for option in signature.options]
+    rows = [(option.name, in_words(option.hint), _shown(option.default)) for option in signature.options]
     options = _table("option", rows) if rows else "No options."
     title = f"#### {component.name}\n\n{component.summary}" + (f" ({component.source})" if component.source else "")
     return f"{title}.\n\n{options}\n\n{_argument_list(inspect.getdoc(target) or '', {row[0] for row in rows})}".rstrip()

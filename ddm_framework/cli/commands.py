@@ -81,12 +81,17 @@ def validate(
 def list_components(
     kind: Annotated[str | None, typer.Argument(help="dataset, backbone, clusterer, ...; all by default.")] = None,
     plugin: Plugins = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print kinds, names, summaries and targets as JSON.")] = False,
 ) -> None:
     """List the components that recipes can use."""
-    from ddm_framework.cli.listing import print_components
+    from ddm_framework.cli.listing import components_as_dict, print_components
     from ddm_framework.plugin.loader import load_plugins
 
-    print_components(load_plugins(plugin or []), kind)
+    registry = load_plugins(plugin or [])
+    if as_json:
+        _print_json(components_as_dict(registry, kind))
+    else:
+        print_components(registry, kind)
 
 
 @app.command()

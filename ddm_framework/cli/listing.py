@@ -8,10 +8,35 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ddm_framework.errors import DDMError, suggestion
-from ddm_framework.plugin.components import KINDS
+from ddm_framework.plugin.components import KINDS, check_kind
 from ddm_framework.plugin.registry import Registry
+from ddm_framework.plugin.signatures import read_signature
 from ddm_framework.plugin.type_words import as_written, in_words
+
+
+def components_as_dict(registry: Registry, kind: str | None) -> dict[str, dict[str, dict[str, str]]]:
+    """Components by kind and name, each with its `summary`, `target`, `source` and `plugin`, for other programs.
+
+    A name that two plugins bring, which no recipe can use, is left out; `print_plugins` shows it.
+
+    Raises:
+        DDMError: for an unknown kind.
+    """
+    kinds = _kinds(kind)
+    clashing = {(each.kind, each.component.name) for group in registry.collisions() for each in group}
+    return {
+        each: {
+            registered.component.name: {
+                "summary": registered.component.summary,
+                "target": registered.component.target,
+                "source": registered.component.source,
+                "plugin": registered.plugin,
+            }
+            for registered in registry.components(each)
+            if (each, registered.component.name) not in clashing
+        }
+        for each in kinds
+    }
 
 
 def print_components(registry: Registry, kind: str | None, console: Console | None = None) -> None:
@@ -20,10 +45,9 @@ def print_components(registry: Registry, kind: str | None, console: Console | No
     Raises:
         DDMError: for an unknown kind.
     """
-    if kind is not None and kind not in KINDS:
-        raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")
+    kinds = _kinds(kind)
     table = Table("kind", "name", "what it is", "source", "plugin", box=None, pad_edge=False)
-    for each in KINDS if kind is None else (kind,):
+    for each in kinds:
         for registered in registry.components(each):
             component = registered.component
             cells = (each, component.name, component.summary, component.source, registered.plugin)
@@ -55,12 +79,10 @@ def print_component(registry: Registry, kind: str, name: str, console: Console |
     Raises:
         DDMError: for an unknown component, or one that cannot be imported.
     """
-    from ddm_framework.plugin.signatures import read_signature
-
     console = console or _console()
     registered = registry.get(kind, name)
     target = registered.load()
-    signature = read_signature(target, kind, f"{kind} {name!r} of plugin {registered.plugin}")
+    signature = read_signature(target, kind, registered.who)
     component = registered.component
     console.print(Text.assemble((f"{kind} {name}", "bold"), f": {component.summary}"))
     console.print(
@@ -68,12 +90,19 @@ def print_component(registry: Registry, kind: str, name: str, console: Console |
     )
     table = Table("option", "type", "default", box=None, pad_edge=False)
     for option in signature.options:
-        kind = in_words(option.annotation).replace("`", "")
-        table.add_row(Text(option.name), Text(kind), Text(as_written(option.default)))
+        type_of_it = in_words(option.hint).replace("`", "")
+        table.add_row(Text(option.name), Text(type_of_it), Text(as_written(option.default)))
     console.print()
     console.print(table if signature.options else Text("no options"))
     console.print()
     console.print(Text(inspect.getdoc(target) or "no documentation"))
+
+
+def _kinds(kind: str | None) -> tuple[str, ...]:
+    if kind is None:
+        return KINDS
+    check_kind(kind)
+    return (kind,)
 
 
 def _console() -> Console:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ddm_framework.errors import DDMError, suggestion
-from ddm_framework.plugin.components import KINDS, hook_name
+from ddm_framework.errors import DDMError
+from ddm_framework.plugin.components import check_kind, hook_name
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.runs.safe_files import save_text
 
@@ -35,8 +35,7 @@ def check_name(kind: str, name: str, registry: Registry) -> None:
     Raises:
         DDMError: for an unknown kind, a name that is no plain one, or one that is taken.
     """
-    if kind not in KINDS:
-        raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")
+    check_kind(kind)
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise DDMError(f"{name!r} cannot name a component; take small letters, digits and underscores, as in my_{kind}")
     if name in registry.names(kind):

@@ -1,18 +1,19 @@
-from .choice import Choice, choose
+from .choice import Choice, Grid, choose, choose_grid, use
 from .components import KINDS, Component, hook_name
 from .declarations import Declaration, Direction, Method, Surrogate, attributor, method_of, objective
 from .hookspecs import hookimpl
 from .loader import load_plugins
 from .registry import Plugin, Registered, Registry
-from .signatures import ChoicesOf, Option, Signature, read_signature
+from .signatures import ComponentOf, Option, Signature, read_signature
 
 __all__ = [
     "KINDS",
     "Choice",
-    "ChoicesOf",
     "Component",
+    "ComponentOf",
     "Declaration",
     "Direction",
+    "Grid",
     "Method",
     "Option",
     "Plugin",
@@ -22,10 +23,12 @@ __all__ = [
     "Surrogate",
     "attributor",
     "choose",
+    "choose_grid",
     "hook_name",
     "hookimpl",
     "load_plugins",
     "method_of",
     "objective",
     "read_signature",
+    "use",
 ]

@@ -5,11 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ddm_framework.errors import DDMError, suggestion
+
 KINDS = ("dataset", "backbone", "clusterer", "distance", "objective", "attributor", "study")
 """The kinds of component, in the order in which a run meets them."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def check_kind(kind: str) -> None:
+    """Refuse what is no kind of component.
+
+    Raises:
+        DDMError: with the nearest kinds.
+    """
+    if kind not in KINDS:
+        raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")
 
 
 def hook_name(kind: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import DDMError, PluginError, suggestion
-from ddm_framework.plugin.components import KINDS, Component
+from ddm_framework.plugin.components import Component, check_kind
 
 LOCAL_PREFIX = "ddm_local_"
 """Modules of plugins that are single files are named so."""
@@ -42,6 +42,16 @@ class Registered:
     component: Component
     plugin: str
 
+    @property
+    def who(self) -> str:
+        """How it is named in a message."""
+        return f"{self.kind} {self.component.name!r} of plugin {self.plugin}"
+
+    @property
+    def home(self) -> str:
+        """The module that its target names."""
+        return self.component.target.partition(":")[0]
+
     def load(self) -> Callable[..., Any]:
         """Import the target.
 
@@ -49,7 +59,7 @@ class Registered:
             PluginError: if the target cannot be imported, whatever the reason.
         """
         module_name, _, attribute = self.component.target.partition(":")
-        who = f"{self.kind} {self.component.name!r} of plugin {self.plugin}"
+        who = self.who
         try:
             module = importlib.import_module(module_name)
         except (Exception, SystemExit) as error:
@@ -64,10 +74,17 @@ class Registered:
 
 
 class Registry:
-    """All components by kind and name; two of one name are an error only for who uses that name."""
+    """All components by kind and name; two of one name are an error only for who uses that name.
+
+    Attributes:
+        plugins: those that were found, broken ones included.
+        used: kind and name of the components that were asked for, in that order, so that a study's result can be tied
+            to the methods that it chose by name. Whoever watches clears it first.
+    """
 
     def __init__(self, plugins: tuple[Plugin, ...], components: Sequence[Registered]) -> None:
         self.plugins = plugins
+        self.used: dict[tuple[str, str], None] = {}
         self._entries: dict[tuple[str, str], list[Registered]] = {}
         for registered in components:
             self._entries.setdefault((registered.kind, registered.component.name), []).append(registered)
@@ -91,8 +108,8 @@ class Registry:
         Raises:
             DDMError: for an unknown kind, an unknown name (with the nearest ones), or a name that two plugins bring.
         """
-        if kind not in KINDS:
-            raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")
+        check_kind(kind)
+        self.used[kind, name] = None
         found = self._entries.get((kind, name), [])
         if not found:
             near = suggestion(name, self.names(kind))

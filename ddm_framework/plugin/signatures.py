@@ -8,7 +8,6 @@ import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
@@ -32,10 +31,12 @@ STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 @dataclass(frozen=True, slots=True)
-class ChoicesOf:
-    """Marks an option that lists components of a kind, as `{use: name, option: value}`.
+class ComponentOf:
+    """Marks an option that takes components of a kind, each written as `{use: name, option: value}`.
 
-    A value may be a list of values to choose from: `Annotated[list[dict[str, Any]], ChoicesOf("attributor")]`.
+    `Annotated[Choice, ComponentOf("objective")]` takes one, `Annotated[list[Choice], ComponentOf("backbone")]` several,
+    and `Annotated[list[Grid], ComponentOf("attributor")]` several of which each may give a list of values to an option,
+    to be tried one after the other.
     """
 
     kind: str
@@ -43,13 +44,17 @@ class ChoicesOf:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a component: annotation as written, default, whether it is a path, and what components it lists."""
+    """One option of a component.
+
+    Attributes:
+        name: what a recipe writes.
+        hint: its type, resolved: aliases and text are gone, `Annotated` stays.
+        default: of the signature.
+    """
 
     name: str
-    annotation: str
+    hint: Any
     default: Any
-    is_path: bool
-    choices_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +124,9 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
         if option.name.startswith("_"):
             raise PluginError(f"{who}: option {option.name!r} must not start with an underscore")
     return Signature(
-        tuple(_option(parameter, hints[parameter.name]) for parameter in options),
+        tuple(Option(p.name, hints[p.name], p.default) for p in options),
         _model({p.name: (_fillable(hints[p.name]), p.default) for p in options}, who),
     )
-
-
-def _option(parameter: inspect.Parameter, hint: Any) -> Option:
-    marked = [each.kind for each in getattr(hint, "__metadata__", ()) if isinstance(each, ChoicesOf)]
-    written, default = _as_written(parameter.annotation), parameter.default
-    return Option(parameter.name, written, default, _mentions_path(hint), marked[0] if marked else None)
 
 
 def _model(fields: dict[str, Any], who: str) -> type[BaseModel]:
@@ -161,14 +160,6 @@ def _fillable(hint: Any) -> Any:
     if origin is typing.Annotated:
         return typing.Annotated[arguments]
     return origin[arguments] if origin in (list, dict) else hint
-
-
-def _mentions_path(hint: Any) -> bool:
-    return hint is Path or any(_mentions_path(argument) for argument in typing.get_args(hint))
-
-
-def _as_written(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,79 +2,122 @@
 
 from __future__ import annotations
 
-import ast
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-_PLAIN = {
-    "int": "integer",
-    "float": "number",
-    "bool": "true or false",
-    "str": "text",
-    "Path": "path",
-    "None": "null",
-    "Any": "anything",
-    "PositiveInt": "integer ≥ 1",
-    "NonNegativeInt": "integer ≥ 0",
-    "PositiveFloat": "number > 0",
-    "NonNegativeFloat": "number ≥ 0",
-    "Fraction": "number ≥ 0 and < 1",
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ddm_framework.plugin.signatures import ComponentOf
+
+_PLAIN: dict[Any, str] = {
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Path: "path",
+    None: "null",
+    types.NoneType: "null",
+    Any: "anything",
 }
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "a multiple of", "pattern": "like"}
 _LENGTHS = {"min_length": "at least", "max_length": "at most"}
 
 
-def in_words(annotation: str) -> str:
-    """The annotation of an option in words; what is not known to this module stays as it is written."""
-    try:
-        return _words(ast.parse(annotation, mode="eval").body)
-    except SyntaxError:
-        return annotation
+def in_words(hint: Any) -> str:
+    """A type in words.
+
+    Args:
+        hint: as `typing.get_type_hints(..., include_extras=True)` resolves it, so that an alias of its author's never
+            shows; or pydantic's record of a field.
+    """
+    if isinstance(hint, FieldInfo):
+        return _with_marks(hint.annotation, hint.metadata)
+    if _is_plain(hint):
+        return _PLAIN[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _with_marks(arguments[0], hint.__metadata__)
+    if origin is typing.Literal:
+        return " | ".join(f"`{as_written(each)}`" for each in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return ", or ".join(map(in_words, arguments))
+    if origin is tuple and Ellipsis not in arguments:
+        return f"list of {len(arguments)}: {', '.join(map(in_words, arguments))}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "mapping"
+    if isinstance(origin, type) and issubclass(origin, Iterable) and arguments:
+        return f"list of {in_words(arguments[0])}"
+    return _by_name(hint)
 
 
 def as_written(value: Any) -> str:
-    """A default as a recipe would write it: `null`, `false`, `data`."""
+    """A default as a recipe would write it: `null`, `false`, `data`, `[{use: ddm}]`."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {as_written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_written, value))}]"
     return "null" if value is None else str(value)
 
 
-def _words(node: ast.expr) -> str:
-    match node:
-        case ast.Constant(value=value):
-            return _PLAIN.get(str(value), str(value))
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return _PLAIN.get(name, name)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return f"{_words(left)}, or {_words(right)}"
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=values):
-            return " | ".join(f"`{_value(each)}`" for each in _several(values))
-        case ast.Subscript(value=ast.Name(id="Union"), slice=kinds):
-            return ", or ".join(map(_words, _several(kinds)))
-        case ast.Subscript(value=ast.Name(id="Optional"), slice=kind):
-            return f"{_words(kind)}, or null"
-        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *marks])):
-            return " ".join([_words(kind), *filter(None, map(_mark, marks))])
-        case ast.Subscript(value=ast.Name(id="list"), slice=kind):
-            return f"list of {_words(kind)}"
-        case ast.Subscript(value=ast.Name(id="dict")):
-            return "mapping"
-    return ast.unparse(node)
+def _is_plain(hint: Any) -> bool:
+    try:
+        return hint in _PLAIN
+    except TypeError:  # what cannot be hashed is no plain type
+        return False
 
 
-def _mark(node: ast.expr) -> str:
-    """The bounds in a `Field(...)`, or the kind of component that a list holds."""
-    if not isinstance(node, ast.Call):
-        return ""
-    if isinstance(node.func, ast.Name) and node.func.id == "ChoicesOf":
-        return f"({_value(node.args[0])}s)"
-    bounds = [f"{_BOUNDS[each.arg]} {_value(each.value)}" for each in node.keywords if each.arg in _BOUNDS]
-    lengths = [f"{_LENGTHS[each.arg]} {_value(each.value)}" for each in node.keywords if each.arg in _LENGTHS]
-    return " ".join(filter(None, [" and ".join(bounds), f"({' and '.join(lengths)})" if lengths else ""]))
+def _by_name(hint: Any) -> str:
+    """A class, or a type that was given a name."""
+    if isinstance(hint, type) and issubclass(hint, list | tuple | set | frozenset):
+        return "list"
+    if isinstance(hint, type) and issubclass(hint, Mapping | BaseModel):
+        return "mapping"
+    named = getattr(hint, "__supertype__", None) or getattr(hint, "__value__", None)  # NewType, and `type X = ...`
+    return in_words(named) if named is not None else getattr(hint, "__name__", str(hint))
 
 
-def _several(node: ast.expr) -> list[ast.expr]:
-    return node.elts if isinstance(node, ast.Tuple) else [node]
+def _with_marks(hint: Any, marks: Sequence[Any]) -> str:
+    """A type with its bounds, or with the kind of component that it stands for."""
+    kinds = [mark.kind for mark in marks if isinstance(mark, ComponentOf)]
+    words = _component(kinds[0], hint) if kinds else in_words(hint)
+    values = [pair for mark in marks for pair in _limits(mark)]
+    whole = _takes_integers(hint)
+    bounds = " and ".join(_bound(name, value, whole) for name, value in values if name in _BOUNDS)
+    lengths = " and ".join(f"{_LENGTHS[name]} {value}" for name, value in values if name in _LENGTHS)
+    return " ".join(filter(None, [words, bounds, f"({lengths})" if lengths else ""]))
 
 
-def _value(node: ast.expr) -> str:
-    return str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)
+def _component(kind: str, hint: Any) -> str:
+    """`attributor`, `list of attributors`, or either with `, or null`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return ", or ".join(in_words(each) if each is types.NoneType else _component(kind, each) for each in arguments)
+    return f"list of {'studies' if kind == 'study' else f'{kind}s'}" if origin is list else kind
+
+
+def _limits(mark: Any) -> Iterator[tuple[str, Any]]:
+    """The bounds and lengths that a mark of `Annotated` sets; a validator of the author's own sets none."""
+    if isinstance(mark, FieldInfo):
+        for each in mark.metadata:
+            yield from _limits(each)
+    for name in (*_BOUNDS, *_LENGTHS):
+        value = getattr(mark, name, None)
+        if value is not None and not callable(value):
+            yield name, value
+
+
+def _bound(name: str, value: Any, whole: bool) -> str:
+    """`≥ 1`; an integer above 0 is one of at least 1."""
+    if whole and name == "gt":
+        return f"≥ {value + 1}"
+    return f"{_BOUNDS[name]} {value}"
+
+
+def _takes_integers(hint: Any) -> bool:
+    return hint is int

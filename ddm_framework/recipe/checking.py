@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from ddm_framework.errors import DDMError, Problem, RecipeError, shown, suggestion
-from ddm_framework.plugin.choice import Choice, resolved
+from ddm_framework.errors import Problem, RecipeError, shown, suggestion
+from ddm_framework.plugin.choice import Choice, fitted_options
 from ddm_framework.plugin.registry import Registry
-from ddm_framework.plugin.signatures import Signature, read_signature, value_problems
+from ddm_framework.plugin.signatures import value_problems
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import (
     COMPONENT_SECTIONS,
@@ -150,55 +150,13 @@ class _Checker:
         core = SHARED_SECTIONS.get(kind)
         core_names = list(core.model_fields) if core else []
         settings = self.settings(core, place, {k: v for k, v in values.items() if k in core_names}) if core else None
-        options = {key: value for key, value in values.items() if key != "use" and key not in core_names}
-        try:
-            registered = self.registry.get(kind, values["use"])
-            target = registered.load()
-            signature = read_signature(target, kind, f"{kind} {values['use']!r} of plugin {registered.plugin}")
-        except DDMError as error:
-            self.add((*place, "use"), str(error))
-            return None, settings
-        return self.choice(kind, values["use"], target, signature, options, place, core_names), settings
-
-    def choice(
-        self,
-        kind: str,
-        name: str,
-        target: Callable[..., Any],
-        signature: Signature,
-        options: dict[str, Any],
-        place: Place,
-        core_names: list[str],
-    ) -> Choice | None:
-        """A component with its options checked and its paths resolved."""
-        before = len(self.problems)
-        for option in signature.options:
-            if option.is_path and option.name in options:
-                options[option.name] = self.paths((*place, option.name), options[option.name])
-            if option.choices_of is not None and isinstance(options.get(option.name), list):
-                self.choices(option.choices_of, (*place, option.name), options[option.name])
-        for key, message in signature.problems(options, f"{kind} {name!r}", core_names):
-            self.add((*place, key), f"{message}; `ddm show {kind} {name}` explains them")
-        if len(self.problems) > before:
-            return None
-        values = signature.model.model_validate(options)
-        return Choice(kind, name, {each: resolved(getattr(values, each)) for each in signature.names}, target)
-
-    def choices(self, kind: str, place: Place, listed: list[Any]) -> None:
-        """Components that an option lists; an option of theirs may be a list of values to choose from."""
-        for index, entry in enumerate(listed):
-            if not isinstance(entry, dict) or not isinstance(entry.get("use"), str):
-                self.add((*place, index), f"{kind}: write {{use: name, option: value}}, found {shown(entry)}")
-                continue
-            try:
-                registered = self.registry.get(kind, entry["use"])
-                signature = read_signature(registered.load(), kind, f"{kind} {entry['use']!r}")
-            except DDMError as error:
-                self.add((*place, index, "use"), str(error))
-                continue
-            for name, value in entry.items():
-                for message in _choice_problems(signature, name, value, f"{kind} {entry['use']!r}"):
-                    self.add((*place, index, name), f"{message}; `ddm show {kind} {entry['use']}` explains them")
+        written = {key: value for key, value in values.items() if key not in core_names}
+        choice, misfits = fitted_options(
+            self.registry, kind, written, lambda within: self.source.folder((*place, *within)), core_names
+        )
+        for misfit in misfits:
+            self.add((*place, *misfit.place), misfit.message)
+        return choice, settings
 
     def cross_checks(self, sections: Mapping[str, Any]) -> None:
         """Settings that fit alone but not together."""
@@ -248,16 +206,6 @@ class _Checker:
             self.add(
                 ("online", "start"), "`start: initial` needs the initial weights; list them first in target.trajectory"
             )
-
-
-def _choice_problems(signature: Signature, name: str, value: Any, what: str) -> list[str]:
-    """What is wrong with an option of a listed component: with its value, or with those in a list to choose from."""
-    if name == "use" or not (as_it_is := signature.problems({name: value}, what)):
-        return []
-    if not isinstance(value, list):
-        return [message for _, message in as_it_is]
-    each = [problem for member in value for problem in signature.problems({name: member}, what)]
-    return list(dict.fromkeys(message for _, message in each))
 
 
 def _names_files(info: FieldInfo) -> bool:

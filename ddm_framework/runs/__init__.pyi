@@ -1,6 +1,7 @@
 from .account import Ledger
 from .opening import num_cores, settle, workspace_of
-from .run_folder import STAGES, RunFolder, StageInputs
+from .provenance import StageInputs
+from .run_folder import STAGES, RunFolder
 from .safe_files import PARTIAL, json_text, load_json, save_json, save_text
 from .tensor_files import load_tensors, save_tensors
 from .workspace import Workspace

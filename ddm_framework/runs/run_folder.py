@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import platform
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import RunFolderError
+from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words
 from ddm_framework.runs.safe_files import PARTIAL, load_json, save_json
 from ddm_framework.runs.tensor_files import check_tensors
 
@@ -28,26 +22,6 @@ if sys.platform != "win32":
 STAGES = ("training", "partition", "matching", "online")
 MANIFEST = "manifest.json"
 _NOT_OURS = "is not a run folder of ddm; choose another folder (`ddm run --out`)"
-_PACKAGES = ("ddm-framework", "torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors")
-
-
-@dataclass(frozen=True, slots=True)
-class StageInputs:
-    """What a stage's result depends on.
-
-    Attributes:
-        hashed: plain values; the stage is reused while their digest stays the same.
-        shown: further values that help to say what changed, such as the path that data came from.
-    """
-
-    hashed: Mapping[str, Any]
-    shown: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def digest(self) -> str:
-        """A digest of the hashed values."""
-        text = json.dumps(self.hashed, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class RunFolder:
@@ -156,24 +130,31 @@ class RunFolder:
         changed = self._changed(inputs)
         if not changed:
             return
-        lines = []
-        for name in changed:
-            record = self.manifest["stages"][name]
-            old = {**record.get("shown", {}), **record["inputs"]}
-            new = json.loads(json.dumps({**inputs[name].shown, **inputs[name].hashed}, default=str))
-            for place, before, after in differences(old, new):
-                line = f"  {place}: {before!r} there, {after!r} asked for"
-                if not place.startswith("after") and line not in lines:
-                    lines.append(line)
+        told = [each for found in changed.values() for each in found if each[0] != ("after",)]
         raise RunFolderError(
-            f"{self.path} holds a run with other settings (stage {changed[0]}):\n"
-            + "\n".join(lines)
+            f"{self.path} holds a run with other settings (stage {next(iter(changed))}):\n"
+            + "\n".join(dict.fromkeys(map(in_words, told)))
+            + versions_in_words(self.manifest, told)
             + "\nchoose another folder with --out, or discard that stage and what follows from it with --fresh"
         )
 
-    def _changed(self, inputs: Mapping[str, StageInputs]) -> list[str]:
+    def _changed(self, inputs: Mapping[str, StageInputs]) -> dict[str, list[Difference]]:
+        """What differs in each stage that cannot be reused: the first one, and with it all that follow."""
         stages = self.manifest["stages"]
-        return [name for name in inputs if name in stages and stages[name]["hash"] != inputs[name].digest]
+        changed: dict[str, list[Difference]] = {}
+        for name in inputs:
+            if name in stages:
+                before = self._before(name)
+                found = inputs[name].changes(stages[name], None if changed else before)
+                if found or changed:
+                    changed[name] = found
+        return changed
+
+    def _before(self, stage: str) -> str | None:
+        """The recorded digest of the stage before; None if it is not of this folder."""
+        place = STAGES.index(stage)
+        record = self.manifest["stages"].get(STAGES[place - 1]) if place else None
+        return None if record is None else str(record["hash"])
 
     def _damage(self, stage: str) -> str:
         """What is wrong with the files of a stage, by a look at their headers; empty if nothing is."""
@@ -218,6 +199,7 @@ class RunFolder:
             self._remove_files(name)  # an interrupted `discard` may have left some
         record = self.manifest["stages"].setdefault(name, {"seconds": 0.0})
         record.update(inputs=dict(inputs.hashed), shown=dict(inputs.shown), hash=inputs.digest, done=False)
+        record.pop("used", None)
         self._write()
         clock = StageClock(self, record)
         yield clock
@@ -236,6 +218,10 @@ class StageClock:
         self._folder, self._record = folder, record
         self._before, self._begun = float(record.get("seconds", 0.0)), time.monotonic()
         self._stopped = False
+
+    def used(self, code: Mapping[str, str]) -> None:
+        """Digests of the code of what the stage asked for while it ran, by name; it is redone when they change."""
+        self._record["used"] = dict(code)
 
     def stop(self) -> None:
         """What the stage does from here on is not counted."""
@@ -317,31 +303,3 @@ def _is_manifest(value: Any) -> bool:
         and isinstance(each.get("files", []), list)
         for each in records
     )
-
-
-def environment() -> dict[str, Any]:
-    """What a run was made with: versions, machine, and the git revision of the current folder if it has one."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {"versions": versions, "platform": platform.platform(), "git_revision": _git_revision()}
-
-
-def _git_revision() -> str | None:
-    git = shutil.which("git")
-    if git is None:
-        return None
-    asked = subprocess.run([git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None
-
-
-def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted places at which two trees of plain values differ, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in dict.fromkeys((*old, *new)):
-            yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
-    elif old != new:
-        yield place, old, new

@@ -27,7 +27,7 @@ from ddm_framework.online.attribution import Attribution, Estimate, fit, fit_att
 from ddm_framework.online.finetuning import Anchor, perturbed_networks
 from ddm_framework.online.perturbations import beta_weights, design
 from ddm_framework.online.questions import Objective, Queries, Reference, declared
-from ddm_framework.plugin.choice import choose
+from ddm_framework.plugin.choice import Choice, choose
 from ddm_framework.plugin.declarations import method_of
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay
@@ -146,18 +146,28 @@ class Workspace:
             return objective
         return replace(self.objective(named.objective), sought=named.more_influential)
 
-    def is_linear(self, attributor: str) -> bool:
+    def is_linear(self, attributor: str | Choice) -> bool:
         """Whether an attributor is given the surrogate of an objective that has one."""
-        return method_of(self.registry.get("attributor", attributor).load()).linear
+        return method_of(self._attributor(attributor, {}).target).linear
 
-    def attribute(self, queries: Queries, objective: Objective, attributor: str, **options: Any) -> Estimate:
-        """Effects by any registered attributor; one that is linear is given the objective's surrogate.
+    def _attributor(self, attributor: str | Choice, options: Mapping[str, Any]) -> Choice:
+        if isinstance(attributor, Choice):
+            return attributor
+        return choose(self.registry, "attributor", attributor, options)
 
+    def effects_by(self, queries: Queries, objective: Objective, attributor: str | Choice, **options: Any) -> Estimate:
+        """Effects by any attributor; one that is linear is given the objective's surrogate.
+
+        Args:
+            queries: N of them.
+            objective: whose effects are asked for.
+            attributor: a name, or one that was chosen with its options.
+            options: of the one that is named.
         Raises:
             DDMError: for an unknown attributor or wrong options.
             PluginError: if it returns something else than effects.
         """
-        choice = choose(self.registry, "attributor", attributor, options)
+        choice = self._attributor(attributor, options)
         method = method_of(choice.target)
         asked = self.surrogate(objective) if method.linear else objective
         partition = self.partition if method.partition is None else method.partition(self)
@@ -167,7 +177,7 @@ class Workspace:
         if not isinstance(effect, Tensor) or effect.ndim != 3 or tuple(effect.shape[:2]) != wanted:
             shape = tuple(effect.shape) if isinstance(effect, Tensor) else type(effect).__name__
             raise PluginError(
-                f"attributor {attributor!r} must return effects of shape ({rows}, {partition.num_clusters}, m),"
+                f"attributor {choice.name!r} must return effects of shape ({rows}, {partition.num_clusters}, m),"
                 f" returned {shape}"
             )
         return Estimate(asked, effect.detach().double().cpu(), partition, method.partition is None)

@@ -19,7 +19,8 @@ from ddm_framework.report.blocks import Report, Section, Text
 from ddm_framework.report.pages import caveats, page
 from ddm_framework.runs import artifacts
 from ddm_framework.runs.opening import settle
-from ddm_framework.runs.run_folder import STAGES, RunFolder, StageInputs, environment, locked
+from ddm_framework.runs.provenance import StageInputs, environment
+from ddm_framework.runs.run_folder import STAGES, RunFolder, locked
 from ddm_framework.runs.safe_files import save_json, save_text
 from ddm_framework.runs.workspace import Workspace
 from ddm_framework.stages import offline
@@ -114,11 +115,14 @@ def _online(workspace: Workspace, inputs: StageInputs) -> None:
     """Run the study and write what it found."""
     folder = workspace.folder
     with folder.stage("online", inputs) as clock:
+        workspace.registry.used.clear()
         report = workspace.recipe.study(workspace)
         if not isinstance(report, Report):
             name = workspace.recipe.study.name
             raise PluginError(f"study {name!r} must return a Report, returned {type(report).__name__}")
         report = certified(workspace, report)
+        asked_for = [f"{kind} {name}" for kind, name in workspace.registry.used]
+        clock.used({name: inputs.code_of(name) for name in asked_for})
         artifacts.save_attribution(folder, report.tensors)
         clock.stop()
         _write_report(workspace, report)

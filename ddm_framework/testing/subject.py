@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ddm_framework.errors import DDMError, PluginError, suggestion
-from ddm_framework.plugin.choice import Choice
-from ddm_framework.plugin.components import KINDS
+from ddm_framework.plugin.choice import Choice, choose_registered
+from ddm_framework.plugin.components import KINDS, check_kind
 from ddm_framework.plugin.registry import Plugin, Registered, Registry
 from ddm_framework.plugin.signatures import Signature, read_signature
 
@@ -62,7 +61,7 @@ class Subject:
     @cached_property
     def signature(self) -> Signature:
         """What options it has."""
-        return read_signature(self.target, self.kind, f"{self.kind} {self.name!r} of plugin {self.registered.plugin}")
+        return read_signature(self.target, self.kind, self.registered.who)
 
     @cached_property
     def broken(self) -> str:
@@ -85,14 +84,7 @@ class Subject:
 
     def with_options(self, **changed: Any) -> Choice:
         """The component with other options than it is tested with."""
-        given = {**self.options, **changed}
-        for option in self.signature.options:
-            if option.is_path and isinstance(given.get(option.name), str):
-                given[option.name] = Path(given[option.name]).expanduser().resolve()
-        if problems := self.signature.problems(given, f"{self.kind} {self.name!r}"):
-            raise DDMError("\n".join(message for _, message in problems))
-        values = self.signature.model.model_validate(given)
-        return Choice(self.kind, self.name, {name: getattr(values, name) for name in self.signature.names}, self.target)
+        return choose_registered(self.registered, self.registry, {**self.options, **changed})
 
     def once(self, what: str, make: Callable[[], Made]) -> Made:
         """Something that several checks look at, made by the first of them."""
@@ -115,8 +107,8 @@ def subjects(
     Raises:
         DDMError: for an unknown kind or plugin, or options of a component that is not among them, or wrong ones.
     """
-    if kind is not None and kind not in KINDS:
-        raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")
+    if kind is not None:
+        check_kind(kind)
     named = None if plugin is None else {each.name for each in plugins_of(registry, plugin)}
     found = [
         Subject(registered, registry, options.get(f"{each}.{registered.component.name}", {}))

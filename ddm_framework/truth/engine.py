@@ -129,12 +129,28 @@ def _start_worker(
     save_tensors(job, tensors)
     job.with_suffix(".txt").write_text("\n".join(str(listed[row][0]) for row in rows), encoding="utf-8")
     plugins = [f"--plugin={file}" for file in workspace.registry.files]
-    command = [sys.executable, "-m", __name__, str(workspace.root.path), str(job), f"--workers={workers}", *plugins]
+    # -P: the current folder may be a stranger's, and its modules must not come before those that are meant.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        __name__,
+        str(workspace.root.path),
+        str(job),
+        f"--workers={workers}",
+        *plugins,
+    ]
     threads = str(workspace.recipe.general.threads)
-    environment = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads}
+    environment = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "PYTHONPATH": _python_path()}
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def _python_path() -> str:
+    """Where a worker finds modules besides what is installed: as this process does, ddm's own folder included."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([*filter(None, given), str(Path(__file__).resolve().parents[2])])
 
 
 def _watch(process: subprocess.Popen[str], advance: Callable[[], None]) -> tuple[int, str]:

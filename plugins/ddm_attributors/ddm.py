@@ -112,7 +112,7 @@ def attribute_by_forward_matching(
 
 
 def _sequential(workspace: Workspace) -> Workspace:
-    return variant(workspace, "ddm_sequential", clusterer=choose(workspace.registry, "clusterer", "sequential", {}))
+    return variant(workspace, "ddm_sequential", clusterer=choose(workspace.registry, "clusterer", "sequential"))
 
 
 def _runs_of_samples(workspace: Workspace) -> Partition:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ddm_framework import Report, Section
-from ddm_framework.plugin import ChoicesOf
+from ddm_framework.plugin import ComponentOf, Grid, use
 from ddm_framework.report import Block, Chart, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import empirical_error_agreement
@@ -17,7 +17,7 @@ from ddm_studies.comparison.network_distances import WHOLE
 from ddm_studies.comparison.own_networks import own_networks
 
 Count = Annotated[int, Field(ge=1)]
-Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor"), Field(min_length=1)]
+Methods = Annotated[list[Grid], ComponentOf("attributor"), Field(min_length=1)]
 ABOVE = {"exact", "datamodel"}
 """Methods that pay with retrainings: what they reach is no rival's, and is marked so."""
 
@@ -26,7 +26,7 @@ def run(
     workspace: Workspace,
     /,
     *,
-    methods: Methods = [{"use": "ddm"}, {"use": "ddm_hard"}, {"use": "exact"}],  # noqa: B006 - pydantic copies it
+    methods: Methods = [use("ddm"), use("ddm_hard"), use("exact")],  # noqa: B006 - pydantic copies it
     queries: Literal["all"] | Count = "all",
     masks: Annotated[int, Field(ge=3)] = 40,
     deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,

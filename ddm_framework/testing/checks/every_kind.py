@@ -6,7 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
-from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.choice import choose_registered
 from ddm_framework.recipe.yaml_source import parse, write
 from ddm_framework.testing.contract import advice, expect
 from ddm_framework.testing.subject import Subject
@@ -35,9 +35,7 @@ def check_defaults_are_valid(subject: Subject) -> None:
 
 def check_defaults_can_be_written_in_a_recipe(subject: Subject) -> None:
     """The resolved recipe spells every default out as YAML, and reading it again gives the same."""
-    defaults = subject.signature.model.model_validate({})
-    values = {name: getattr(defaults, name) for name in subject.signature.names}
-    plain = Choice(subject.kind, subject.name, values, subject.target).as_dict()
+    plain = choose_registered(subject.registered, subject.registry).as_dict()
     with advice("use defaults that YAML can hold: numbers, text, lists, mappings, None, paths"):
         again = parse(write(plain), "recipe.yaml", Path.cwd()).value
     expect(again == plain, f"the defaults {plain} come back from YAML as {again}; use numbers, text, lists or mappings")

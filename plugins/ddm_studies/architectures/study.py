@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from torch import Tensor
 from ddm_framework import DDMError, Report
 from ddm_framework.answers import effects
 from ddm_framework.online import Queries
-from ddm_framework.plugin import Choice, ChoicesOf, choose
+from ddm_framework.plugin import Choice, ComponentOf, use
 from ddm_framework.report import Block, Chart, Heatmap, Section, Text
 from ddm_framework.runs import Workspace
 from ddm_framework.stages import sibling
@@ -32,8 +32,8 @@ from ddm_studies.architectures.class_matrices import (
 from ddm_studies.architectures.words import on_exact, robust, traced
 from ddm_studies.comparison.paper import Compared, Comparison
 
-Backbones = Annotated[list[dict[str, Any]], ChoicesOf("backbone"), Field(min_length=2)]
-Distances = Annotated[list[dict[str, Any]], ChoicesOf("distance")]
+Backbones = Annotated[list[Choice], ComponentOf("backbone"), Field(min_length=2)]
+Distances = Annotated[list[Choice], ComponentOf("distance")]
 Rates = list[Annotated[float, Field(gt=0)]]
 WITHIN = "rank correlation within rows"
 CHANCE = "0 by chance"
@@ -74,7 +74,7 @@ def run(
     /,
     *,
     figure: Literal["fig_3", "fig_8"] = "fig_3",
-    backbones: Backbones = [{"use": "convnet"}, {"use": "alexnet"}],  # noqa: B006 - pydantic copies it
+    backbones: Backbones = [use("convnet"), use("alexnet")],  # noqa: B006 - pydantic copies it
     distances: Distances = [],  # noqa: B006
     image_rates: Rates = [],  # noqa: B006
     query_class: Annotated[int, Field(ge=0)] | None = None,
@@ -110,7 +110,7 @@ def run(
     if query_class >= len(names):
         raise DDMError(f"`query_class: {query_class}`: the data have {len(names)} classes, from 0 to {len(names) - 1}")
     asked = _queries(workspace, queries)
-    networks = _networks(workspace, backbones, distances, image_rates)
+    networks = _networks(backbones, distances, image_rates)
     shares = draws(workspace, asked, resamples)
     seen = []
     with workspace.display.bar("networks", len(networks)) as advance:
@@ -135,9 +135,8 @@ def run(
 
 
 def _networks(
-    workspace: Workspace,
-    backbones: Sequence[dict[str, Any]],
-    distances: Sequence[dict[str, Any]],
+    backbones: Sequence[Choice],
+    distances: Sequence[Choice],
     rates: Sequence[float],
 ) -> list[Network]:
     for option, given in (("distances", distances), ("image_rates", rates)):
@@ -147,28 +146,23 @@ def _networks(
             )
     return [
         Network(
-            _named(options, backbones),
-            _choice(workspace, "backbone", options),
-            _choice(workspace, "distance", distances[place]) if distances else None,
+            _named(backbone, backbones),
+            backbone,
+            distances[place] if distances else None,
             rates[place] if rates else None,
         )
-        for place, options in enumerate(backbones)
+        for place, backbone in enumerate(backbones)
     ]
 
 
-def _choice(workspace: Workspace, kind: str, options: Mapping[str, Any]) -> Choice:
-    chosen = {key: value for key, value in options.items() if key != "use"}
-    return choose(workspace.registry, kind, str(options["use"]), chosen)
-
-
-def _named(options: Mapping[str, Any], every: Sequence[dict[str, Any]]) -> str:
+def _named(backbone: Choice, every: Sequence[Choice]) -> str:
     """`resnet`, or with the options in which it differs from others of its kind, `convnet (initialisation xavier)`."""
-    others = [each for each in every if each["use"] == options["use"]]
+    others = [each.given for each in every if each.name == backbone.name]
     differing = [
-        key for key in sorted(set().union(*others)) if any(each.get(key) != options.get(key) for each in others)
+        key for key in sorted(set().union(*others)) if any(each.get(key) != backbone.given.get(key) for each in others)
     ]
-    told = ", ".join(f"{key} {options.get(key, 'default')}" for key in differing)
-    return f"{options['use']} ({told})" if told else str(options["use"])
+    told = ", ".join(f"{key} {backbone.given.get(key, 'default')}" for key in differing)
+    return f"{backbone.name} ({told})" if told else backbone.name
 
 
 def _seen(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddm_framework.offline import Partition
 from ddm_framework.online import Estimate, Objective, Queries, leave_one_out, random_deletions
+from ddm_framework.plugin import Choice
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import (
     Bank,
@@ -112,9 +113,9 @@ class Judge:
         """Behaviour of the network without each cluster, (N, K)."""
         return self.behaviours(self.leave_one_out_logits(partition), objective).T.contiguous()
 
-    def verdict(self, name: str, method: str, settings: str, options: Mapping[str, Any]) -> Verdict:
+    def verdict(self, name: str, choice: Choice, settings: str) -> Verdict:
         """Everything about one method."""
-        estimates, seconds = self._estimates(method, options)
+        estimates, seconds = self._estimates(choice)
         found: dict[str, Any] = {}
         chosen, random = {}, {}
         for figure, objective in DISTANCES.items():
@@ -126,9 +127,9 @@ class Judge:
         common = estimates["margin"]
         found |= self._rank_figures(common)
         note = "" if common.common else "clusters of its own: floor and oracle are theirs, and it has no LDS"
-        return Verdict(name, method, settings, {**found, **seconds}, chosen, random, options, note)
+        return Verdict(name, choice.name, settings, {**found, **seconds}, chosen, random, choice.given, note)
 
-    def _estimates(self, method: str, options: Mapping[str, Any]) -> tuple[dict[str, Estimate], dict[str, float]]:
+    def _estimates(self, choice: Choice) -> tuple[dict[str, Estimate], dict[str, float]]:
         """Effects by objective, each computed once, and the seconds of the offline work and of one question.
 
         The first question is the one that is timed: nothing of it is known, while the others may find networks that it
@@ -142,11 +143,11 @@ class Judge:
         seconds: dict[str, float] = {}
         for name in (*DISTANCES.values(), "margin"):
             objective = workspace.objective(name)
-            linear = workspace.is_linear(method)
+            linear = workspace.is_linear(choice)
             asked = workspace.surrogate(objective).name if linear else name
             if asked not in shared:
                 begun, before = time.monotonic(), workspace.ledger.elapsed
-                shared[asked] = workspace.attribute(self.queries, objective, method, **options)
+                shared[asked] = workspace.effects_by(self.queries, objective, choice)
                 online = time.monotonic() - begun - (workspace.ledger.elapsed - before)
                 seconds = seconds or {"seconds_offline": workspace.ledger.charged, "seconds_online": online}
             estimate = shared[asked]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ddm_framework import Report, Section
 from ddm_framework.online import leave_one_out
-from ddm_framework.plugin import ChoicesOf
+from ddm_framework.plugin import ComponentOf, Grid, choose_grid
 from ddm_framework.report import Chart, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
@@ -20,7 +20,7 @@ from ddm_studies.influence_tables.published import BEST, RANDOM, TABLES, TITLES,
 from ddm_studies.influence_tables.words import measured, orders, sentences, told
 
 Count = Annotated[int, Field(ge=2)]
-Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor")]
+Methods = Annotated[list[Grid], ComponentOf("attributor")]
 Column = Literal["mnist", "cifar10", "cifar100"]
 
 
@@ -55,7 +55,8 @@ def run(
     papers = TABLES[table]
     asked = workspace.queries_of("test", None if queries == "all" else queries)
     judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples)
-    settled = decided(workspace, methods or [{"use": name} for name in papers.rows.values()], validation_masks, deleted)
+    asked_of = methods or [choose_grid(workspace.registry, "attributor", name) for name in papers.rows.values()]
+    settled = decided(workspace, asked_of, validation_masks, deleted)
     found = judge_each(judge, settled)
     known = papers.paper.get(column or workspace.recipe.dataset.name, {})
     comparison = Comparison(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddm_framework import DDMError
 from ddm_framework.offline import Partition
+from ddm_framework.plugin import Choice
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.comparison.grids import named
@@ -78,13 +78,13 @@ class Removal:
 
 
 def rankings_of(
-    workspace: Workspace, methods: Sequence[Mapping[str, Any]], replicates: int, spoilt: Tensor, classes: Tensor | None
+    workspace: Workspace, methods: Sequence[Choice], replicates: int, spoilt: Tensor, classes: Tensor | None
 ) -> list[Ranking]:
     """The orders of all methods, and the ceiling where something is spoilt.
 
     Args:
         workspace: the run.
-        methods: each `use` and options.
+        methods: the attributors.
         replicates: orders of each; only random ones differ.
         spoilt: bool (N,).
         classes: int64 (K,), if each class is to lose the same share.
@@ -92,13 +92,12 @@ def rankings_of(
     queries, objective = workspace.queries_of("validation"), workspace.objective("performance")
     rankings = []
     with workspace.display.bar("methods", len(methods)) as advance:
-        for options, name in zip(methods, named(methods), strict=True):
-            use = str(options["use"])
+        for choice, name in zip(methods, named(methods), strict=True):
+            use = choice.name
             if use == "random":
                 rankings.append(Ranking(name, use, drawn_orders(workspace, replicates)))
             else:
-                chosen = {key: value for key, value in options.items() if key != "use"}
-                estimate = workspace.attribute(queries, objective, use, **chosen)
+                estimate = workspace.effects_by(queries, objective, choice)
                 if not estimate.common:
                     raise DDMError(f"attributor {use!r} has clusters of its own, and removes none of the run's")
                 value = estimate.effect[0, :, 0]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ddm_framework import DDMError, Report, Section
 from ddm_framework.data import corrupted
-from ddm_framework.plugin import ChoicesOf
+from ddm_framework.plugin import Choice, ComponentOf, use
 from ddm_framework.report import Block, Clusters, Text
 from ddm_framework.runs import Workspace
 from ddm_studies.comparison.intervals import mean_interval, percent_interval
@@ -25,7 +25,7 @@ _BALANCED = (
     "Each class loses the same share of its clusters (`balanced: true`): a method chooses only within a class, and its"
     " order of clusters of different classes is not used."
 )
-Methods = Annotated[list[dict[str, Any]], ChoicesOf("attributor"), Field(min_length=1)]
+Methods = Annotated[list[Choice], ComponentOf("attributor"), Field(min_length=1)]
 Percentage = Annotated[float, Field(ge=0, lt=100)]
 
 
@@ -33,7 +33,7 @@ def run(
     workspace: Workspace,
     /,
     *,
-    methods: Methods = [{"use": "random"}, {"use": "ddm"}],  # noqa: B006 - pydantic copies it
+    methods: Methods = [use("random"), use("ddm")],  # noqa: B006 - pydantic copies it
     percentages: Annotated[list[Percentage], AfterValidator(some_removed)] = [0, 1, 10, 20, 50],  # noqa: B006
     replicates: Annotated[int, Field(ge=3)] = 3,
     balanced: bool = False,

@@ -49,6 +49,6 @@ def test_unlearning_clusters_follows_the_anchor(workspace: Workspace) -> None:
 
 def test_the_anchored_datamodel_goes_from_the_target_whatever_the_recipe_does(workspace: Workspace) -> None:
     asked, margin = workspace.queries_of("test"), workspace.objective("margin")
-    found = workspace.with_online(start="initial", steps=2).attribute(asked, margin, "ddm_anchored").effect
+    found = workspace.with_online(start="initial", steps=2).effects_by(asked, margin, "ddm_anchored").effect
     expected = workspace.with_online(anchor=1.0, step_size=0.02, steps=2).attribution(asked, margin).effect
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ddm_studies.comparison.grids import Settled, combinations, settle
+from ddm_studies.comparison.grids import Settled, settle
 from ddm_studies.comparison.judging import Judge, scoring_masks
 
 import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.api import Run
+from ddm_framework.plugin import choose, choose_grid
 from ddm_framework.report.blocks import Table
 
 RECIPE = """\
@@ -110,21 +111,18 @@ def test_the_table_is_ranked_and_ends_with_floor_and_oracle(run: Run) -> None:
     assert [row[0] for row in table.rows[-2:]] == ["random cluster (floor)", "best cluster (oracle)"]
 
 
-def test_combinations_are_all_choices_of_one_value_each() -> None:
-    found = list(combinations({"a": [1, 2], "b": "x", "c": [None, 3]}))
-    assert found == [{"a": a, "b": "x", "c": c} for a in (1, 2) for c in (None, 3)]
-
-
 def test_a_grid_is_decided_by_lds_on_the_bank_that_it_is_given(run: Run) -> None:
     workspace = run.workspace
     masks = scoring_masks(workspace, 3, 0.34, "validation")
     judge = Judge(workspace, workspace.queries_of("validation"), masks, 50)
-    (settled,) = settle(workspace, judge, [{"use": "ddm", "step_size": [5e-4, 5.0]}])
+    (settled,) = settle(
+        workspace, judge, [choose_grid(workspace.registry, "attributor", "ddm", {"step_size": [5e-4, 5.0]})]
+    )
     assert len(settled.grid) == 2
     best = max(settled.grid, key=lambda tried: tried[1])
-    assert settled.options == best[0]
+    assert settled.choice.given == best[0]
     assert settled.in_words().endswith("(best of 2)")
-    assert Settled("ddm", "ddm", {}).in_words() == "defaults"
+    assert Settled("ddm", choose(workspace.registry, "attributor", "ddm")).in_words() == "defaults"
 
 
 def test_masks_of_two_purposes_differ(run: Run) -> None:

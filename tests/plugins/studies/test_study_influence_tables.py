@@ -13,8 +13,10 @@ from ddm_studies.influence_tables.published import BEST, RANDOM, TABLE_1, TABLE_
 from ddm_studies.influence_tables.words import _dist_3, _few_queries, _orders, _same_in_paper, _scale, _settings, orders
 from study_runs import stripes_run
 
+from ddm_framework import Report, use
 from ddm_framework.api import Run
 from ddm_framework.online.perturbations import leave_one_out
+from ddm_framework.plugin import choose
 from ddm_framework.report.blocks import Table
 from ddm_framework.runs.workspace import Workspace
 from ddm_framework.truth.retraining import bank_logits, retrained
@@ -90,7 +92,7 @@ def test_random_and_best_are_the_mean_and_the_largest_of_the_truth(run: Run) -> 
 def test_our_choice_is_looked_up_in_the_truth(run: Run) -> None:
     workspace = run.workspace
     asked, objective = workspace.queries_of("test"), workspace.objective("output_shift")
-    top = workspace.attribute(asked, objective, "ddm").ranking[:, 0]
+    top = workspace.effects_by(asked, objective, "ddm").ranking[:, 0]
     bank = retrained(workspace, leave_one_out(workspace.partition.num_clusters)[1:])
     shift = (bank_logits(workspace, bank, asked).softmax(2) - workspace.target_logits(asked.images).softmax(1)).square()
     mean = 100 * float(shift.sum(2)[top, torch.arange(len(asked))].mean())
@@ -180,9 +182,15 @@ def test_tables_have_one_figure_a_column_and_every_row(table: PaperTable) -> Non
         assert {len(each) for each in rows.values()} == {len(table.figures)}
 
 
+def influence(workspace: Workspace, **options: Any) -> Report:
+    """The study with options as a recipe writes them."""
+    report: Report = choose(workspace.registry, "study", "influence", options)(workspace)
+    return report
+
+
 def test_without_a_column_of_the_paper_nothing_is_compared(run: Run) -> None:
     workspace = run.workspace
-    report = workspace.registry.get("study", "influence").load()(workspace, methods=[{"use": "ddm"}], resamples=50)
+    report = influence(workspace, methods=[use("ddm")], resamples=50)
     compared = report.metrics["comparison"]
     assert all(each["paper"] is None for each in compared["figures"])
     assert "has no column for this data set" in " ".join(compared["sentences"])
@@ -190,10 +198,7 @@ def test_without_a_column_of_the_paper_nothing_is_compared(run: Run) -> None:
 
 def test_table_2_is_judged_in_dist_1_alone(run: Run) -> None:
     workspace = run.workspace
-    influence = workspace.registry.get("study", "influence").load()
-    report = influence(
-        workspace, table=2, methods=[{"use": "koh", "rows": 64}, {"use": "ddm"}], column="mnist", resamples=50
-    )
+    report = influence(workspace, table=2, methods=[use("koh", rows=64), use("ddm")], column="mnist", resamples=50)
     rows = [(each["row"], each["column"], each["paper"]) for each in report.metrics["comparison"]["figures"]]
     title = "Dist_1 ×100"
     assert rows == [
@@ -207,16 +212,14 @@ def test_table_2_is_judged_in_dist_1_alone(run: Run) -> None:
 
 def test_a_grid_is_decided_on_the_validation_split_and_shown(run: Run) -> None:
     workspace = run.workspace
-    influence = workspace.registry.get("study", "influence").load()
-    methods = [{"use": "ddm", "step_size": [5e-4, 5.0]}]
+    methods = [use("ddm", step_size=[5e-4, 5.0])]
     report = influence(workspace, methods=methods, validation_masks=3, deleted=0.34, resamples=50)
     assert report.sections[-1].heading == "How settings were decided"
     assert len(report.sections[-1].blocks[1].rows) == 2
 
 
 def test_two_of_a_kind_have_a_row_each(run: Run) -> None:
-    influence = run.workspace.registry.get("study", "influence").load()
-    methods = [{"use": "ddm"}, {"use": "ddm", "step_size": 5.0}]
+    methods = [use("ddm"), use("ddm", step_size=5.0)]
     report = influence(run.workspace, methods=methods, column="mnist", resamples=50)
     rows = {each["row"] for each in report.metrics["comparison"]["figures"]}
     assert rows == {RANDOM, "ddm (defaults)", "ddm (step_size 5.0)", BEST}

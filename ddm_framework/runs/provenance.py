@@ -1,0 +1,179 @@
+"""What a stage was made from and what a run was made with, and how that differs from what is asked for now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+DISTRIBUTION = "ddm-framework"
+_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors")
+_CODE = ("code", "inner")
+"""Keys under which the digests of components' code stand; runs made before code was looked at have none."""
+_REVISION = re.compile(r"[0-9a-f]{40,64}")
+
+
+class _Absent:
+    """Stands for a value that one of two trees does not have."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+ABSENT: Final = _Absent()
+Difference = tuple[tuple[str, ...], Any, Any]
+"""A place in two trees, and the value of each there."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageInputs:
+    """What a stage's result depends on.
+
+    Attributes:
+        hashed: plain values; the stage is reused while they stay the same.
+        shown: further values that help to say what changed, such as the path that data came from.
+        defaults: of the settings among the hashed values, in the same places: a setting that the stage knew nothing of,
+            because it was added later, changes nothing as long as it has its default.
+        code_of: the code of a component by kind and name, for those that the stage asked for while it ran.
+    """
+
+    hashed: Mapping[str, Any]
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    code_of: Callable[[str], str] = field(default=lambda _: "", repr=False, compare=False)
+
+    @property
+    def digest(self) -> str:
+        """A digest of the hashed values."""
+        text = json.dumps(self.hashed, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def changes(self, record: Mapping[str, Any], before: str | None = None) -> list[Difference]:
+        """Differences from what a stage was made from; none if it can be reused.
+
+        Args:
+            record: of the stage, as the manifest holds it.
+            before: the recorded digest of the stage before, where that one can be reused: what was made from it then is
+                as good as made from it now, whatever its digest would be today.
+        """
+        used = [(name, digest, self.code_of(name)) for name, digest in record.get("used", {}).items()]
+        found: list[Difference] = [(("code", name), old, new) for name, old, new in used if old != new]
+        if record["hash"] == self.digest:
+            return found
+        old = {**record.get("shown", {}), **record["inputs"]}
+        new = json.loads(json.dumps({**self.shown, **self.hashed}, default=str))
+        told = [each for each in differences(old, new) if not self._is_none(each, before)]
+        decisive = [each for each in told if each[0][0] in self.hashed or each[0][0] in record["inputs"]]
+        return [*told, *found] if decisive or found else []
+
+    def _is_none(self, difference: Difference, before: str | None) -> bool:
+        """Whether a difference makes none: the stage was made before what is new came to be, and it changes nothing."""
+        place, old, new = difference
+        if place == ("after",):
+            return before is not None and old == before
+        if old is ABSENT:
+            return place[-1] in _CODE or new == _at(self.defaults, place)
+        return new is ABSENT and old in ({}, [])
+
+
+def differences(old: Any, new: Any, place: tuple[str, ...] = ()) -> Iterator[Difference]:
+    """Places at which two trees of plain values differ, with both values; `ABSENT` where one has none."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            yield from differences(old.get(key, ABSENT), new.get(key, ABSENT), (*place, str(key)))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from differences(one, other, (*place, str(index)))
+    elif old != new:
+        yield place, old, new
+
+
+def _at(tree: Any, place: tuple[str, ...]) -> Any:
+    """The value at a place, or `ABSENT`."""
+    for key in place:
+        if isinstance(tree, list) and key.isdecimal() and int(key) < len(tree):
+            tree = tree[int(key)]
+        elif isinstance(tree, Mapping) and key in tree:
+            tree = tree[key]
+        else:
+            return ABSENT
+    return json.loads(json.dumps(tree, default=str))
+
+
+def in_words(difference: Difference) -> str:
+    """One line of a message."""
+    place, old, new = difference
+    if place[0] == "code":
+        return f"  the code of {place[-1]} has changed"
+    if set(place) & set(_CODE):
+        return f"  {'.'.join(place)}: the code has changed"
+    return f"  {'.'.join(place)}: {old!r} there, {new!r} asked for"
+
+
+def versions_in_words(manifest: Mapping[str, Any], told: list[Difference]) -> str:
+    """One sentence with the version that made a run and this one, where the reason may lie between them."""
+    made, now = manifest.get("versions", {}).get(DISTRIBUTION), own_version()
+    between = any(old is ABSENT or new is ABSENT or set(place) & set(_CODE) for place, old, new in told)
+    return f"\nit was made by {DISTRIBUTION} {made}, and this is {now}" if made and (between or made != now) else ""
+
+
+def own_version() -> str:
+    """Of this installation of ddm."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "of an unknown version"
+
+
+def environment() -> dict[str, Any]:
+    """What a run is made with: versions, machine, and the git revision of the current folder if it has one."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"versions": versions, "platform": platform.platform(), "git_revision": git_revision(Path.cwd())}
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit that is checked out around a folder, read from git's own files.
+
+    The program `git` is not called: it runs what the configuration of a repository tells it to (`core.fsmonitor` and
+    others), and the folder may be a stranger's.
+    """
+    for around in (folder, *folder.parents):
+        if (around / ".git").is_dir():
+            return _revision(around / ".git")
+    return None
+
+
+def _revision(git: Path) -> str | None:
+    """What HEAD names: a commit, or a branch whose commit stands in a file of its own or among the packed ones."""
+    head = _line(git / "HEAD")
+    branch = head.removeprefix("ref: ")
+    if branch == head:
+        found = head
+    elif ".." in branch or not branch.startswith("refs/"):
+        return None
+    else:
+        packed = (line.split(" ") for line in _text(git / "packed-refs").splitlines())
+        found = _line(git / branch) or next((line[0] for line in packed if line[1:] == [branch]), "")
+    return found if _REVISION.fullmatch(found) else None
+
+
+def _line(path: Path) -> str:
+    return _text(path).partition("\n")[0].strip()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
