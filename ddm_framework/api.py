@@ -18,7 +18,7 @@ from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.recipe.recipe import GIVEN
 from ddm_framework.runs import artifacts
-from ddm_framework.runs.opening import settle
+from ddm_framework.runs.opening import recorded_recipe, settle
 from ddm_framework.runs.run_folder import RunFolder
 from ddm_framework.runs.workspace import Workspace
 from ddm_framework.stages import pipeline
@@ -159,7 +159,7 @@ def open_run(
             " same module and data, which takes up what the folder holds, and ask the run that it returns"
         )
     registry = load_plugins([Path(each) for each in plugins])
-    asked = load_recipe(str(found.file("recipe.yaml")), registry, [f"device={device}"])
+    asked = recorded_recipe(found, registry, [f"device={device}"])
     recipe, chosen = settle(replace(asked, name=str(found.manifest.get("recipe", found.path.name))), found)
     made = recipe.general.model_copy(update={"device": found.input("training", "device")})
     inputs = stage_inputs(recipe.with_general(made), registry, found.input("training", "data"))

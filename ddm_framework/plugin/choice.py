@@ -259,7 +259,8 @@ class _Fitting:
             kinds = arguments[:1] * len(value) if Ellipsis in arguments else arguments
             if len(kinds) != len(value):
                 return value
-            return [self._value(each, one, (*place, i)) for i, (each, one) in enumerate(zip(kinds, value, strict=True))]
+            pairs = enumerate(zip(kinds, value, strict=True))
+            return type(value)([self._value(each, one, (*place, index)) for index, (each, one) in pairs])
         if origin is dict and isinstance(value, dict):
             return {key: self._value(arguments[1], each, (*place, key)) for key, each in value.items()}
         return value

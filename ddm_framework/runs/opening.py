@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
-from ddm_framework.errors import DDMError
+from ddm_framework.errors import DDMError, Mark, Problem, RecipeError
 from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.registry import Registry
 from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.runs.provenance import DISTRIBUTION, own_version, versions_in_words
 from ddm_framework.runs.run_folder import RunFolder
 from ddm_framework.runs.workspace import Workspace
 
@@ -41,8 +43,27 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def recorded_recipe(folder: RunFolder, registry: Registry, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe that a run was made with, as its folder spells it out.
+
+    Args:
+        folder: of the run.
+        registry: components.
+        settings: overrides, each `dotted.key=value`.
+    Raises:
+        RecipeError: with everything that is wrong with it; where another version of ddm wrote it, both are named.
+    """
+    try:
+        return load_recipe(str(folder.file("recipe.yaml")), registry, settings)
+    except RecipeError as error:
+        if folder.manifest.get("versions", {}).get(DISTRIBUTION) in (None, own_version()):
+            raise
+        sentence = versions_in_words(folder.manifest, []).strip()
+        raise RecipeError([*error.problems, Problem(sentence, Mark(str(folder.path)))]) from error
+
+
 def workspace_of(folder: Path, plugins: Sequence[Path]) -> Workspace:
     """The workspace of a run that need not be finished, for the workers that share its work."""
     found, registry = RunFolder.open(folder), load_plugins(plugins)
-    recipe, device = settle(load_recipe(str(found.file("recipe.yaml")), registry), found)
+    recipe, device = settle(recorded_recipe(found, registry), found)
     return Workspace(recipe, found, registry, device)

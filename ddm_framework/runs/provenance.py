@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -104,6 +104,12 @@ def _at(tree: Any, place: tuple[str, ...]) -> Any:
         else:
             return ABSENT
     return json.loads(json.dumps(tree, default=str))
+
+
+def worth_telling(found: Sequence[Difference]) -> list[Difference]:
+    """Without what follows from the rest: the stage before, and the code of a component that gave way to another."""
+    replaced = {place[:-1] for place, _, _ in found if place[-1] == "use"}
+    return [each for each in found if each[0] != ("after",) and not (each[0][-1] in _CODE and each[0][:-1] in replaced)]
 
 
 def in_words(difference: Difference) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words
+from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words, worth_telling
 from ddm_framework.runs.safe_files import PARTIAL, load_json, save_json
 from ddm_framework.runs.tensor_files import check_tensors
 
@@ -130,7 +130,7 @@ class RunFolder:
         changed = self._changed(inputs)
         if not changed:
             return
-        told = [each for found in changed.values() for each in found if each[0] != ("after",)]
+        told = worth_telling([each for found in changed.values() for each in found])
         raise RunFolderError(
             f"{self.path} holds a run with other settings (stage {next(iter(changed))}):\n"
             + "\n".join(dict.fromkeys(map(in_words, told)))

@@ -33,6 +33,11 @@ def line_of(key: str, text: str = RECIPE) -> int:
     return next(number for number, line in enumerate(text.splitlines(), 1) if line.startswith(f"{key}:"))
 
 
+def swap(old: str, new: str, text: str = RECIPE) -> str:
+    assert text.count(old) == 1
+    return text.replace(old, new)
+
+
 HEAD = "from ddm_framework import Component, hookimpl\n"
 
 

@@ -6,6 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
+from ddm_framework.errors import DDMError
 from ddm_framework.plugin.choice import choose_registered
 from ddm_framework.recipe.yaml_source import parse, write
 from ddm_framework.testing.contract import advice, expect
@@ -27,10 +28,12 @@ def check_signature_is_a_schema(subject: Subject) -> None:
 
 def check_defaults_are_valid(subject: Subject) -> None:
     """Each option's default is a value that its own annotation allows."""
-    wrong = subject.signature.problems(subject.signature.defaults(), f"{subject}")
-    expect(
-        not wrong, f"a default breaks its own annotation: {'; '.join(text for _, text in wrong)}\nchange one of them"
-    )
+    wrong = ""
+    try:
+        choose_registered(subject.registered, subject.registry, subject.signature.defaults())
+    except DDMError as error:
+        wrong = "; ".join(str(error).splitlines())
+    expect(not wrong, f"a default breaks its own annotation: {wrong}\nchange one of them")
 
 
 def check_defaults_can_be_written_in_a_recipe(subject: Subject) -> None:

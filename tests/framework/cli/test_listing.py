@@ -102,8 +102,8 @@ def test_every_component_is_shown_with_its_options_and_docstring(registered: Reg
     )
     for option in read_signature(target, kind, "it").options:
         (line,) = [line for line in text.splitlines() if line.split()[:1] == [option.name]]
-        kind = in_words(option.annotation).replace("`", "")
-        assert " ".join(line.split()) == " ".join(f"{option.name} {kind} {as_written(option.default)}".split())
+        words = in_words(option.hint).replace("`", "")
+        assert " ".join(line.split()) == " ".join(f"{option.name} {words} {as_written(option.default)}".split())
     documentation = inspect.getdoc(target)
     assert documentation
     assert text.rstrip().endswith(documentation)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plugin_sites import RECIPE, REGISTRY, Site, hooks, line_of
+from plugin_sites import RECIPE, REGISTRY, Site, hooks, line_of, swap
 
 from ddm_framework.errors import RecipeError
 from ddm_framework.plugin.choice import Choice
@@ -19,7 +19,7 @@ from ddm_framework.plugin.loader import load_plugins
 from ddm_framework.recipe.reading import find_recipe, load_recipe
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import TimmFeatures
-from ddm_framework.runs.run_folder import differences
+from ddm_framework.runs.provenance import ABSENT, differences
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
@@ -54,11 +54,6 @@ def problems(text: str = RECIPE, *changes: str, file: str = "r.yaml") -> list[st
     return str(caught.value).splitlines()
 
 
-def swap(old: str, new: str, text: str = RECIPE) -> str:
-    assert text.count(old) == 1
-    return text.replace(old, new)
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_that_comes_with_ddm_is_valid(name: str) -> None:
     recipe = load_recipe(str(ROOT / name), REGISTRY)
@@ -88,7 +83,7 @@ def test_a_choice_passes_the_options_on_to_its_target() -> None:
     choice = Choice("objective", "sum", {"b": 3}, lambda a, /, *, b: a + b)
     assert choice(4) == 7
     assert choice.as_dict() == {"use": "sum", "b": 3}
-    assert choice.code() == {}
+    assert choice.code()  # of this file, which defines the function
 
 
 @pytest.mark.parametrize(
@@ -633,14 +628,14 @@ def test_the_code_of_a_local_plugin_belongs_to_the_choice(folder: Path) -> None:
         (folder / "mine.py").write_text(text)
         load(RECIPE)
         (choice,) = load_recipe("r.yaml", load_plugins([folder / "mine.py"]), ["objectives.0.use=mine"]).objectives
-        digests.append(choice.code()["code"])
+        digests.append(choice.code())
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_differences_are_named_by_their_place() -> None:
     old = {"a": {"b": 1, "c": [1]}, "d": 2}
     new = {"a": {"b": 1, "c": [2]}, "e": 3}
-    assert list(differences(old, new)) == [("a.c", [1], [2]), ("d", 2, None), ("e", None, 3)]
+    assert list(differences(old, new)) == [(("a", "c", "0"), 1, 2), (("d",), 2, ABSENT), (("e",), ABSENT, 3)]
 
 
 def test_another_clusterer_keeps_what_the_core_asks_of_any(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import torch
 from run_fixtures import in_process
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.runs.run_folder import STAGES, RunFolder, StageInputs, environment, locked, stage_files
+from ddm_framework.runs.provenance import StageInputs, environment
+from ddm_framework.runs.run_folder import STAGES, RunFolder, locked, stage_files
 from ddm_framework.runs.safe_files import save_text
 from ddm_framework.runs.tensor_files import save_tensors
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 import torch
 import yaml
 from html_page import Page
+from plugin_sites import Site, hooks
 from run_fixtures import (
     assert_same_run,
     copied,
     ddm,
     finished_tiny,
     manifest,
+    numbers,
     plugin,
     refused,
     save_data,
@@ -32,6 +35,7 @@ from ddm_framework.errors import PluginError, RunFolderError
 from ddm_framework.recipe.settings import General
 from ddm_framework.runs import safe_files
 from ddm_framework.runs.run_folder import STAGES, RunFolder, locked
+from ddm_framework.runs.tensor_files import load_tensors, save_tensors
 from ddm_framework.stages import pipeline
 
 OFFLINE = ("training", "partition", "matching")
@@ -123,7 +127,7 @@ def test_a_changed_recipe_is_refused_and_fresh_redoes_what_depends_on_it(
     before = stamps(done)
     message = refused("run", recipe, "--out", done, "--set", change)
     assert message.startswith(f"{done} holds a run with other settings (stage {stages[0]}):\n")
-    named = {"dataset.validation=0.5": "data", "objectives=[{use: margin}]": "objectives"}
+    named = {"dataset.validation=0.5": "data", "objectives=[{use: margin}]": "objectives.0.use"}
     assert f"  {named.get(change, change.partition('=')[0])}: " in message
     assert stamps(done) == before
     made = redone(done, lambda: ddm_framework.run(recipe, [change], out=done, fresh=True))
@@ -248,13 +252,89 @@ def test_edited_code_of_a_local_plugin_is_another_input(tmp_path: Path) -> None:
     assert torch.allclose(after, 2 * before)
 
 
-def test_edited_code_of_a_local_attributor_is_another_input_of_the_study(tmp_path: Path) -> None:
+ASKING = """
+def target(workspace, /):
+    found = workspace.effects_by(workspace.queries_of("test"), workspace.objectives[0], "mine").effect
+    return Report([], metrics={"found": float(found.sum())})
+"""
+
+
+def test_edited_code_of_an_attributor_that_the_study_names_is_another_input_of_it(tmp_path: Path) -> None:
+    source = "def target(workspace, queries, objective, /):\n    return torch.zeros(len(queries), 6, 1)"
+    mine = plugin(tmp_path / "mine.py", "attributor", "mine", source)
+    asking = plugin(tmp_path / "asking.py", "study", "asking", ASKING)
+    recipe = tiny(tmp_path, study="{use: asking}")
+    arguments = ("run", recipe, "--out", tmp_path / "run", "--plugin", mine, "--plugin", asking)
+    assert ddm(*arguments)[0] == 0
+    assert ddm(*arguments)[0] == 0
+    mine.write_text(mine.read_text().replace("zeros", "ones"))
+    assert "the code of attributor mine has changed" in refused(*arguments)
+    assert redone(tmp_path / "run", lambda: ddm(*arguments, "--fresh")) == ["online"]
+    assert numbers(tmp_path / "run")["found"] == 72
+
+
+def test_edited_code_that_a_study_never_asked_for_changes_nothing(tmp_path: Path) -> None:
     source = "def target(workspace, queries, objective, /):\n    return torch.zeros(len(queries), 6, 1)"
     mine = plugin(tmp_path / "mine.py", "attributor", "mine", source)
     arguments = ("run", tiny(tmp_path), "--out", tmp_path / "run", "--plugin", mine)
     assert ddm(*arguments)[0] == 0
     mine.write_text(mine.read_text() + "\n# changed\n")
-    assert "attributors.mine" in refused(*arguments)
+    assert ddm(*arguments)[0] == 0
+
+
+INSTALLED = {
+    "__init__.py": hooks('yield Component("installed", "fake_study.study:run")', "ddm_register_studies"),
+    "study.py": "from ddm_framework import Report\nfrom fake_study.helper import value\n"
+    "def run(workspace, /):\n    return Report([], metrics={'found': value()})\n",
+    "helper.py": "from fake_study import deeper\ndef value():\n    return deeper.VALUE\n",
+    "deeper.py": "VALUE = 1\n",
+    "apart.py": "",
+}
+
+
+def installed(site: Path) -> Site:
+    """A package with a study, laid out as pip installs it."""
+    made = Site(site)
+    made.add("fake_study", "")
+    (site / "fake_study.py").unlink()
+    (site / "fake_study").mkdir()
+    for name, text in INSTALLED.items():
+        (site / "fake_study" / name).write_text(text)
+    return made
+
+
+def test_a_changed_helper_of_an_installed_study_runs_it_again(tmp_path: Path) -> None:
+    arguments = ("run", tiny(tmp_path, study="{use: installed}"), "--out", tmp_path / "run")
+    with installed(tmp_path / "site"):
+        assert ddm(*arguments)[0] == 0
+    assert numbers(tmp_path / "run")["found"] == 1
+    (tmp_path / "site" / "fake_study" / "apart.py").write_text("# not imported\n")
+    with Site(tmp_path / "site"):
+        assert redone(tmp_path / "run", lambda: ddm(*arguments)) == []
+    (tmp_path / "site" / "fake_study" / "deeper.py").write_text("VALUE = 20\n")
+    with Site(tmp_path / "site"):
+        assert "study.code: the code has changed" in refused(*arguments)
+        assert redone(tmp_path / "run", lambda: ddm(*arguments, "--fresh")) == ["online"]
+    assert numbers(tmp_path / "run")["found"] == 20
+
+
+def test_a_setting_that_is_added_later_leaves_a_run_as_it_is(original: Path, tmp_path: Path) -> None:
+    run = copied(original, tmp_path / "old")
+    noted = manifest(run)
+    stages = noted["stages"]
+    # As if an earlier version had written it, which knew neither of these settings nor digested code.
+    del stages["training"]["inputs"]["training"]["schedule"], stages["training"]["inputs"]["backbone"]["code"]
+    del stages["partition"]["inputs"]["clusterer"]["restarts"], stages["online"]["inputs"]["certificate"]
+    stages["training"]["hash"] = "1" * 32
+    stages["partition"]["inputs"]["after"] = "1" * 32
+    for path in run.glob("offline/trajectory/*.safetensors"):
+        save_tensors(path, load_tensors(path), {"inputs": "1" * 32, "file": path.relative_to(run).as_posix()})
+    (run / "manifest.json").write_text(json.dumps(noted))
+    assert redone(run, lambda: ddm("run", run.parent / "tiny.yaml", "--out", run)) == []
+    changed = ("run", run.parent / "tiny.yaml", "--out", run, "--set", "training.schedule=cosine")
+    told = refused(*changed)
+    assert "training.schedule: nothing there, 'cosine' asked for" in told
+    assert f"it was made by ddm-framework {version('ddm-framework')}, and this is {version('ddm-framework')}" in told
 
 
 def test_metrics_have_every_name_that_others_read(original: Path) -> None:
