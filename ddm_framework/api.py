@@ -13,7 +13,7 @@ from ddm_framework.answers import unlearning
 from ddm_framework.errors import DDMError
 from ddm_framework.online.attribution import Attribution
 from ddm_framework.online.questions import Objective, Queries, checked_queries
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.recipe.recipe import GIVEN
@@ -97,7 +97,7 @@ class Run:
 
         Args:
             clusters: ids from 0 to K - 1.
-            classes: names or labels, in the place of clusters.
+            classes: names or labels, instead of clusters.
             repair: epochs of the repair; by default 0 for clusters and `unlearning.REPAIR_EPOCHS` for classes.
             repair_share: of the data that stay, for the repair.
             step_size: of the synset's step, as a share of ‖θ_τ‖; by default the recipe's for clusters, and for classes

@@ -18,7 +18,7 @@ from ddm_framework.data.splits import DataInfo, DataSplits
 from ddm_framework.errors import DataError, DDMError
 from ddm_framework.network.checkpoints import read_state
 from ddm_framework.plugin.choice import Choice
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.recipe.recipe import GIVEN

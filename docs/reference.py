@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from ddm_framework.plugin import hookspecs
 from ddm_framework.plugin.components import KINDS, hook_name
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.plugin.registry import Registered
 from ddm_framework.plugin.signatures import read_signature
 from ddm_framework.plugin.type_words import as_written, in_words

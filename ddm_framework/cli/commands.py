@@ -70,7 +70,7 @@ def validate(
     plugin: Plugins = None,
 ) -> None:
     """Check a recipe, every key of it, without running anything."""
-    from ddm_framework.plugin.loader import load_plugins
+    from ddm_framework.plugin.discovery import load_plugins
     from ddm_framework.recipe.reading import find_recipe, load_recipe
 
     checked = load_recipe(recipe, load_plugins(plugin or []), settings or [])
@@ -85,7 +85,7 @@ def list_components(
 ) -> None:
     """List the components that recipes can use."""
     from ddm_framework.cli.listing import components_as_dict, print_components
-    from ddm_framework.plugin.loader import load_plugins
+    from ddm_framework.plugin.discovery import load_plugins
 
     registry = load_plugins(plugin or [])
     if as_json:
@@ -102,7 +102,7 @@ def show(
 ) -> None:
     """Explain one component: its options, their types and defaults, and what it does."""
     from ddm_framework.cli.listing import print_component
-    from ddm_framework.plugin.loader import load_plugins
+    from ddm_framework.plugin.discovery import load_plugins
 
     print_component(load_plugins(plugin or []), kind, name)
 
@@ -111,7 +111,7 @@ def show(
 def plugins(plugin: Plugins = None) -> None:
     """List the plugins found, and why any of them could not be loaded."""
     from ddm_framework.cli.listing import print_plugins
-    from ddm_framework.plugin.loader import load_plugins
+    from ddm_framework.plugin.discovery import load_plugins
 
     print_plugins(load_plugins(plugin or []))
 
@@ -236,7 +236,7 @@ def new_plugin(
     `ddm new-plugin objective surprise`
     """
     from ddm_framework.cli.scaffold import check_name, write_package
-    from ddm_framework.plugin.loader import load_plugins
+    from ddm_framework.plugin.discovery import load_plugins
 
     check_name(kind, name, load_plugins())
     folder = out or Path(f"ddm-{name.replace('_', '-')}")

@@ -1,6 +1,6 @@
 from .features import extract_features, penultimate
 from .matching import Distance, cluster_chunks, match, start_images
-from .pairing import Pair, draw_pairs
+from .pairing import Pair, possible_pairs
 from .partition import Partition, make_partition
 from .real_gradients import class_gradients, cluster_gradients, trajectory_gradients
 from .synset import Synset, paired_gradients, synset_gradients
@@ -13,12 +13,12 @@ __all__ = [
     "class_gradients",
     "cluster_chunks",
     "cluster_gradients",
-    "draw_pairs",
     "extract_features",
     "make_partition",
     "match",
     "paired_gradients",
     "penultimate",
+    "possible_pairs",
     "start_images",
     "synset_gradients",
     "trajectory_gradients",

@@ -1,4 +1,12 @@
-"""Reverse gradient matching: distil each cluster into images whose gradient undoes the cluster's (Eq. 6, Alg. 1)."""
+"""Reverse gradient matching: distil each cluster into images whose gradient undoes the cluster's (Eq. 6, Alg. 1).
+
+Why that works, in the paper's steps. Training on all data ends at θ_τ = θ_0 - η Σ_t ∇L(θ_t, D); without cluster κ it
+would end at θ_τ^κ, the same sum less the terms ∇L(θ_t^κ, D_κ); and fine-tuning on the synset ends at
+θ_τ - η Σ_t ∇L(θ_t, S_κ) (Eq. 3). The last two are equal where the synthetic gradients sum to the reverse of the real
+ones (Eq. 4). It is enough that they agree in pairs, the synthetic one at θ_{τ-t} being the reverse of the real one at
+θ_t, with both taken along the target's own trajectory (Eq. 5). Eq. 6 minimises their distance over the images. Which
+checkpoints are paired is an option (`pairing`), as are the distance and the labels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +21,7 @@ from ddm_framework.errors import DivergenceError
 from ddm_framework.network.memory import chunk_size, chunks
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Gradient, Parameters, flat, negative, norms, num_weights
-from ddm_framework.offline.pairing import Pair, draw_pairs
+from ddm_framework.offline.pairing import Pair, possible_pairs
 from ddm_framework.offline.partition import Partition
 from ddm_framework.offline.real_gradients import trajectory_gradients
 from ddm_framework.offline.synset import Synset, synset_gradients, synthetic_loss
@@ -68,17 +76,18 @@ def match(
         DivergenceError: naming the cluster and the setting to lower.
     Source: Eq. 6, Alg. 1 l.3-11.
     """
-    pairs = draw_pairs(sorted(trajectory), settings)
+    pairs = possible_pairs(sorted(trajectory), settings)
     if real is None:
         real = trajectory_gradients(network, trajectory, data, partition, clusters, pairs, memory_mb)
     targets = {epoch: negative(each) if settings.direction == "reverse" else each for epoch, each in real.items()}
     real_norm = _summed_norm(real) * partition.sizes[clusters]
     images, logits = start_images(data, partition, clusters, network.info.num_classes, settings, seed)
-    objective = _objective(network, distance)
+    objective = matching_loss(network, distance)
     gradients = vmap(grad(objective, argnums=(0, 1)), in_dims=(0, 0, 0, None))
     optimizer, scheduler = _optimizer(images, logits, settings)
     for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
         images.grad, label_gradient = gradients(images, logits, targets[at], trajectory[synthetic])
+        # A hard label's logits are minus infinity but for one, where a step of Adam would give NaN.
         logits.grad = label_gradient if settings.labels == "learned" else torch.zeros_like(logits)
         optimizer.step()
         scheduler.step()
@@ -91,8 +100,11 @@ def match(
     return Synset(images, labels, cosine, real_norm)
 
 
-def _objective(network: Network, distance: Distance) -> Callable[..., Tensor]:
-    """The distance that one cluster's images and label logits are to make small."""
+def matching_loss(network: Network, distance: Distance) -> Callable[..., Tensor]:
+    """Eq. 6 of one cluster: Dist(∇L(θ, S_κ), target), as a function of (images, label logits, target, θ).
+
+    The target comes reversed already (see `match`), so that a distance knows no direction.
+    """
 
     def objective(images: Tensor, logits: Tensor, target: Gradient, parameters: Parameters) -> Tensor:
         def loss(theta: Parameters) -> Tensor:

@@ -11,7 +11,7 @@ Pair = tuple[int, int]
 """(epoch of the real gradient, epoch of the synthetic gradient)."""
 
 
-def draw_pairs(epochs: Sequence[int], settings: Matching) -> list[Pair]:
+def possible_pairs(epochs: Sequence[int], settings: Matching) -> list[Pair]:
     """All pairs of saved epochs that a pairing can draw.
 
     - `offset` (Alg. 1): θ_t with θ_{t+s}, both ends saved, t + s = τ included since fine-tuning starts at θ_τ.

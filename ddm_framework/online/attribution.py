@@ -76,13 +76,13 @@ class Estimate:
         objective: what it attributed, the objective asked for or its surrogate.
         effect: of deleting each cluster, float64 (N, K, m).
         partition: whose clusters they are.
-        common: whether that is the run's own partition.
+        on_run_partition: whether that is the run's own partition.
     """
 
     objective: Objective
     effect: Tensor
     partition: Partition
-    common: bool
+    on_run_partition: bool
 
     @property
     def ranking(self) -> Tensor:

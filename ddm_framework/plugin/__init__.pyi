@@ -1,8 +1,8 @@
 from .choice import Choice, Grid, choose, choose_grid, use
 from .components import KINDS, Component, hook_name
 from .declarations import Declaration, Direction, Method, Surrogate, attributor, method_of, objective
+from .discovery import load_plugins
 from .hookspecs import hookimpl
-from .loader import load_plugins
 from .registry import Plugin, Registered, Registry
 from .signatures import ComponentOf, Option, Signature, read_signature
 

@@ -13,7 +13,7 @@ Measure = TypeVar("Measure", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """What first-order methods attribute in the place of an objective without a gradient at the target.
+    """What first-order methods attribute instead of an objective without a gradient at the target.
 
     Attributes:
         objective: its name.

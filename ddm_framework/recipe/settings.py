@@ -61,7 +61,7 @@ class Training(Settings):
 
 
 class Target(Settings):
-    """A network that was trained elsewhere, in the place of one that `training` describes.
+    """A network that was trained elsewhere, instead of one that `training` describes.
 
     `checkpoint` holds its weights, `trajectory` the checkpoints that were kept on the way, the earliest first; epochs
     are then counted in checkpoints. Without a trajectory, matching pairs the network with itself (`pairing: final`).

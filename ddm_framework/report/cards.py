@@ -21,7 +21,6 @@ def query_cards(
     """Cards of some queries.
 
     Args:
-        workspace: the run.
         queries: all that were asked about.
         attribution: of a one-behaviour objective on them.
         predictions: W of the predicted probabilities of the shown queries, (len(shown), K, classes).

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ddm_framework.errors import DDMError, Mark, Problem, RecipeError
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.recipe.recipe import Recipe

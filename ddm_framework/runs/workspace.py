@@ -140,7 +140,7 @@ class Workspace:
         return declared(choose(self.registry, "objective", name, options))
 
     def surrogate(self, objective: Objective) -> Objective:
-        """What a method that needs a gradient at the target attributes in the place of an objective."""
+        """What a method that needs a gradient at the target attributes instead of an objective."""
         named = objective.declaration.surrogate
         if named is None:
             return objective

@@ -13,7 +13,7 @@ from ddm_framework.network.stacks import Gradient, take
 from ddm_framework.network.training import TARGET_COPIES, start, train
 from ddm_framework.offline.features import extract_features
 from ddm_framework.offline.matching import cluster_chunks, match
-from ddm_framework.offline.pairing import draw_pairs
+from ddm_framework.offline.pairing import possible_pairs
 from ddm_framework.offline.partition import Partition, make_partition
 from ddm_framework.offline.real_gradients import class_gradients, trajectory_gradients
 from ddm_framework.offline.synset import Synset
@@ -98,7 +98,7 @@ class _RealGradients:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.pairs = draw_pairs(sorted(workspace.trajectory), workspace.recipe.matching)
+        self.pairs = possible_pairs(sorted(workspace.trajectory), workspace.recipe.matching)
 
     def chunks(self, partition: Partition) -> list[slice]:
         """Clusters that are matched at a time."""

@@ -36,8 +36,8 @@ def variant(
     Args:
         workspace: a run whose target is trained and whose data are divided.
         name: of the variant, a folder's name.
-        clusterer: in the place of the recipe's.
-        matching, online: settings in the place of the recipe's.
+        clusterer: instead of the recipe's.
+        matching, online: settings instead of the recipe's.
     """
     begun = time.monotonic()
     recipe = replace(
@@ -78,8 +78,8 @@ def sibling(
     Args:
         workspace: a run.
         name: of the sibling, a folder's name.
-        backbone, distance: in the place of the recipe's.
-        matching: settings in the place of the recipe's.
+        backbone, distance: instead of the recipe's.
+        matching: settings instead of the recipe's.
     """
     old = workspace.recipe
     recipe = replace(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import DDMError
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.progress import ProgressDisplay
 from ddm_framework.recipe.yaml_source import parse
 from ddm_framework.testing.running import Result, count_checks, run_checks

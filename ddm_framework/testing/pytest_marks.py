@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddm_framework.errors import DDMError, suggestion
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.testing.checks import checks_of
 from ddm_framework.testing.subject import NO_OPTIONS, Options, Subject, plugins_of, subjects
 

@@ -27,7 +27,7 @@ class Subject:
     Attributes:
         registered: the component.
         registry: where it looks others up.
-        options: in the place of its defaults; strings stand for paths where the option is one.
+        options: instead of its defaults; strings stand for paths where the option is one.
     """
 
     registered: Registered

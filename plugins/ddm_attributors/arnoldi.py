@@ -45,7 +45,6 @@ def attribute(
     as these are positive; what lies outside of their eigenvectors counts as without influence.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with one behaviour and a gradient.
         projection_dim: eigenvectors that are kept; each takes the memory of a network.

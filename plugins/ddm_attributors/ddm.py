@@ -26,10 +26,9 @@ def attribute(
     """Effect of deleting each cluster, by the recipe's matching and online settings.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with m behaviours.
-        step_size: in the place of the recipe's `online.step_size`.
+        step_size: instead of the recipe's `online.step_size`.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Source: Alg. 1; Eq. 8, 9.
@@ -55,11 +54,10 @@ def attribute_anchored(
     it needs the training data.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with m behaviours.
         passes: over the training images; 0.3 is one over three tenths of them.
-        step_size: in the place of the recipe's `online.step_size`, which is made for a step without training.
+        step_size: instead of the recipe's `online.step_size`, which is made for a step without training.
     Returns:
         As `ddm`.
     """
@@ -91,7 +89,6 @@ def attribute_by_forward_matching(
     """Ordinary gradient matching: synthetic images that teach what the cluster teaches.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with m behaviours.
         start: `initial` trains from θ_0 on the synset of the kept clusters, as distilled data are meant to be used;
@@ -121,7 +118,7 @@ def _runs_of_samples(workspace: Workspace) -> Partition:
 
 @attributor(partition=_runs_of_samples)
 def attribute_sequentially(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
-    """As `ddm`, but runs of samples in file order stand in the place of clusters.
+    """As `ddm`, but runs of samples in file order stand instead of clusters.
 
     Args, Returns: as `ddm`; the K effects are of runs of samples.
     Source: Table 1, "DDM w/o cluster".

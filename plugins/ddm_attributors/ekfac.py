@@ -44,7 +44,6 @@ def attribute(
     are tracked: those of norms are held fixed.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with one behaviour and a gradient.
         strategy: how G is approximated: Kronecker factors with corrected eigenvalues, without them, or a diagonal.

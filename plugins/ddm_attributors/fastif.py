@@ -39,7 +39,6 @@ def attribute(
     dattri. Images beyond the nearest in penultimate features count as without influence.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with one behaviour and a gradient.
         neighbours: training images that a query's influence is computed for.

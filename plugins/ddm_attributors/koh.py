@@ -41,7 +41,6 @@ def attribute(
     gradients of the clusters and not to those of the queries: that is done once for all questions.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with one behaviour and a gradient.
         solver: `cg`, conjugate gradients, or `lissa`, a stochastic recursion.

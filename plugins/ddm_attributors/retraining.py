@@ -18,7 +18,6 @@ def exact(workspace: Workspace, queries: Queries, objective: Objective, /) -> Te
     """Retrain without each cluster and look.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with m behaviours.
     Returns:
@@ -47,7 +46,6 @@ def datamodel(
     The penalty is chosen by leave-one-out cross-validation on the retrainings.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: with m behaviours.
         num_retrainings: the budget.

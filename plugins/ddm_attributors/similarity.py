@@ -20,7 +20,6 @@ def prediction(
     """Rank clusters by how near the mean of their predicted probabilities is to the query's.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: any; its direction decides the sign of the effects, which have no unit.
         first: which clusters its ranking begins with; by default the most similar, but for objectives such as
@@ -41,7 +40,6 @@ def clustering(
     """Rank clusters by how near their centre is to the query, in what the target's last linear layer sees.
 
     Args:
-        workspace: the run.
         queries: N of them.
         objective: any; its direction decides the sign of the effects, which have no unit.
         first: which clusters its ranking begins with; by default the most similar, but for objectives such as

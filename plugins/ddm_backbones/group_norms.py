@@ -8,7 +8,7 @@ from torch import nn
 
 
 def replace_batch_norms(module: nn.Module, groups: int) -> None:
-    """Put a group norm in the place of each BatchNorm2d, in place.
+    """Put a group norm instead of each BatchNorm2d, in place.
 
     Scale, shift and epsilon are carried over, and of timm's BatchNormAct2d the activation and the drop layer.
 

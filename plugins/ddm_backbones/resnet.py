@@ -1,4 +1,4 @@
-"""timm's ResNet as dataset condensation has it: average pooling in the place of strides, for small images."""
+"""timm's ResNet as dataset condensation has it: average pooling instead of strides, for small images."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def build(
     arguments: dict[str, Any] | None = None,
     initialisation: Literal["default", "kaiming", "normal", "xavier"] = "default",
 ) -> nn.Module:
-    """A classifier of timm with group norm in the place of batch norm, in evaluation mode.
+    """A classifier of timm with group norm instead of batch norm, in evaluation mode.
 
     Attention is not fused, since fused attention has no second derivative. Weights trained with batch norm keep their
     scale and shift but lose its statistics, so they are a place to start training from, not a finished network.

@@ -12,7 +12,7 @@ from ddm_framework import Reference, Surrogate, objective
 def divergence(logits: Tensor, reference: Reference, /) -> Tensor:
     """KL divergence KL(target ‖ network) of the predicted probabilities, in nats.
 
-    Where the reference holds a teacher's logits in the place of the target's, this is the second term of the loss that
+    Where the reference holds a teacher's logits instead of the target's, this is the second term of the loss that
     a student is distilled by.
 
     Args:

@@ -31,7 +31,6 @@ def run(
     """Attribute queries to clusters by every objective of the recipe.
 
     Args:
-        workspace: the run.
         queries: all test images, the first so many of them, or the validation split.
         show: how many are shown with pictures, misclassified ones first.
         sets: what set-level objectives (Eq. 14) are measured on, the validation split or the queries.

@@ -63,7 +63,6 @@ def run(
     target itself is charged to neither: both begin with it.
 
     Args:
-        workspace: the run.
         queries: test images of one larger question.
         repeats: of each measurement of a question; the median is given.
         retrainings: of the K clusters, how many networks are really retrained; with fewer than all, the time for all is

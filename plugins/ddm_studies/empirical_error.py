@@ -47,7 +47,6 @@ def run(
     which takes no such step, of neither.
 
     Args:
-        workspace: the run.
         queries: test images on which errors are measured, all or the first so many.
         resamples: of each bootstrap interval, over clusters.
     Source: Fig. 7, Sec. 8.3; Sec. 9.4 for the distances between networks.

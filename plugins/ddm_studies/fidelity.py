@@ -12,7 +12,7 @@ from ddm_framework.report import Block, Chart, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import empirical_error_agreement
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
-from ddm_studies.comparison.judging import SCALE, Judge, Verdict, common, scoring_masks
+from ddm_studies.comparison.judging import SCALE, Judge, Verdict, on_run_clusters, scoring_masks
 from ddm_studies.comparison.network_distances import WHOLE
 from ddm_studies.comparison.own_networks import own_networks
 
@@ -36,7 +36,6 @@ def run(
     """Judge methods by exact retraining.
 
     Args:
-        workspace: the run.
         methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
             by cluster LDS on the validation bank is judged.
         queries: all test images, or the first so many.
@@ -71,7 +70,7 @@ def run(
 
 def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
     """Floor and ceiling of the run's own clusters; the truth's cost is what its bank cost when it was made."""
-    first = common(verdicts).figures
+    first = on_run_clusters(verdicts).figures
     distances = ("dist_1", "dist_2", "dist_3")
     exact = next((verdict.figures for verdict in verdicts if verdict.method == "exact"), {})
     return {
@@ -116,7 +115,7 @@ def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float, dele
 
 def _table_section(verdicts: list[Verdict]) -> Section:
     """Where first choices lead, with floor and ceiling; then how methods rank all clusters, and at what cost."""
-    first = common(verdicts).figures
+    first = on_run_clusters(verdicts).figures
     choices: list[list[str | int | float | None]] = [_choice_row(verdict) for verdict in verdicts]
     for name, bound, rank in (
         ("random cluster (floor)", "floor", first["dist_3_random_rank"]),

@@ -68,7 +68,6 @@ def run(
     """Search for the data behind one image and behind a batch, by Dist_1, beside the flat search over all clusters.
 
     Args:
-        workspace: the run.
         query_class: the one image is the first test image of this class; by default 5, as in the paper, or the last
             class where there are fewer.
         batch_class: the batch are test images of this class; by default 2, likewise.
@@ -200,7 +199,7 @@ def _sentences(
     yield (
         f"Over {found['num_queries']} queries, the search by class and then by cluster finds the flat search's"
         f" cluster for {found['same_cluster']:.0%} of them (its class for {found['same_class']:.0%}), with"
-        f" {found['num_finetunings']} fine-tunings in the place of {found['num_finetunings_flat']}{nothing}."
+        f" {found['num_finetunings']} fine-tunings instead of {found['num_finetunings_flat']}{nothing}."
     )
     for asked in searches:
         yield _traced(workspace, asked)

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 import ddm_framework
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.recipe.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

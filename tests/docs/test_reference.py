@@ -18,7 +18,7 @@ def test_page_is_up_to_date(page: str) -> None:
 
 
 def test_every_component_and_every_setting_is_in_the_recipe_reference() -> None:
-    from ddm_framework.plugin.loader import load_plugins
+    from ddm_framework.plugin.discovery import load_plugins
     from ddm_framework.recipe.settings import SECTIONS
 
     text = REFERENCE["recipes"]()

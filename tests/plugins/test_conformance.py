@@ -13,7 +13,7 @@ from PIL import Image
 
 from ddm_framework.errors import DataError
 from ddm_framework.plugin.components import KINDS
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.testing import Check, NotChecked, Subject, parametrize_with_checks
 from ddm_framework.testing.subject import subjects
 

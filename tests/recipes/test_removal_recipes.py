@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.recipe.recipe import Recipe
 

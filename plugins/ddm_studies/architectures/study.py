@@ -59,7 +59,7 @@ class Network:
     Attributes:
         name: what tells it apart from the others.
         backbone: with all its options.
-        distance: in the place of the recipe's, or None.
+        distance: instead of the recipe's, or None.
         image_rate: the same, of `matching.lr`.
     """
 

@@ -39,7 +39,6 @@ def decided(workspace: Workspace, methods: Sequence[Grid], masks: int, deleted: 
     """Settings of all methods; grids are decided on the validation split and on random deletions of its own.
 
     Args:
-        workspace: the run.
         methods: the attributors, with the settings to be tried.
         masks: networks without random clusters, which are retrained only if there is a grid.
         deleted: share of the clusters that each of them lacks.
@@ -88,7 +87,6 @@ def settle(workspace: Workspace, judge: Judge, methods: Sequence[Grid]) -> Itera
     """Settings of each method: as given, or the best of its grid by cluster LDS on the validation bank.
 
     Args:
-        workspace: the run.
         judge: of the validation queries and masks.
         methods: the attributors, with the settings to be tried.
     """

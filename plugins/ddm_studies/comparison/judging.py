@@ -70,7 +70,6 @@ class Judge:
     """The truth on some queries: networks without each cluster, and networks without random ones.
 
     Attributes:
-        workspace: the run.
         queries: on which everything is measured.
         perturbations: (R, K), random deletions that score LDS; with none of them, R = 0, there is no LDS.
         resamples: of each bootstrap interval.
@@ -124,9 +123,9 @@ class Judge:
             judged = judge(truth, estimate.ranking[:, 0])
             chosen[figure], random[figure] = _scale(figure) * judged.chosen, _scale(figure) * judged.random
             found |= self._choice_figures(figure, judged)
-        common = estimates["margin"]
-        found |= self._rank_figures(common)
-        note = "" if common.common else "clusters of its own: floor and oracle are theirs, and it has no LDS"
+        margins = estimates["margin"]
+        found |= self._rank_figures(margins)
+        note = "" if margins.on_run_partition else "clusters of its own: floor and oracle are theirs, and it has no LDS"
         return Verdict(name, choice.name, settings, {**found, **seconds}, chosen, random, choice.given, note)
 
     def _estimates(self, choice: Choice) -> tuple[dict[str, Estimate], dict[str, float]]:
@@ -152,7 +151,7 @@ class Judge:
                 seconds = seconds or {"seconds_offline": workspace.ledger.charged, "seconds_online": online}
             estimate = shared[asked]
             sought = workspace.surrogate(objective) if linear else objective
-            estimates[name] = Estimate(sought, estimate.effect, estimate.partition, estimate.common)
+            estimates[name] = Estimate(sought, estimate.effect, estimate.partition, estimate.on_run_partition)
         return estimates, seconds
 
     def _choice_figures(self, figure: str, judged: Judged) -> dict[str, Any]:
@@ -194,7 +193,7 @@ class Judge:
             "spearman_interval": list(bootstrap_interval(spearman, random, resamples=self.resamples)),
             "top_5_overlap": float(overlap.mean()),
         }
-        if not estimate.common or not len(self.perturbations):
+        if not estimate.on_run_partition or not len(self.perturbations):
             return found
         lds = cluster_lds(effect, self.masked_margins, self.perturbations)
         interval = cluster_lds_interval(
@@ -203,7 +202,7 @@ class Judge:
         return {**found, "cluster_lds": float(lds.mean()), "cluster_lds_interval": list(interval)}
 
 
-def common(found: Sequence[Verdict]) -> Verdict:
+def on_run_clusters(found: Sequence[Verdict]) -> Verdict:
     """A method that ranked the run's own clusters, whose floor and ceiling are a table's; the first if none did."""
     return next((each for each in found if not each.note), found[0])
 

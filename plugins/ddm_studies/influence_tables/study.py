@@ -14,7 +14,7 @@ from ddm_framework.plugin import ComponentOf, Grid, choose_grid
 from ddm_framework.report import Chart, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
-from ddm_studies.comparison.judging import Judge, Verdict, common
+from ddm_studies.comparison.judging import Judge, Verdict, on_run_clusters
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
 from ddm_studies.influence_tables.published import BEST, RANDOM, TABLES, TITLES, Figures, PaperTable
 from ddm_studies.influence_tables.words import measured, orders, sentences, told
@@ -39,7 +39,6 @@ def run(
     """Judge methods by exact retraining, the paper's figures beside ours.
 
     Args:
-        workspace: the run.
         table: 1 for the parts of the distilled datamodel by all three distances, 2 for influence functions by Dist_1.
         methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
             by cluster LDS on the validation bank is judged. Left out, those of the table, with their defaults.
@@ -86,7 +85,7 @@ def _of_figure(
     table: PaperTable, found: Sequence[Verdict], paper: Mapping[str, float | None], figure: str
 ) -> Iterator[Compared]:
     """Random cluster, every method, best cluster, in one distance."""
-    title, first = TITLES[figure], common(found).figures
+    title, first = TITLES[figure], on_run_clusters(found).figures
     note = "not comparable, see below" if figure == "dist_3" and paper else ""
 
     def compared(row: str, figures: Mapping[str, Any], name: str, said: str) -> Compared:
@@ -108,7 +107,7 @@ def _own_bounds(verdict: Verdict, figure: str) -> str:
 
 
 def _ranks(table: PaperTable, found: Sequence[Verdict]) -> Iterator[Compared]:
-    first, title = common(found).figures, "Dist_3: rank, 1 = least influential"
+    first, title = on_run_clusters(found).figures, "Dist_3: rank, 1 = least influential"
     interval = tuple(first["dist_3_random_rank_interval"])
     yield Compared(RANDOM, title, first["dist_3_random_rank"], interval=interval)
     for each in found:
@@ -122,7 +121,7 @@ def _chart(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figu
     if known:
         theirs = [known.get(row, (None,))[0] for row in ours]
         series = {"paper": [math.nan if value is None else value for value in theirs], **series}
-    best = common(found).figures["dist_1_oracle"]
+    best = on_run_clusters(found).figures["dist_1_oracle"]
     caption = f"The cluster named first; the best one would have {best:.3g} here"
     return Chart("bar", series, "method", TITLES["dist_1"], list(ours), caption)
 
@@ -146,7 +145,7 @@ def _settings_section(table: PaperTable, found: Sequence[Verdict]) -> Section:
 
 
 def _metrics(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures]) -> dict[str, Any]:
-    first = common(found).figures
+    first = on_run_clusters(found).figures
     counted = {}
     for place, figure in enumerate(table.figures):
         pairs = orders(measured(table, found, figure), told(known, place))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework.truth import bootstrap_interval
-from ddm_studies.comparison.judging import SCALE, Verdict, common
+from ddm_studies.comparison.judging import SCALE, Verdict, on_run_clusters
 from ddm_studies.influence_tables.published import LOWEST_DIST_3, PAPERS_QUERIES, RANDOM, TITLES, Figures, PaperTable
 
 RESAMPLES = 2000
@@ -57,8 +57,8 @@ def sentences(
     else:
         yield f"The paper's {table.source} has no column for this data set, so none of its figures stands beside ours."
     if "dist_3" in table.figures:
-        yield _dist_3(common(found), known)
-    yield _scale(common(found))
+        yield _dist_3(on_run_clusters(found), known)
+    yield _scale(on_run_clusters(found))
     yield _few_queries(table, ours, num_queries)
     yield from _settings(table, found)
 
@@ -80,7 +80,7 @@ def _share(table: PaperTable, ours: Verdict) -> str:
 def measured(table: PaperTable, found: Sequence[Verdict], figure: str) -> dict[str, Tensor]:
     """What was measured of each query (N,), by row."""
     rows = {table.row(each): each.chosen[figure] for each in found}
-    return {RANDOM: common(found).random[figure], **rows}
+    return {RANDOM: on_run_clusters(found).random[figure], **rows}
 
 
 def told(known: Mapping[str, Figures], place: int) -> dict[str, float]:

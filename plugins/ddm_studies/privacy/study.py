@@ -112,7 +112,6 @@ def run(
     first two need `init: real`. A start was drawn at random from its cluster, so that chance is known exactly.
 
     Args:
-        workspace: the run.
         figure: of the paper.
         inits: what synthetic images are started from, each in turn: `init: real` starts from training images.
         labels: of the ordinarily matched images.
@@ -143,7 +142,7 @@ def run(
     return Report(
         sections=[comparison.section(_chart(found)), _picture_section(workspace, released, show)],
         metrics={**comparison.metrics(), "privacy": {**found, "natural_distance": attacked.natural}},
-        question="Could the synset be released in the place of the data, as the paper proposes?",
+        question="Could the synset be released instead of the data, as the paper proposes?",
         answer=comparison.sentences[-1],
     )
 

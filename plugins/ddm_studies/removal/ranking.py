@@ -83,7 +83,6 @@ def rankings_of(
     """The orders of all methods, and the ceiling where something is spoilt.
 
     Args:
-        workspace: the run.
         methods: the attributors.
         replicates: orders of each; only random ones differ.
         spoilt: bool (N,).
@@ -98,7 +97,7 @@ def rankings_of(
                 rankings.append(Ranking(name, use, drawn_orders(workspace, replicates)))
             else:
                 estimate = workspace.effects_by(queries, objective, choice)
-                if not estimate.common:
+                if not estimate.on_run_partition:
                     raise DDMError(f"attributor {use!r} has clusters of its own, and removes none of the run's")
                 value = estimate.effect[0, :, 0]
                 rankings.append(Ranking(name, use, value.argsort(stable=True).expand(replicates, -1), value))

@@ -49,7 +49,6 @@ def run(
     draws other clusters in each. Intervals are Student's, over the replicates.
 
     Args:
-        workspace: the run.
         methods: each `{use: attributor, option: value}`. Where training data are corrupted, the order that only we can
             know, the most corrupted clusters first, is added, to show how well corruption could be found.
         percentages: of the clusters that are removed; one of them must be above 0, and then removes one cluster at

@@ -16,7 +16,7 @@ from ddm_framework.offline import (
     Partition,
     Synset,
     cluster_chunks,
-    draw_pairs,
+    possible_pairs,
     synset_gradients,
     trajectory_gradients,
 )
@@ -50,7 +50,7 @@ def error_figures(workspace: Workspace, forward: Workspace, resamples: int) -> d
     epochs = sorted(workspace.trajectory)
     mirrored = [(epoch, epochs[-1] - epoch) for epoch in epochs if epochs[-1] - epoch in workspace.trajectory]
     reverse = _errors(workspace, mirrored)
-    matched = _errors(workspace, draw_pairs(epochs, workspace.recipe.matching))
+    matched = _errors(workspace, possible_pairs(epochs, workspace.recipe.matching))
     ordinary = _errors(forward, [(epoch, epoch) for epoch, _ in mirrored])
     random = workspace.generator("bootstrap", "errors")
     found: dict[str, Any] = {"checkpoints": len(mirrored)}

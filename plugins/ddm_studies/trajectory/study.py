@@ -37,7 +37,6 @@ def run(
     """Fine-tune the target on the whole synset, and the start on an ordinarily matched one, and measure both ends.
 
     Args:
-        workspace: the run.
         steps: of gradient descent on the mean loss of all synthetic images.
         rates: learning rates; the validation split decides. Back from θ_τ it takes the one whose end has the accuracy
             nearest to that of θ_0, on from θ_0 the one whose end is most accurate.

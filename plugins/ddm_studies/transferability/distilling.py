@@ -26,7 +26,7 @@ from ddm_framework.network import (
     take,
     train,
 )
-from ddm_framework.offline import Synset, cluster_chunks, draw_pairs, match
+from ddm_framework.offline import Synset, cluster_chunks, match, possible_pairs
 from ddm_framework.online import beta_weights, fit, perturbed_networks
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import MOST_SIDE_BY_SIDE
@@ -102,7 +102,6 @@ def student_accuracies(workspace: Workspace, labels: Tensor, kept: Tensor, purpo
     """Train students as the recipe trains, side by side, and test them: per cent of the test images, float64 (R,).
 
     Args:
-        workspace: the run.
         labels: class ids (N,), or probabilities (N, classes).
         kept: bool (R, N), what each learns from; a deleted sample's term is left out.
         purpose: of each, what its start and its batch order derive from.
@@ -142,7 +141,7 @@ def student_synset(workspace: Workspace, trajectory: dict[int, Parameters], labe
     """The synset of a student: each cluster's gradient under its mixed labels, reversed (Alg. 1)."""
     network, recipe, partition = workspace.network, workspace.recipe, workspace.partition
     settings, memory_mb = recipe.matching, recipe.general.memory_mb
-    pairs = draw_pairs(sorted(trajectory), settings)
+    pairs = possible_pairs(sorted(trajectory), settings)
     parts = cluster_chunks(network, pairs, settings, partition.num_clusters, memory_mb)
     data = ImageSet(workspace.data.train.images, labels)
     with workspace.display.bar("matching the student (steps)", settings.steps * len(parts)) as advance:

@@ -92,7 +92,6 @@ def run(
     class, timed once, with nothing saved.
 
     Args:
-        workspace: the run.
         classes: how many are unlearned, the first ones; at least two make an interval.
         clusters: how many single clusters, drawn at random; 0 leaves them out.
         repair: epochs on the data that stay.

@@ -15,7 +15,7 @@ from plugin_sites import BROKEN, GOOD, RECIPE, REGISTRY, Site, hooks
 
 from ddm_framework.cli import commands
 from ddm_framework.plugin.components import KINDS
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.recipe.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[3]

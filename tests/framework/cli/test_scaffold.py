@@ -17,7 +17,7 @@ from run_fixtures import ddm, refused
 
 from ddm_framework.cli.scaffold import FUNCTIONS, write_package
 from ddm_framework.plugin.components import KINDS
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.testing import checks_of, run_checks
 
 

@@ -22,7 +22,7 @@ from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters, take
 from ddm_framework.network.training import start, train
 from ddm_framework.offline.matching import Distance, cluster_chunks, match
-from ddm_framework.offline.pairing import draw_pairs
+from ddm_framework.offline.pairing import possible_pairs
 from ddm_framework.offline.partition import Partition
 from ddm_framework.offline.real_gradients import class_gradients, trajectory_gradients
 from ddm_framework.offline.synset import Synset, paired_gradients, synset_gradients
@@ -89,7 +89,7 @@ class Alone:
 
 def alone(toy: Toy, options: Matching, distance: str, cluster: int, begin: Tensor) -> Alone:
     """Alg. 1 for one cluster: a plain loop with `torch.autograd` and an ordinary optimiser."""
-    pairs = draw_pairs(sorted(toy.trajectory), options)
+    pairs = possible_pairs(sorted(toy.trajectory), options)
     drawn = torch.randint(len(pairs), (options.steps,), generator=generator(SEED, "pairs")).tolist()
     images = begin.clone().requires_grad_()
     logits = torch.zeros(len(begin), 3, dtype=begin.dtype, requires_grad=True)
@@ -196,7 +196,7 @@ def test_chunks_hold_each_cluster_once_and_never_one_alone(
     toy: Toy, memory_mb: int, total: int, images_per_cluster: int
 ) -> None:
     options = settings(images_per_cluster=images_per_cluster)
-    pairs = draw_pairs(sorted(toy.trajectory), options)
+    pairs = possible_pairs(sorted(toy.trajectory), options)
     parts = cluster_chunks(toy.network, pairs, options, total, memory_mb)
     assert [index for part in parts for index in range(part.start, part.stop)] == list(range(total))
     assert min(part.stop - part.start for part in parts) >= min(2, total)
@@ -204,7 +204,7 @@ def test_chunks_hold_each_cluster_once_and_never_one_alone(
 
 def test_little_memory_makes_more_chunks(toy: Toy) -> None:
     options = settings(images_per_cluster=400)
-    pairs = draw_pairs(sorted(toy.trajectory), options)
+    pairs = possible_pairs(sorted(toy.trajectory), options)
     sizes = [len(cluster_chunks(toy.network, pairs, options, 100, memory_mb)) for memory_mb in (16, 32, 1024)]
     assert sizes[0] > sizes[1] > sizes[2] == 1
 
@@ -243,7 +243,7 @@ def test_learned_labels_are_probabilities(toy: Toy) -> None:
 def mean_distances(toy: Toy, options: Matching, distance: Distance, steps: int) -> Tensor:
     """Distance of each cluster's synthetic gradient to its target at the one pair there is, after so many steps."""
     changes = {"steps": steps} if steps else {"steps": 1, "optimizer": "sgd", "lr": STILL, "label_lr": STILL}
-    [(real, end)] = draw_pairs(sorted(toy.trajectory), options)
+    [(real, end)] = possible_pairs(sorted(toy.trajectory), options)
     synset = matched(toy, options.model_copy(update=changes), distance=distance)
     gradients = synset_gradients(toy.network, toy.trajectory[end], synset.images, synset.labels)
     names = {name: each[0] for name, each in gradients.items()}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddm_framework.errors import DDMError
-from ddm_framework.offline.pairing import Pair, draw_pairs
+from ddm_framework.offline.pairing import Pair, possible_pairs
 from ddm_framework.recipe.settings import Matching
 
 Pairing = Literal["offset", "mirror", "final"]
@@ -26,7 +26,7 @@ Pairing = Literal["offset", "mirror", "final"]
     ],
 )
 def test_pairs_of_a_trajectory_saved_every_epoch(pairing: Pairing, step_length: int, wanted: list[Pair]) -> None:
-    assert draw_pairs(range(5), Matching(pairing=pairing, step_length=step_length)) == wanted
+    assert possible_pairs(range(5), Matching(pairing=pairing, step_length=step_length)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_pairs_of_a_trajectory_saved_every_epoch(pairing: Pairing, step_length: 
     ],
 )
 def test_pairs_of_a_trajectory_with_gaps(pairing: Pairing, step_length: int, wanted: list[Pair]) -> None:
-    assert draw_pairs([0, 4, 8, 10], Matching(pairing=pairing, step_length=step_length)) == wanted
+    assert possible_pairs([0, 4, 8, 10], Matching(pairing=pairing, step_length=step_length)) == wanted
 
 
 @given(st.sets(st.integers(1, 40), min_size=1), st.sampled_from(["offset", "mirror", "final"]), st.integers(0, 6))
@@ -55,10 +55,10 @@ def test_pairs_are_distinct_saved_and_related_as_the_pairing_says(
     }[pairing]
     wanted = [(real, synthetic) for real in epochs for synthetic in epochs if relation(real, synthetic)]
     if wanted:
-        assert draw_pairs(epochs, settings) == wanted
+        assert possible_pairs(epochs, settings) == wanted
     else:
         with pytest.raises(DDMError):
-            draw_pairs(epochs, settings)
+            possible_pairs(epochs, settings)
 
 
 def test_no_pair_is_an_error_with_both_settings_to_change() -> None:
@@ -67,4 +67,4 @@ def test_no_pair_is_an_error_with_both_settings_to_change() -> None:
         r"change matching\.step_length or training\.checkpoint_every"
     )
     with pytest.raises(DDMError, match=wanted):
-        draw_pairs([0, 5, 10], Matching())
+        possible_pairs([0, 5, 10], Matching())

@@ -11,7 +11,7 @@ from plugin_sites import RECIPE, REGISTRY, Site, hooks, swap
 
 from ddm_framework import DDMError, RecipeError, use
 from ddm_framework.plugin.choice import Choice, Grid, choose, choose_grid, plain
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.recipe.yaml_source import parse, write

@@ -11,7 +11,7 @@ import pytest
 
 from ddm_framework.plugin import hookspecs
 from ddm_framework.plugin.components import KINDS, hook_name
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.testing import run_checks
 from ddm_framework.testing.checks import CHECKS
 

@@ -11,7 +11,7 @@ from plugin_sites import GOOD, REGISTRY, Site, hooks
 
 from ddm_framework.errors import DDMError, PluginError
 from ddm_framework.plugin.components import KINDS, Component
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.plugin.registry import Plugin, Registered, Registry
 
 

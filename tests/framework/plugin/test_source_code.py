@@ -11,7 +11,7 @@ import pytest
 from plugin_sites import REGISTRY, Site, hooks
 
 from ddm_framework.plugin.components import KINDS
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.plugin.source_code import _closure, code_digest
 
 FILES = {

@@ -15,7 +15,7 @@ from plugin_sites import RECIPE, REGISTRY, Site, hooks, line_of, swap
 
 from ddm_framework.errors import RecipeError
 from ddm_framework.plugin.choice import Choice
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.recipe.reading import find_recipe, load_recipe
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import TimmFeatures

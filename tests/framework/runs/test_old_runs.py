@@ -12,7 +12,7 @@ from run_fixtures import refused
 
 import ddm_framework
 from ddm_framework.errors import RecipeError, RunFolderError
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.runs.provenance import own_version
 from ddm_framework.runs.run_folder import STAGES, RunFolder

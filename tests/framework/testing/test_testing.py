@@ -17,7 +17,7 @@ from run_fixtures import ddm, refused
 
 from ddm_framework.errors import DDMError
 from ddm_framework.plugin.components import KINDS
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.testing import checks_of, parametrize_with_checks, run_checks, small_workspace
 from ddm_framework.testing.contract import undisturbed, untouched_randomness
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.recipe.reading import load_recipe
 
 PAPER = Path(__file__).resolve().parents[3] / "recipes" / "paper"

@@ -10,7 +10,7 @@ import pytest
 from plugin_sites import BROKEN, GOOD, REGISTRY, YIELD, Site, hooks
 
 from ddm_framework.errors import PluginError
-from ddm_framework.plugin.loader import load_plugins
+from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.plugin.registry import LOCAL_PREFIX, Plugin, Registry
 from ddm_framework.recipe.reading import load_recipe
 
