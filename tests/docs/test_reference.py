@@ -10,7 +10,7 @@ import pytest
 REFERENCE = runpy.run_path(str(Path(__file__).resolve().parents[2] / "docs" / "reference.py"))
 
 
-@pytest.mark.parametrize("page", ["hooks.md", "recipes.md"])
+@pytest.mark.parametrize("page", ["hooks.md", "recipes.md", "plugins.md"])
 def test_page_is_up_to_date(page: str) -> None:
     (text,) = [text for path, text in REFERENCE["pages"]().items() if path.name == page]
     written = (Path(__file__).resolve().parents[2] / "docs" / page).read_text(encoding="utf-8")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,3 +65,21 @@ def test_no_module_of_the_light_packages_imports_torch(package: str) -> None:
     modules = [package] + ([f"{package}.{each.stem}" for each in folder.glob("*.py")] if "." in package else [])
     code = f"import sys, {', '.join(sorted(modules))}\nassert 'torch' not in sys.modules, sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", code.replace(".__init__", "")], check=True)
+
+
+def layers() -> list[list[str]]:
+    """The layers that import-linter checks, from the top down."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = [each for each in settings["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
+    return [[name.strip() for name in layer.split("|")] for layer in contract["layers"]]
+
+
+def test_the_picture_of_the_house_shows_every_package_in_its_place() -> None:
+    page = (ROOT / "docs" / "how_it_works.md").read_text(encoding="utf-8")
+    drawn = re.search(r"checks that\.\n\n((?:    .*\n)+)", page)
+    assert drawn
+    rows = [re.findall(r"[a-z_]+", line.strip().partition("   ")[0]) for line in drawn[1].splitlines()]
+    shown = {name: place for place, row in enumerate(rows) for name in row}
+    known = [name for layer in layers() for name in layer if name != "__main__"]
+    assert shown.keys() == set(known)
+    assert [shown[name] for name in known] == sorted(shown[name] for name in known)

@@ -9,24 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
-from ddm_framework.network.memory import chunk_size, chunks, network_chunks
 from ddm_framework.network.networks import Network, build_network
 from ddm_framework.network.stacks import (
     Parameters,
     broadcast,
-    concatenate,
-    flat,
-    is_finite,
-    negative,
-    norms,
     num_weights,
-    scaled,
     take,
 )
 
@@ -35,11 +26,6 @@ if TYPE_CHECKING:
 
 INFO = DataInfo((1, 4, 4), 3, (0.5,), (0.25,), ("a", "b", "c"))
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def stack(toy: Toy) -> Parameters:
-    return {name: torch.stack([each[name] for each in toy.trajectory.values()]) for name in toy.initial}
 
 
 def linear(_info: DataInfo) -> nn.Module:
@@ -175,72 +161,6 @@ def test_batch_norm_is_refused_by_name() -> None:
 def test_logits_of_another_shape_are_refused() -> None:
     with pytest.raises(DDMError, match=r"returns shape \(1, 16\) for one image; it must return logits \(1, 3\)"):
         build_network(lambda _info: nn.Flatten(), INFO, 0, CPU)
-
-
-def test_stacks_are_taken_apart_and_put_together(toy: Toy, stack: Parameters) -> None:
-    torch.testing.assert_close(take(stack, 2), toy.trajectory[2], rtol=0, atol=0)
-    parts = [take(stack, slice(0, 2)), take(stack, torch.tensor([2])), take(stack, slice(3, 4))]
-    torch.testing.assert_close(concatenate(parts), stack, rtol=0, atol=0)
-    torch.testing.assert_close(
-        flat(stack),
-        torch.stack([torch.cat([each.flatten() for each in row.values()]) for row in toy.trajectory.values()]),
-    )
-
-
-def test_copies_of_a_network_share_no_memory(toy: Toy) -> None:
-    before = {name: each.clone() for name, each in toy.initial.items()}
-    copies = broadcast(toy.initial, 3)
-    for each in copies.values():
-        each[0] += 1
-    torch.testing.assert_close(toy.initial, before, rtol=0, atol=0)
-    torch.testing.assert_close(take(copies, 2), before, rtol=0, atol=0)
-
-
-def test_norms_factors_and_the_reverse(stack: Parameters) -> None:
-    torch.testing.assert_close(norms(stack), torch.linalg.vector_norm(flat(stack), dim=1))
-    factors = torch.tensor([0.0, 1.0, -2.0, 0.5], dtype=torch.float64)
-    torch.testing.assert_close(flat(scaled(stack, factors)), factors[:, None] * flat(stack))
-    torch.testing.assert_close(flat(negative(stack)), -flat(stack), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_one_weight_that_is_not_finite_is_noticed(stack: Parameters, value: float) -> None:
-    assert is_finite(stack)
-    changed = {name: each.clone() for name, each in stack.items()}
-    next(reversed(changed.values()))[-1, -1] = value
-    assert not is_finite(changed)
-
-
-@given(st.integers(0, 3000), st.integers(1, 500))
-def test_chunks_hold_every_index_once_and_never_one_alone(total: int, size: int) -> None:
-    parts = list(chunks(total, size))
-    assert [index for part in parts for index in range(part.start, part.stop)] == list(range(total))
-    lengths = [part.stop - part.start for part in parts]
-    assert all(length >= min(2, total) for length in lengths)
-    assert all(length <= max(size, 3) for length in lengths)
-    assert max(lengths, default=0) - min(lengths, default=0) <= 1
-
-
-def test_chunks_of_nothing_and_of_one() -> None:
-    assert list(chunks(0, 8)) == []
-    assert list(chunks(1, 8)) == [slice(0, 1)]
-    assert list(chunks(3, 1)) == [slice(0, 3)]
-
-
-@given(st.integers(16, 10**5), st.integers(0, 10**9), st.integers(1, 1024))
-def test_chunk_size_fits_the_memory_or_is_one(memory_mb: int, values: int, most: int) -> None:
-    size = chunk_size(memory_mb, values, most)
-    assert 1 <= size <= most
-    assert size == 1 or 4 * values * size <= memory_mb * 2**20
-    assert size == most or 4 * values * (size + 1) > memory_mb * 2**20
-
-
-@pytest.mark.parametrize("memory_mb", [16, 64, 4096])
-@pytest.mark.parametrize("total", [1, 2, 3, 65, 101, 129])
-def test_chunks_hold_each_network_once_and_never_one_alone(toy: Toy, memory_mb: int, total: int) -> None:
-    parts = network_chunks(toy.network, total, memory_mb)
-    assert [index for part in parts for index in range(part.start, part.stop)] == list(range(total))
-    assert min(part.stop - part.start for part in parts) >= min(2, total)
 
 
 def test_a_network_of_another_dtype_computes_in_it(make_network: Callable[..., tuple[Network, Parameters]]) -> None:
