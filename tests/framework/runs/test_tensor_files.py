@@ -10,6 +10,8 @@ import torch
 from ddm_framework.errors import RunFolderError
 from ddm_framework.runs.tensor_files import check_tensors, load_tensors, save_tensors
 
+TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7), "empty": torch.zeros(0, 4)}
+
 
 def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "x.safetensors"
@@ -17,7 +19,7 @@ def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
     loaded = load_tensors(path, ["a", "same"])
     assert torch.equal(loaded["view"], TENSORS["a"].T)
     assert all(torch.equal(loaded[name], each) and loaded[name].dtype == each.dtype for name, each in TENSORS.items())
-    assert names(path.parent) == ["x.safetensors"]
+    assert [each.name for each in path.parent.iterdir()] == ["x.safetensors"]
 
 
 def test_no_tensors_at_all_can_be_saved(tmp_path: Path) -> None:
