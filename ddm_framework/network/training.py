@@ -116,6 +116,7 @@ def _descend(
 
 
 def learning_rate(settings: Training, epoch: int) -> float:
+    """Of an epoch, counted from 0, by the schedule."""
     if settings.schedule == "constant":
         return settings.lr
     return settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2

@@ -29,6 +29,7 @@ from ddm_framework.randomness import generator
 from ddm_framework.recipe.settings import Matching
 
 Distance = Callable[[Gradient, Gradient], Tensor]
+"""Dist of Eq. 6: of the synthetic gradient and its target, to a scalar."""
 SECOND_ORDER_COPIES = 16
 """Activations that second-order differentiation keeps at a time, in forward passes; for sizing chunks."""
 

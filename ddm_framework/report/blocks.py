@@ -159,6 +159,7 @@ class Card:
 
 
 Block = Text | Table | Pictures | Heatmap | Chart | Clusters | Card
+"""What a section of a report holds."""
 
 
 @dataclass(frozen=True, slots=True)

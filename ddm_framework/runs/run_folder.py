@@ -20,6 +20,7 @@ if sys.platform != "win32":
     import fcntl
 
 STAGES = ("training", "partition", "matching", "online")
+"""The stages of a run, in their order."""
 MANIFEST = "manifest.json"
 _NOT_OURS = "is not a run folder of ddm; choose another folder (`ddm run --out`)"
 

@@ -1,4 +1,4 @@
-"""Experiments: what a run asks, and how the answer is laid out."""
+"""Studies: the question that a run answers, and the layout of its report."""
 
 from __future__ import annotations
 
@@ -9,36 +9,43 @@ from ddm_framework import Component, hookimpl
 
 @hookimpl
 def ddm_register_studies() -> Iterator[Component]:
-    """Attribution of queries to clusters of training data."""
+    """Register all studies of this package."""
     yield Component(
-        "attribution", "ddm_studies.attribution:run", "Which clusters made the network do that?", "Sec. 3.3"
+        "attribution", "ddm_studies.attribution:run", "Attributes predictions to clusters of training data", "Sec. 3.3"
     )
     yield Component(
         "fidelity",
         "ddm_studies.fidelity:run",
-        "How near each method comes to exact retraining",
+        "How close each attribution method comes to exact retraining",
         "Tables 1 and 2, Fig. 7, Eq. 10",
     )
     yield Component(
         "removal",
         "ddm_studies.removal:run",
-        "What is gained by removing the data of least value, or corrupted data",
+        "Effect of removing the least valuable data, or corrupted data",
         "Tables 3 and 6",
     )
     yield Component(
         "transferability",
         "ddm_studies.transferability:run",
-        "Which data keep a student from learning from a teacher",
+        "Deleting data that prevent a student from learning from an undistillable teacher",
         "Table 7, Eq. 15",
     )
-    yield Component("unlearning", "ddm_studies.unlearning:run", "How well data are unlearned", "Sec. 8.3")
+    yield Component(
+        "unlearning",
+        "ddm_studies.unlearning:run",
+        "How well classes and clusters are unlearned",
+        "Sec. 8.3",
+    )
     yield Component(
         "trajectory",
         "ddm_studies.trajectory:run",
-        "Whether the synset leads back to the start",
+        "Whether fine-tuning on the synset leads the target back to its start",
         "Table 4, Eq. 12, 13",
     )
-    yield Component("privacy", "ddm_studies.privacy:run", "What synthetic images give away", "Fig. 4, Fig. 5")
+    yield Component(
+        "privacy", "ddm_studies.privacy:run", "What synthetic images reveal of training data", "Fig. 4, Fig. 5"
+    )
     yield Component(
         "influence",
         "ddm_studies.influence_tables:run",
@@ -48,21 +55,21 @@ def ddm_register_studies() -> Iterator[Component]:
     yield Component(
         "hierarchical_search",
         "ddm_studies.hierarchical_search:run",
-        "Class first, then cluster: what the search finds and what it saves",
+        "Hierarchical search by class and then by cluster: agreement with the flat search, and savings",
         "Fig. 6, Sec. 6.2",
     )
     yield Component(
         "empirical_error",
         "ddm_studies.empirical_error:run",
-        "What each estimated network gets wrong, and how far it moved",
+        "Errors and displacements of the estimated networks, compared with exact retraining",
         "Fig. 7, Sec. 9.4",
     )
     yield Component(
-        "costs", "ddm_studies.costs:run", "Bytes, seconds, and when the offline work has paid", "Abstract, Sec. 3.2"
+        "costs", "ddm_studies.costs:run", "Storage and time, and when the offline work pays off", "Abstract, Sec. 3.2"
     )
     yield Component(
         "architectures",
         "ddm_studies.architectures:run",
-        "Do other networks trace to the same classes?",
+        "Whether different networks trace predictions to the same classes",
         "Fig. 3, Fig. 8",
     )

@@ -1,4 +1,4 @@
-"""Which clusters of training data made the network predict what it did?"""
+"""Attribution of predictions to clusters of training data."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def run(
     """Attribute queries to clusters by every objective of the recipe.
 
     Args:
-        queries: all test images, the first so many of them, or the validation split.
-        show: how many are shown with pictures, misclassified ones first.
-        sets: what set-level objectives (Eq. 14) are measured on, the validation split or the queries.
+        queries: all test images, a number to take only the first ones, or the validation split.
+        show: number of queries shown with pictures, misclassified ones first.
+        sets: images on which set-level objectives (Eq. 14) are measured, the validation split or the queries.
     Returns:
         The report; its tensors hold W and the intercept of each objective.
     Source: Sec. 3.3, Alg. 1, Eq. 7-11.
@@ -65,7 +65,7 @@ def _test(workspace: Workspace, queries: Any) -> Queries:
 
 
 def _attributions(workspace: Workspace, asked: Queries, sets: str) -> tuple[list[Attribution], list[Attribution]]:
-    """Of the objectives a query, and of the set-level ones."""
+    """Attributions by the query-level objectives and by the set-level ones."""
     single = [workspace.attribution(asked, each) for each in workspace.objectives if not each.declaration.set_level]
     set_level = [each for each in workspace.objectives if each.declaration.set_level]
     if not set_level:
@@ -104,7 +104,7 @@ def _agreement(workspace: Workspace, asked: Queries, attribution: Attribution) -
 
 
 def _search_metrics(workspace: Workspace, asked: Queries, attribution: Attribution) -> dict[str, Any]:
-    """Agreement of hierarchical with flat search over all queries, each searched by itself."""
+    """Agreement between hierarchical and flat search over all queries, each searched separately."""
     if attribution.matrix.shape[2] != 1:
         return {}
     classes, count = workspace.partition.classes.cpu(), workspace.info.num_classes
@@ -127,7 +127,7 @@ def _asked_section(workspace: Workspace, asked: Queries) -> Section:
         [
             Text(
                 f"{len(asked)} images were attributed to {workspace.partition.num_clusters} clusters of training data, "
-                f"by the objective {names}. The network without some clusters was not retrained: it was estimated by "
+                f"by {names}. Networks without some clusters were not retrained but estimated by "
                 f"{_way(online, matching)}."
             )
         ],
@@ -160,7 +160,7 @@ def _query_section(workspace: Workspace, asked: Queries, attribution: Attributio
 
 
 def _search_section(workspace: Workspace, asked: Queries, attribution: Attribution, shown: list[int]) -> list[Section]:
-    """Class first, then cluster, for one query and for a batch (Eq. 11)."""
+    """Hierarchical search by class and then by cluster, for one query and for a batch (Eq. 11)."""
     if attribution.matrix.shape[2] != 1 or not shown:
         return []
     assert asked.labels is not None
@@ -185,7 +185,7 @@ def _search_section(workspace: Workspace, asked: Queries, attribution: Attributi
         Section(
             "Hierarchical search",
             [
-                Text("The class is found first, on the class-wise synset, then the cluster within it."),
+                Text("The class is found first, with the class-wise synset, then the cluster within it."),
                 Table(columns, rows),
             ],
         )
@@ -193,7 +193,7 @@ def _search_section(workspace: Workspace, asked: Queries, attribution: Attributi
 
 
 def _set_section(attribution: Attribution) -> Section:
-    """Clusters ranked by what a whole set would lose without them."""
+    """Clusters ranked by the effect of their deletion on a whole set."""
     objective = attribution.objective
     options = ", ".join(f"{key} {value}" for key, value in objective.choice.options.items() if value is not None)
     blocks: list[Block] = [
@@ -202,8 +202,8 @@ def _set_section(attribution: Attribution) -> Section:
     effect = attribution.effect[0, :, 0]
     ranking = objective.ranking(attribution.effect)[0].tolist()
     blocks += [
-        Clusters("hurts most to lose", ranking[:8], effect[ranking[:8]].tolist()),
-        Clusters("best to lose", ranking[::-1][:8], effect[ranking[::-1][:8]].tolist()),
+        Clusters("deletion hurts most", ranking[:8], effect[ranking[:8]].tolist()),
+        Clusters("deletion helps most, or hurts least", ranking[::-1][:8], effect[ranking[::-1][:8]].tolist()),
         Chart("bar", {"effect": effect[ranking].tolist()}, "cluster, ranked", f"change of {objective.name}"),
     ]
     return Section(f"A whole set: {objective.name}", blocks)
@@ -219,7 +219,7 @@ def _synset_section(workspace: Workspace) -> Section:
     class_wise = torch.stack([real, workspace.class_synset.images[list(shown), 0].cpu()], 1).flatten(0, 1)
     names = [f"{info.class_names[int(partition.classes[cluster])]} · cluster {cluster}" for cluster in firsts]
     reverse = workspace.recipe.matching.direction == "reverse"
-    does = "undoes it" if reverse else "stands for its own"
+    does = "reverses that of the cluster" if reverse else "replaces that of the cluster"
     order = synset.cosine.argsort().tolist()
     worst = [
         [workspace.info.class_names[int(partition.classes[c])], c, int(partition.sizes[c]), float(synset.cosine[c])]
@@ -256,5 +256,5 @@ def _answer(workspace: Workspace, metrics: dict[str, Any]) -> str:
         return f"{workspace.partition.num_clusters} clusters were ranked; see below."
     return (
         f"For {agreement:.1%} of the correctly classified queries the cluster ranked first is of the predicted "
-        "class; below, the clusters behind each of the shown predictions."
+        "class; the clusters behind each prediction shown are listed below."
     )

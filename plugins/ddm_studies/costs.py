@@ -1,4 +1,4 @@
-"""What the distilled datamodel takes in bytes and seconds, and from which question on its offline work has paid."""
+"""Bytes and seconds of the distilled datamodel, and the number of questions after which its offline work pays off."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ddm_studies.comparison.paper import Compared, Comparison, sizes
 Count = Annotated[int, Field(ge=1)]
 FLOAT_BYTES = 4
 KEPT = ("synset", "class_synset", "target")
-"""What DDM answers questions with."""
+"""What DDM keeps to answer questions."""
 QUESTIONS = (0, 1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
-"""Positions of the chart."""
+"""Numbers of questions in the chart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Way:
 
     Attributes:
         once: seconds before the first answer.
-        each: seconds for every answer.
+        each: seconds for each answer.
     """
 
     once: float
     each: float
 
     def after(self, questions: int) -> float:
-        """Seconds for so many answers."""
+        """Seconds for a number of answers."""
         return self.once + questions * self.each
 
 
@@ -59,14 +59,14 @@ def run(
 ) -> Report:
     """Measure storage and time of the distilled datamodel and of leave-one-out by exact retraining.
 
-    A question is the effect of deleting each of the K clusters on some queries, by `output_shift`. The training of the
-    target itself is charged to neither: both begin with it.
+    A question asks for the effect of deleting each of the K clusters on some queries, by `output_shift`. The training
+    of the target is not counted, as both ways need it.
 
     Args:
-        queries: test images of one larger question.
-        repeats: of each measurement of a question; the median is given.
-        retrainings: of the K clusters, how many networks are really retrained; with fewer than all, the time for all is
-            reckoned from them.
+        queries: number of test images of the larger question.
+        repeats: number of measurements of each question; their median is reported.
+        retrainings: number of networks without a cluster that are really retrained; with fewer than K, the time for all
+            of them is extrapolated.
     Source: abstract and Sec. 3.2, "significant speedup", "reduced storage requirements", without figures.
     """
     count = workspace.partition.num_clusters
@@ -80,7 +80,7 @@ def run(
         "Abstract",
         "a significant speedup and reduced storage, without figures in the paper",
         list(_compared(stored, spent, paid)),
-        list(_sentences(workspace, stored, spent, ways, paid)),
+        list(_sentences(workspace, stored, spent, paid)),
         f"{sizes(workspace)}; {spent['num_queries']} queries a question, {made} networks retrained",
     )
     return Report(
@@ -90,13 +90,13 @@ def run(
             _seconds_section(workspace, spent),
         ],
         metrics={**comparison.metrics(), "costs": {"bytes": stored, "seconds": {**spent, "break_even": paid}}},
-        question="What does the distilled datamodel take, and after how many questions has it paid?",
+        question="What does the distilled datamodel cost, and after how many questions does it pay off?",
         answer=comparison.sentences[0],
     )
 
 
 def break_even(way: Way, other: Way) -> int | None:
-    """Questions from which on one way has taken no longer than another, for good; None if that never comes."""
+    """Number of questions from which on one way has never taken longer than the other; None if there is none."""
     saved, ahead = other.each - way.each, way.once - other.once
     if saved <= 0:
         return 0 if saved == 0 and ahead <= 0 else None
@@ -104,7 +104,7 @@ def break_even(way: Way, other: Way) -> int | None:
 
 
 def _stored(workspace: Workspace) -> dict[str, int]:
-    """Bytes of what each way keeps."""
+    """Bytes that each way keeps."""
     weights = num_weights(workspace.target) * FLOAT_BYTES
     images = workspace.data.train.images
     each = 1 if isinstance(images, StoredImages) else FLOAT_BYTES
@@ -136,7 +136,7 @@ def _spent(workspace: Workspace, bank: Bank, queries: int, repeats: int) -> dict
     }
     for name, task in _questions(workspace, bank, len(asked)).items():
         spent = [_timed(task) for _ in range(repeats)]
-        # Answering from a part of the bank is reckoned up to all of it.
+        # Answering from a part of the bank is extrapolated to the whole bank.
         factor = count / len(bank) if name == "bank_question" else 1.0
         found[name] = median(spent) * factor
         found[f"{name}_interval"] = [end * factor for end in median_interval(spent)]
@@ -144,7 +144,7 @@ def _spent(workspace: Workspace, bank: Bank, queries: int, repeats: int) -> dict
 
 
 def _questions(workspace: Workspace, bank: Bank, queries: int) -> dict[str, Callable[[], object]]:
-    """One question each, asked anew every time."""
+    """One question for each name; each call computes the answer anew."""
     objective = workspace.objective("output_shift")
 
     def by_synset(count: int) -> object:
@@ -162,7 +162,7 @@ def _questions(workspace: Workspace, bank: Bank, queries: int) -> dict[str, Call
 
 
 def _shifts(workspace: Workspace, bank: Bank, asked: Queries) -> Tensor:
-    """Effects (N, K) on the CPU, so that an accelerator has really finished."""
+    """Effects (N, K) on the CPU, so that an accelerator must have finished."""
     objective, reference = workspace.objective("output_shift"), workspace.reference(asked)
     return torch.stack([objective.measure(each, reference) for each in bank_logits(workspace, bank, asked)], 1).cpu()
 
@@ -182,7 +182,7 @@ def _ways(spent: Mapping[str, Any]) -> dict[str, Way]:
 
 
 def _paid(ways: Mapping[str, Way]) -> dict[str, int | None]:
-    """After how many questions one way has paid against another."""
+    """Number of questions after which one way pays off against another."""
     ddm, kept, demand = ways.values()
     return {
         "ddm_on_demand": break_even(ddm, demand),
@@ -210,7 +210,7 @@ def _compared(
     yield Compared("leave-one-out by retraining", "seconds", spent["leave_one_out"])
     low, high = spent["question_interval"]
     interval = (spent["leave_one_out"] / high, spent["leave_one_out"] / low)
-    quicker, note = spent["leave_one_out"] / spent["question"], "interval of the question's time alone"
+    quicker, note = spent["leave_one_out"] / spent["question"], "the interval covers only the question's time"
     yield Compared("DDM", "times faster a question than retraining", quicker, None, interval, note)
     for name, row in (("ddm_on_demand", "DDM against retraining on demand"), ("ddm_bank", "DDM against the kept bank")):
         if paid[name] is not None:
@@ -221,68 +221,57 @@ def _sentences(
     workspace: Workspace,
     stored: Mapping[str, int],
     spent: Mapping[str, Any],
-    ways: Mapping[str, Way],
     paid: Mapping[str, int | None],
 ) -> Iterator[str]:
+    """The verdicts on the claimed speedup and storage, and what cannot be compared."""
+    low, high = (spent["leave_one_out"] / spent["question_interval"][end] for end in (1, 0))
+    verdict = "is confirmed" if low > 1 else "is contradicted" if high < 1 else "is neither confirmed nor contradicted"
     yield (
-        f"Once the synset is there, a question about all {workspace.partition.num_clusters} clusters takes"
-        f" {spent['question']:.3f} seconds, {spent['leave_one_out'] / spent['question']:.0f} times less than retraining"
-        f" without each of them ({spent['leave_one_out']:.1f} seconds, many networks at a time)."
+        f"The claimed speedup {verdict} for a question after the offline work: DDM answers it"
+        f" {spent['leave_one_out'] / spent['question']:,.3g} ({low:,.3g} to {high:,.3g}) times as fast as retraining"
+        f" without each of the {workspace.partition.num_clusters} clusters. The paper gives no figure of its speedup or"
+        " storage, so figures cannot be compared."
     )
     yield _on_demand(spent, paid["ddm_on_demand"])
     smaller = sum(stored[each] for each in KEPT) < stored["bank"]
-    yield _against_bank(ways["DDM"], ways["bank of retrainings, kept"], paid, smaller)
+    yield _against_bank(paid, smaller)
     yield _on_storage(workspace, stored)
-    yield (
-        "The paper claims a significant speedup and reduced storage and gives no figure of either, so nothing of it can"
-        " stand beside these."
-    )
 
 
 def _on_demand(spent: Mapping[str, Any], paid: int | None) -> str:
-    """Against somebody who retrains for every question and throws the networks away."""
+    """Break-even against retraining for every question without keeping the networks."""
     retrainings = spent["offline"] / spent["one_retraining"]
-    said = f"The offline work ({spent['offline']:.1f} seconds) costs as much as {retrainings:.0f} exact retrainings"
-    when = f"has paid from question {max(paid, 1)} on" if paid is not None else "never pays"
-    return f"{said}, and against retraining for every question anew it {when}."
+    said = f"The offline work of DDM costs as much as {retrainings:.0f} exact retrainings"
+    when = f"pays off from question {max(paid, 1)} on" if paid is not None else "never pays off"
+    return f"{said}; compared with retraining for every question, it {when}."
 
 
-def _against_bank(ddm: Way, bank: Way, paid: Mapping[str, int | None], smaller: bool) -> str:
-    """The bank, once made, answers every later question too, and with the truth.
+def _against_bank(paid: Mapping[str, int | None], smaller: bool) -> str:
+    """Break-even against a bank of retrained networks that is kept and answers every later question.
 
     Args:
-        ddm, bank: the two ways.
-        paid: after how many questions each has paid against the other; at least one of them does, as each is a line.
+        paid: number of questions after which each pays off against the other; never None for both.
         smaller: whether synsets and target take fewer bytes than the bank.
     """
-    said = (
-        "A bank of the retrained networks that is kept also answers every later question, exactly, in"
-        f" {bank.each:.3f} seconds after {bank.once:.1f} seconds once; DDM takes {ddm.each:.3f} after {ddm.once:.1f}."
-    )
+    said = "Compared with a kept bank of retrained networks, which answers every later question exactly,"
     if paid["ddm_bank"] == 0:
-        return f"{said} DDM is ahead from the first question and stays so."
+        return f"{said} DDM is ahead from the first question on."
     if paid["ddm_bank"] is not None:
-        return f"{said} The bank is ahead until DDM has paid, at question {paid['ddm_bank']}."
+        return f"{said} DDM is behind until it pays off, at question {paid['ddm_bank']}."
     if paid["bank_ddm"] == 0:
-        storage = "pays only in storage" if smaller else "does not pay in storage either"
-        return f"{said} The bank is ahead from the first question and stays so: here DDM {storage}."
-    return f"{said} DDM is ahead until question {paid['bank_ddm']}, from which on the bank has taken less."
+        storage = "pays off only in storage" if smaller else "does not pay off in storage either"
+        return f"{said} DDM is behind from the first question on and {storage}."
+    return f"{said} DDM is ahead until question {paid['bank_ddm']}, from which on the bank has taken less time."
 
 
 def _on_storage(workspace: Workspace, stored: Mapping[str, int]) -> str:
-    images, synthetic = len(workspace.data.train), workspace.synset.images.shape[:2].numel()
-    share = stored["synset"] / stored["data"]
     kept = "as bytes" if isinstance(workspace.data.train.images, StoredImages) else "as floats"
-    said = (
-        f"The synset has {synthetic:,} images for {images:,} ({synthetic / images:.1%}) and takes {share:.1%} of their"
-        f" bytes, as its pixels and labels are floats and the training images are kept {kept}"
-    )
     together = sum(stored[each] for each in KEPT)
-    compared = "more" if together > stored["data"] else "less"
+    verdict = "contradicted" if together > stored["data"] else "confirmed"
     return (
-        f"{said}. Synsets and target together take {_megabytes(together)} MB, {compared} than the training images"
-        f" ({_megabytes(stored['data'])} MB); matching also needs the trajectory ({_megabytes(stored['trajectory'])}"
-        f" MB), and a kept bank takes {_megabytes(stored['bank'])} MB."
+        f"The claimed reduction of storage is {verdict} compared with the training images: synsets and target take"
+        f" {_megabytes(together)} MB, the training images, stored {kept}, {_megabytes(stored['data'])} MB. Matching"
+        f" also needs the trajectory ({_megabytes(stored['trajectory'])} MB)."
     )
 
 
@@ -291,12 +280,19 @@ def _megabytes(number: int) -> str:
 
 
 def _charts(stored: Mapping[str, int], ways: Mapping[str, Way]) -> Sequence[Block]:
-    """Seconds after so many questions, and bytes; both over many powers of ten."""
+    """Seconds by number of questions, on a logarithmic scale, and bytes."""
     positions = [f"{each:,}" for each in QUESTIONS]
     series = {name: [math.log10(max(way.after(each), 1e-3)) for each in QUESTIONS] for name, way in ways.items()}
     bytes_ = {"megabytes": [number / 1e6 for number in stored.values()]}
     return (
-        Chart("line", series, "questions", "seconds so far, powers of ten", positions, "From the trained target on"),
+        Chart(
+            "line",
+            series,
+            "questions",
+            "total seconds, powers of ten",
+            positions,
+            "Time after the training of the target",
+        ),
         Chart("bar", bytes_, "what is kept", "megabytes", [each.replace("_", " ") for each in stored]),
     )
 
@@ -307,7 +303,7 @@ def _storage_section(stored: Mapping[str, int]) -> Section:
         "synset": "synset, cluster-wise",
         "class_synset": "synset, class-wise",
         "target": "target",
-        "trajectory": "trajectory, for matching alone",
+        "trajectory": "trajectory, only for matching",
         "bank": "bank of K retrained networks",
     }
     rows: list[list[str | int | float | None]] = [
@@ -323,15 +319,15 @@ def _seconds_section(workspace: Workspace, spent: Mapping[str, Any]) -> Section:
         "matching": "matching of both synsets, once",
         "single_question": "DDM: a question on one query",
         "question": f"DDM: a question on {spent['num_queries']} queries",
-        "one_retraining": "one exact retraining, side by side with others",
+        "one_retraining": "one exact retraining, in parallel with others",
         "leave_one_out": f"all {workspace.partition.num_clusters} exact retrainings",
         "bank_question": f"kept bank: a question on {spent['num_queries']} queries",
     }
     told = (
-        "Questions: the median of several. Stages and retrainings: what they took when they were made, on whatever else"
-        " the machine then did."
+        "Times of questions are medians of several measurements. Stages and retrainings were timed once, when they ran,"
+        " with whatever else the machine did at that time."
     )
     if spent["retrainings"] < workspace.partition.num_clusters:
-        told += f" All retrainings are reckoned from {spent['retrainings']} of them, and so is the bank's question."
+        told += f" Times of all retrainings and of the bank's question are extrapolated from {spent['retrainings']}."
     rows: list[list[str | int | float | None]] = [[words[name], spent[name]] for name in words]
     return Section("Seconds", [Text(told), Table(["", "seconds"], rows)])

@@ -1,4 +1,4 @@
-"""What each estimated network gets wrong, and how far it moved, beside the network retrained exactly (Fig. 7)."""
+"""Errors and displacements of the estimated networks, compared with exactly retrained ones (Fig. 7)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ddm_studies.comparison.paper import Compared, Comparison, sizes
 
 Count = Annotated[int, Field(ge=2)]
 MOST_ROWS = 50
-"""Clusters that the table names; metrics.json holds all."""
+"""Number of clusters in the table; metrics.json holds all."""
 SCALES = {
-    "common": "one length of step for all clusters",
-    "cluster_share": "a step in proportion to the cluster's share of the training gradient",
+    "common": "one step length for all clusters",
+    "cluster_share": "steps proportional to the clusters' shares of the training gradient",
 }
-"""Of `online.scale`, in words."""
+"""The values of `online.scale`, in words."""
 SYMMETRICAL = 0.5
-"""Correlation from which on two curves are called roughly symmetrical."""
+"""Correlation from which two curves are called roughly symmetrical."""
 STILL = 1e-3
-"""Relative spread of distances below which they are all one: a step this short is rounded in every weight."""
+"""Relative spread below which distances count as equal: rounding of the weights alone can make them differ."""
 
 
 def run(
@@ -42,12 +42,12 @@ def run(
 ) -> Report:
     """Compare the network fine-tuned on each cluster's synset with the one retrained exactly without the cluster.
 
-    Networks are estimated as the recipe's `online` says. Whether the length of their displacement ranks the clusters
-    is asked of both `online.scale: common` and `cluster_share`, whichever the recipe has; with `online.start: initial`,
-    which takes no such step, of neither.
+    Networks are estimated as set in the recipe's `online`. Whether the length of their displacement ranks the clusters
+    is measured for both values of `online.scale`, `common` and `cluster_share`, whichever the recipe has. With
+    `online.start: initial`, which takes no such step, it is not measured.
 
     Args:
-        queries: test images on which errors are measured, all or the first so many.
+        queries: test images on which errors are measured: all, or a number to take only the first ones.
         resamples: of each bootstrap interval, over clusters.
     Source: Fig. 7, Sec. 8.3; Sec. 9.4 for the distances between networks.
     """
@@ -67,11 +67,11 @@ def run(
     return Report(
         sections=[
             comparison.section(_chart(own, found["scale"])),
-            _table_section(workspace, own),
+            _table_section(workspace, own, found["error"]),
             _distances_section(found),
         ],
         metrics={**comparison.metrics(), "empirical_error": {**found, "clusters": _by_cluster(own, by_scale)}},
-        question="Does the network without a cluster err as the one that was really retrained without it?",
+        question="Does the network estimated without a cluster make the same errors as the one retrained without it?",
         answer=comparison.sentences[0],
     )
 
@@ -101,7 +101,7 @@ def _figures(
 
 
 def _agreement(estimated: Tensor, exact: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
-    """Both correlations over the clusters, with intervals; None where either side is the same for all of them."""
+    """Both correlations over the clusters, with intervals; None where either side is the same for all clusters."""
     names = ("pearson", "pearson_interval", "spearman", "spearman_interval")
     if any(bool((each == each[0]).all()) for each in (estimated, exact)):
         return dict.fromkeys(names)
@@ -111,13 +111,13 @@ def _agreement(estimated: Tensor, exact: Tensor, random: torch.Generator, resamp
 
 
 def _scale(estimated: Tensor, exact: Tensor) -> float | None:
-    """How many times wider the exact changes are spread than the estimated ones; None where either do not differ."""
+    """Spread of the exact changes divided by that of the estimated ones; None where one of them is constant."""
     spread, wider = float(estimated.std()), float(exact.std())
     return wider / spread if spread > 0 and wider > 0 else None
 
 
 def _distance_figures(estimated: Tensor, exact: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
-    """Whether estimated distances rank the clusters as exact ones do, unless either are all equal."""
+    """Agreement of the estimated and the exact distances over the clusters, unless one of them is constant."""
     if any(float(each.std()) <= STILL * float(each.mean()) for each in (estimated, exact)):
         return {"constant": True}
     return {"constant": False, **_agreement(estimated, exact, random, resamples)}
@@ -143,33 +143,22 @@ def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
 
 
 def _sentences(found: Mapping[str, Any], num_queries: int) -> Iterator[str]:
+    """The verdicts of Fig. 7 and Sec. 9.4, and what cannot be compared."""
     yield _symmetry(found["loss"])
     yield (
-        f"The exact change is drawn flipped and {_times(found['scale'])}; unscaled, all changes stand in the table"
-        " below. The paper draws the curves and gives no figure, neither of its scale nor of the agreement, nor does it"
-        f" say on which images: to give both curves the same spread is our choice, as are {num_queries} test images."
+        f"The exact change is drawn flipped and {_times(found['scale'])}. The paper gives no figure of its scaling, of"
+        " the agreement or of the images used, so figures cannot be compared: equal spreads and the"
+        f" {num_queries} test images are our choice."
     )
-    yield _on_errors(found["error"], num_queries)
-    yield from _on_distances(found["distances"])
-
-
-def _on_errors(error: Mapping[str, Any], num_queries: int) -> str:
-    if error["pearson"] is None:
-        return (
-            "The share misclassified has no correlation: by DDM, by exact retraining or by both it changes alike"
-            " without each cluster, as where no prediction changes at all."
-        )
-    return (
-        f"Of the share misclassified, whose steps are of 1/{num_queries}, the correlation is"
-        f" {error['pearson']:.2f} (Pearson) and {error['spearman']:.2f} (Spearman)."
-    )
+    yield _on_distances(found["distances"][WHOLE])
+    yield from _on_ranks(found["distances"][WHOLE])
 
 
 def _symmetry(loss: Mapping[str, Any]) -> str:
     if loss["pearson"] is None:
         return (
-            "The paper calls the curves of DDM and of exact unlearning roughly symmetrical; here one of them is flat,"
-            " so that there is no correlation."
+            "The paper calls the curves of DDM and of exact unlearning roughly symmetrical; here one of them is"
+            " constant, so there is no correlation."
         )
     low, high = loss["pearson_interval"]
     reads = "roughly symmetrical here as well" if loss["pearson"] >= SYMMETRICAL else "not symmetrical here"
@@ -181,47 +170,45 @@ def _symmetry(loss: Mapping[str, Any]) -> str:
 
 def _times(scale: float | None) -> str:
     if scale is None:
-        return "as large as it is (one of the curves is flat)"
+        return "unscaled (one of the curves is constant)"
     return f"{1 / scale:.3g} times as large" if scale >= 1 else f"{1 / scale:.2f} times as large"
 
 
-def _on_distances(distances: Mapping[str, Any]) -> Iterator[str]:
-    """Sec. 9.4."""
-    whole = distances[WHOLE]
+def _on_distances(whole: Mapping[str, Any]) -> str:
+    """Whether estimated displacements have the direction and length of the exact ones (Sec. 9.4)."""
     low, high = whole["cosine_interval"]
-    yield (
-        "Between networks themselves (Sec. 9.4), the displacement that DDM estimates has a cosine of"
-        f" {whole['cosine']:.3f} ({low:.3f} to {high:.3f}) with the exact one, which is {whole['ratio']:,.0f} times as"
-        " long in the median; the paper leaves such distances to be explored and gives no figure."
-    )
-    for scale, step in SCALES.items():
-        if scale in whole:
-            yield _on_ranks(step, whole[scale])
-    best = max((name for name in distances if name != WHOLE), key=lambda name: distances[name]["cosine"])
-    yield f"Of the layers, directions agree most in that named {best!r} (cosine {distances[best]['cosine']:.3f})."
-
-
-def _on_ranks(step: str, ranked: Mapping[str, Any]) -> str:
-    """Whether distances rank the clusters."""
-    if ranked["constant"]:
-        return f"With {step}, all networks are equally distant from the target, so that this distance ranks nothing."
-    low, high = ranked["spearman_interval"]
     return (
-        f"With {step}, the estimated distances rank the clusters as the exact ones do by {ranked['spearman']:.2f}"
-        f" ({low:.2f} to {high:.2f})."
+        "In weights (Sec. 9.4), the displacement estimated by DDM has a mean cosine of"
+        f" {whole['cosine']:.3f} ({low:.3f} to {high:.3f}) with the exact one, which is {whole['ratio']:,.0f} times as"
+        " long in the median; the paper gives no figure for this."
     )
+
+
+def _on_ranks(whole: Mapping[str, Any]) -> Iterator[str]:
+    """Whether estimated distances rank the clusters as the exact ones do, for each scale of the step."""
+    parts = []
+    for scale, step in SCALES.items():
+        if scale not in whole:
+            continue
+        if whole[scale]["constant"]:
+            parts.append(f"with {step} all distances are equal and rank nothing")
+        else:
+            low, high = whole[scale]["spearman_interval"]
+            parts.append(f"with {step} {whole[scale]['spearman']:.2f} ({low:.2f} to {high:.2f})")
+    if parts:
+        yield f"Rank correlation over the clusters between the estimated and the exact distances: {'; '.join(parts)}."
 
 
 def _chart(own: OwnNetworks, scale: float | None) -> Chart:
-    """As Fig. 7 draws it, the exact change scaled and flipped; we scale it to the spread of the estimated one."""
+    """The chart of Fig. 7: the exact change is flipped, and scaled to the spread of the estimated one."""
     factor = 1 / scale if scale else 1.0
     series = {"DDM": own.loss.tolist(), "exact, scaled and flipped": (-factor * own.exact_loss).tolist()}
-    caption = f"Change of the mean test loss; the exact one times {-factor:.3g}. Mirror images would agree perfectly"
+    caption = f"Change of the mean test loss; the exact one times {-factor:.3g}. Mirror images are a perfect estimate"
     return Chart("line", series, "cluster deleted", "change of the loss, nats", caption=caption)
 
 
-def _table_section(workspace: Workspace, own: OwnNetworks) -> Section:
-    """Unscaled changes of the clusters that matter most by the truth."""
+def _table_section(workspace: Workspace, own: OwnNetworks, error: Mapping[str, Any]) -> Section:
+    """Unscaled changes for the clusters with the largest exact effects."""
     partition, names = workspace.partition, workspace.info.class_names
     order = own.exact_loss.abs().argsort(descending=True, stable=True)[:MOST_ROWS].tolist()
     rows: list[list[str | int | float | None]] = [
@@ -234,7 +221,19 @@ def _table_section(workspace: Workspace, own: OwnNetworks) -> Section:
     ]
     columns = ["without", "images", "loss, DDM", "loss, exact", "error, DDM", "error, exact"]
     caption = f"{len(order)} of {partition.num_clusters} clusters, by the exact change of the loss"
-    return Section("Unscaled, cluster by cluster", [Table(columns, rows, caption)])
+    return Section("Unscaled, cluster by cluster", [*_no_correlation(error), Table(columns, rows, caption)])
+
+
+def _no_correlation(error: Mapping[str, Any]) -> list[Text]:
+    """Why the comparison has no row for the share misclassified, where it has none."""
+    if error["pearson"] is not None:
+        return []
+    return [
+        Text(
+            "The share misclassified has no correlation: by DDM, by exact retraining or by both it changes equally for"
+            " every cluster, for example where no prediction changes at all."
+        )
+    ]
 
 
 def _distances_section(found: Mapping[str, Any]) -> Section:
@@ -253,8 +252,8 @@ def _distances_section(found: Mapping[str, Any]) -> Section:
         [
             Text(
                 "‖θ_κ − θ_τ‖ of the network without cluster κ, estimated and exact, as an objective over the weights"
-                " that asks no image (Sec. 9.4). Ranks: Spearman's correlation over the clusters; a dash where all"
-                " distances are equal, or networks are trained on the synset from the start."
+                " that needs no images (Sec. 9.4). Ranks: Spearman's correlation over the clusters; a dash where all"
+                " distances are equal, or where networks are trained on the synset from θ_0."
             ),
             Table(columns, rows),
         ],

@@ -1,4 +1,4 @@
-"""How near each attribution method comes to exact retraining, with floor, ceiling and cost (Tables 1 and 2)."""
+"""How close each attribution method comes to exact retraining, with floor, ceiling and cost (Tables 1 and 2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ddm_studies.comparison.own_networks import own_networks
 Count = Annotated[int, Field(ge=1)]
 Methods = Annotated[list[Grid], ComponentOf("attributor"), Field(min_length=1)]
 ABOVE = {"exact", "datamodel"}
-"""Methods that pay with retrainings: what they reach is no rival's, and is marked so."""
+"""Methods that retrain networks for their answer; the report marks them as not competing."""
 
 
 def run(
@@ -33,18 +33,18 @@ def run(
     validation_masks: Annotated[int, Field(ge=3)] = 20,
     resamples: Annotated[int, Field(ge=50)] = 2000,
 ) -> Report:
-    """Judge methods by exact retraining.
+    """Judge attribution methods by exact retraining.
 
     Args:
-        methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
-            by cluster LDS on the validation bank is judged.
-        queries: all test images, or the first so many.
-        masks: networks without random clusters that score LDS.
-        deleted: share of the clusters that each of them lacks.
-        validation_masks: further ones, which decide between the settings of a grid on the validation split.
-        resamples: of each bootstrap interval; of LDS, which is dearer, a tenth.
+        methods: each `{use: attributor, option: value}`. An option given as a list is a grid, whose best combination by
+            cluster LDS on the validation bank is judged.
+        queries: all test images, or a number to take only the first ones.
+        masks: number of networks without random clusters for the LDS.
+        deleted: share of the clusters that each of these networks lacks.
+        validation_masks: number of further networks for choosing the settings of a grid on the validation split.
+        resamples: of each bootstrap interval; a tenth for the LDS, which costs more.
     Raises:
-        DDMError: if a grid is asked for and there is no validation split.
+        DDMError: if a method has a grid and there is no validation split.
     Source: Tables 1 and 2, Fig. 7, Eq. 10; Park et al. 2023 for the LDS.
     """
     asked = workspace.queries_of("test", None if queries == "all" else queries)
@@ -63,13 +63,13 @@ def run(
             _networks_section(own),
         ],
         metrics={"fidelity": {**metrics, "networks": own}},
-        question="How near does each method come to what retraining without the data really does?",
+        question="How close does each method come to exact retraining without the data?",
         answer=_answer(found),
     )
 
 
 def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
-    """Floor and ceiling of the run's own clusters; the truth's cost is what its bank cost when it was made."""
+    """Floor and ceiling of the run's own clusters; the cost of the truth is the time that its bank took to train."""
     first = on_run_clusters(verdicts).figures
     distances = ("dist_1", "dist_2", "dist_3")
     exact = next((verdict.figures for verdict in verdicts if verdict.method == "exact"), {})
@@ -81,7 +81,7 @@ def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
 
 
 def _own_networks(workspace: Workspace, judge: Judge) -> dict[str, float]:
-    """The estimated networks themselves beside the retrained ones: displacements, and the empirical error (Fig. 7)."""
+    """The estimated networks compared with the retrained ones: displacements and the empirical error (Fig. 7)."""
     own = own_networks(workspace, judge)
     agreement = empirical_error_agreement(own.loss, own.exact_loss)
     return {
@@ -98,23 +98,24 @@ def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float, dele
         "What was asked",
         [
             Text(
-                f"Each method names, for each of {len(judge.queries)} test images, the cluster of training data that"
-                f" matters most, and ranks all {count}. The network was then really retrained without each cluster"
-                f" ({count} networks, {bank_seconds:.0f} seconds) and without a random {deleted:.0%} of"
-                f" them ({len(judge.perturbations)} networks), from the same start in the same batch order."
+                f"For each of {len(judge.queries)} test images, each method ranks all {count} clusters of training data"
+                f" by their influence. The network was then retrained exactly without each cluster ({count} networks,"
+                f" {bank_seconds:.0f} seconds) and without a random {deleted:.0%} of them ({len(judge.perturbations)}"
+                " networks), from the same initial weights and in the same batch order."
             ),
             Text(
-                "Dist_1 (times 100) is how far the prediction really moves without the cluster named first; Dist_2 the"
-                " loss there; Dist_3's cluster is to matter least, and as its values hardly differ, its rank is given."
-                " The share is the way from a random cluster (0) to the best one (1). LDS is the rank correlation, over"
-                " the networks without random clusters, of the true margin with the sum of the estimated effects."
+                "Dist_1 (times 100) is how far the prediction really moves without the cluster ranked first, and Dist_2"
+                " is the loss without it. For Dist_3 the cluster should be the least influential one; as its values"
+                " hardly differ, the cluster's rank is given. The share is the position between a random cluster (0)"
+                " and the best one (1). LDS is the rank correlation, over the networks without random clusters, between"
+                " the true margin and the sum of the estimated effects."
             ),
         ],
     )
 
 
 def _table_section(verdicts: list[Verdict]) -> Section:
-    """Where first choices lead, with floor and ceiling; then how methods rank all clusters, and at what cost."""
+    """The true effect of the top clusters with floor and ceiling, then the rankings of all clusters and their cost."""
     first = on_run_clusters(verdicts).figures
     choices: list[list[str | int | float | None]] = [_choice_row(verdict) for verdict in verdicts]
     for name, bound, rank in (
@@ -128,7 +129,7 @@ def _table_section(verdicts: list[Verdict]) -> Section:
     notes: list[Block] = [Text(f"{each.name}: {each.note}.") for each in verdicts if each.note]
     if ABOVE & {each.method for each in scored}:
         notes.append(
-            Text("exact and datamodel retrain for their answer: they show what can be reached, and its price.")
+            Text("exact and datamodel retrain networks for their answer: they show what is possible, and at what cost.")
         )
     share_of = [float(each.figures["recovered_share"]) for each in scored]
     lds = [float(each.figures["cluster_lds"]) for each in scored]
@@ -138,13 +139,13 @@ def _table_section(verdicts: list[Verdict]) -> Section:
             Table(
                 ["method", "Dist_1", "95 % interval", "share of the oracle", "Dist_2", "Dist_3: rank"],
                 choices,
-                "The cluster named first, by what retraining without it really does",
+                "The cluster ranked first, by the true effect of retraining without it",
             ),
             Chart("bar", {"share of the oracle's Dist_1": share_of, "cluster LDS": lds}, "method", "1 = all", x=names),
             Table(
                 ["method", "cluster LDS", "95 % interval", "Spearman", "seconds once", "for all queries", "settings"],
                 [_ranks_row(verdict) for verdict in verdicts],
-                "The ranking of all clusters, its cost, and what each method was run with",
+                "The ranking of all clusters, its cost, and the settings of each method",
             ),
             *notes,
         ],
@@ -181,11 +182,12 @@ def _networks_section(own: dict[str, float]) -> Section:
         "The estimated networks themselves",
         [
             Text(
-                "The network fine-tuned on a cluster's synset, beside the one retrained without the cluster: the cosine"
-                f" of their displacements from the target is {own['displacement_cosine']:.3f} in the mean, and the true"
-                f" one is {own['displacement_ratio']:.2g} times as long. Over the clusters, the change of the mean loss"
-                f" on the queries correlates with the truth's by {own['empirical_error_pearson']:.2f} (Pearson) and"
-                f" {own['empirical_error_spearman']:.2f} (Spearman); Fig. 7 draws this."
+                "The network fine-tuned on a cluster's synset is compared with the one retrained without the cluster."
+                f" The mean cosine between their displacements from the target is {own['displacement_cosine']:.3f}, and"
+                f" the median ratio of their lengths, exact to estimated, is {own['displacement_ratio']:.2g}. Over the"
+                " clusters, the estimated change of the mean loss on the queries has a correlation of"
+                f" {own['empirical_error_pearson']:.2f} (Pearson) and {own['empirical_error_spearman']:.2f} (Spearman)"
+                " with the exact change (Fig. 7)."
             )
         ],
     )
@@ -203,6 +205,6 @@ def _answer(verdicts: list[Verdict]) -> str:
         said += f" and reaches a cluster LDS of {found['cluster_lds']:.2f}"
     if rivals:
         best = rivals[0]
-        said += f"; the best method without retraining beside it, {best.name}, {best.figures['recovered_share']:.0%}"
+        said += f"; the best other method without retraining, {best.name}, has {best.figures['recovered_share']:.0%}"
         said += f" and {best.figures['cluster_lds']:.2f}" if best.of("cluster_lds") is not None else ""
     return said + "."

@@ -1,4 +1,4 @@
-"""Class first, then cluster: what the search finds for one image and for a batch, and what it saves (Fig. 6)."""
+"""Hierarchical search by class and then by cluster, for one image and for a batch: results and savings (Fig. 6)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ddm_studies.comparison.paper import Compared, Comparison, sizes
 Count = Annotated[int, Field(ge=1)]
 Label = Annotated[int, Field(ge=0)]
 CLAIMED = {"cifar10": (100, 10, 5.0), "cifar100": (1000, 100, 10.0)}
-"""K, L and how many times faster the search is, by Sec. 6.2."""
+"""K, L and the speedup of the search that Sec. 6.2 claims."""
 SHOWN = 16
 PAPERS_CLASSES = (5, 2)
-"""Of the one image and of the batch."""
+"""Classes of the one image and of the batch in the paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Asked:
     """One search.
 
     Attributes:
-        words: what was searched for.
+        words: description of the queries.
         label: class of the queries.
         queries: one or more.
-        found: by the hierarchical search.
+        found: result of the hierarchical search.
         flat: the cluster that the flat search over all clusters finds.
     """
 
@@ -49,7 +49,7 @@ class Asked:
 
     @property
     def own_class(self) -> bool:
-        """Whether the class that was found is that of the queries."""
+        """Whether the class found is that of the queries."""
         return self.found.label == self.label
 
 
@@ -65,16 +65,18 @@ def run(
     column: Literal["cifar10", "cifar100"] | None = None,
     resamples: Annotated[int, Field(ge=50)] = 2000,
 ) -> Report:
-    """Search for the data behind one image and behind a batch, by Dist_1, beside the flat search over all clusters.
+    """Search by class and then by cluster for one image and for a batch, by Dist_1, and compare with the flat search.
 
     Args:
         query_class: the one image is the first test image of this class; by default 5, as in the paper, or the last
-            class where there are fewer.
-        batch_class: the batch are test images of this class; by default 2, likewise.
-        batch: how many of them, at most.
-        queries: all test images, or the first so many, over which the two searches are compared one by one.
-        repeats: of each measurement of time; their median is given.
-        column: whose saving by Sec. 6.2 to set beside; by default that of the data set's name, if there is one.
+            class if there are fewer.
+        batch_class: the batch consists of test images of this class; by default 2, as in the paper, or the last class
+            if there are fewer.
+        batch: number of images in the batch, at most.
+        queries: test images for comparing the two searches one by one: all, or a number to take only the first ones.
+        repeats: number of time measurements; their median is reported.
+        column: data set whose saving claimed in Sec. 6.2 is shown beside ours; by default the recipe's, if Sec. 6.2 has
+            it.
         resamples: of each bootstrap interval, over queries.
     Raises:
         DDMError: if a class does not exist or has no test image.
@@ -97,7 +99,7 @@ def run(
         "Fig. 6",
         "the class first, then the cluster within it",
         list(_compared((one, many), found, claimed)),
-        list(_sentences(workspace, (one, many), found, claimed)),
+        list(_sentences((one, many), found, claimed)),
         f"{sizes(workspace)}, {len(every)} queries; Dist_1",
     )
     return Report(
@@ -107,7 +109,7 @@ def run(
             _search_section(workspace, many),
         ],
         metrics={**comparison.metrics(), "hierarchical_search": {**found, "searches": _searches((one, many))}},
-        question="Does a search by class and then by cluster find what a search over all clusters finds, and how soon?",
+        question="Does the search by class and then by cluster find the same as the flat search, and how much faster?",
         answer=comparison.sentences[0],
     )
 
@@ -129,13 +131,13 @@ def _asked(workspace: Workspace, objective: Objective, words: str, label: int, m
 
 
 def _flat_effects(workspace: Workspace, queries: Queries, objective: Objective) -> torch.Tensor:
-    """Of deleting each of all K clusters, (N, K, 1)."""
+    """Effects of deleting each of all K clusters, (N, K, 1)."""
     every = torch.arange(workspace.partition.num_clusters)
     return effects(workspace, queries, objective, workspace.synset, every)
 
 
 def _times(workspace: Workspace, objective: Objective, queries: Queries, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each search for one query, by turns, so that a busy machine slows both."""
+    """Seconds of each search for one query, measured in turns so that other load on the machine affects both."""
     tasks: dict[str, Callable[[], object]] = {
         "flat": lambda: _flat_effects(workspace, queries, objective),
         "hierarchical": lambda: search(workspace, queries, objective),
@@ -152,7 +154,7 @@ def _times(workspace: Workspace, objective: Objective, queries: Queries, repeats
 def _figures(
     workspace: Workspace, each: FoundEach, found: Found, spent: Mapping[str, Sequence[float]], resamples: int
 ) -> dict[str, Any]:
-    """Agreement over the queries, and the saving by count and by seconds."""
+    """Agreement over the queries, and the saving in fine-tunings and in seconds."""
     random, classes = workspace.generator("bootstrap", "search"), workspace.partition.classes.cpu()
     same = {"class": classes[each.flat] == each.label, "cluster": each.flat == each.cluster}
     agreement: dict[str, Any] = {}
@@ -179,7 +181,7 @@ def _figures(
 def _compared(
     searches: Sequence[Asked], found: Mapping[str, Any], claimed: tuple[int, int, float] | None
 ) -> Iterator[Compared]:
-    drawn = "the paper draws it and gives no figure"
+    drawn = "the paper shows it in a chart without figures"
     for asked in searches:
         yield Compared(asked.words, "class found is its own, 1 = yes", float(asked.own_class), note=drawn)
         yield Compared(asked.words, "cluster found is the flat search's", float(asked.found.cluster == asked.flat))
@@ -193,66 +195,56 @@ def _compared(
 
 
 def _sentences(
-    workspace: Workspace, searches: Sequence[Asked], found: Mapping[str, Any], claimed: tuple[int, int, float] | None
+    searches: Sequence[Asked], found: Mapping[str, Any], claimed: tuple[int, int, float] | None
 ) -> Iterator[str]:
-    nothing = ", which saves nothing" if found["saving"] <= 1 else ""
+    """The verdicts of Fig. 6 and Sec. 6.2, and what cannot be compared."""
+    low, high = found["same_cluster_interval"]
     yield (
-        f"Over {found['num_queries']} queries, the search by class and then by cluster finds the flat search's"
-        f" cluster for {found['same_cluster']:.0%} of them (its class for {found['same_class']:.0%}), with"
-        f" {found['num_finetunings']} fine-tunings instead of {found['num_finetunings_flat']}{nothing}."
+        f"The search by class and then by cluster finds the same cluster as the flat search for"
+        f" {found['same_cluster']:.0%} ({low:.0%} to {high:.0%}) of {found['num_queries']} queries."
     )
-    for asked in searches:
-        yield _traced(workspace, asked)
-    yield _saved(found)
-    if claimed is not None:
-        yield _claimed(*claimed)
+    yield _traced(searches)
+    yield _saved(found) + ("" if claimed is None else f" {_claimed(*claimed)}")
     yield _together(found)
 
 
+def _traced(searches: Sequence[Asked]) -> str:
+    """Whether the searches end in the class of their queries, as in Fig. 6."""
+    astray = [asked.words for asked in searches if not asked.own_class]
+    if not astray:
+        return f"As in Fig. 6, {' and '.join(asked.words for asked in searches)} are traced to their own classes."
+    return f"Unlike in Fig. 6, not traced to the own class: {' and '.join(astray)}."
+
+
 def _saved(found: Mapping[str, Any]) -> str:
-    """Fine-tunings and seconds of one search beside the flat one's; with few clusters a class it saves neither."""
-    said = f"One search takes {found['seconds']:.3f} seconds and the flat one {found['seconds_flat']:.3f}"
-    counted = f"{found['num_finetunings']} fine-tunings for {found['num_finetunings_flat']}"
+    """Whether one search saves fine-tunings and time; with few clusters in each class it saves neither."""
+    low, high = found["saving_seconds_interval"]
+    timed = f"{found['saving_seconds']:.1f} times as fast ({low:.1f} to {high:.1f}) as the flat search"
+    counted = f"{found['num_finetunings']} fine-tunings instead of {found['num_finetunings_flat']}"
     if found["saving"] <= 1:
-        return f"{said}: it saves nothing, with {counted}; it needs more clusters a class to pay."
+        return f"One search saves nothing ({counted}); this needs more clusters in each class."
     if found["saving_seconds"] <= 1:
-        return f"{said}: it saves no time, though it takes {counted}."
-    return (
-        f"{said}: {found['saving_seconds']:.1f} times faster, for {found['saving']:.1f} times fewer fine-tunings"
-        f" ({counted})."
-    )
-
-
-def _traced(workspace: Workspace, asked: Asked) -> str:
-    """What one search found, and where it departs from the paper or from the flat search."""
-    names = workspace.info.class_names
-    said = f"{asked.words[0].upper()}{asked.words[1:]} is traced to class {names[asked.found.label]}"
-    if asked.own_class:
-        said += ", its own"
-    else:
-        said += f", and not to its own class {names[asked.label]}"
-    if asked.found.cluster == asked.flat:
-        return f"{said}; within it the cluster is the flat search's ({asked.flat})."
-    return f"{said}; the cluster found is {asked.found.cluster}, where the flat search finds {asked.flat}."
+        return f"One search saves no time: it is {timed}, with {counted}."
+    return f"One search is {timed}, with {found['saving']:.1f} times fewer fine-tunings ({counted})."
 
 
 def _claimed(num_clusters: int, num_classes: int, times: float) -> str:
-    """Whether the paper's saving is what its own numbers give."""
+    """Whether the paper's claimed saving agrees with its own numbers."""
     counted = num_clusters / (num_classes + num_clusters / num_classes)
-    said = f"The paper says {times:g} times faster for {num_clusters:,} clusters in {num_classes} classes;"
     same = abs(counted - times) < 0.05
     return (
-        f"{said} K / (C + L) is {counted:.1f}{'' if same else ', which the paper rounds up'}, and it gives no seconds."
+        f"The paper claims {times:g} times for {num_clusters:,} clusters in {num_classes} classes and gives no seconds;"
+        f" its K / (C + L) is {counted:.1f}{'' if same else ', rounded up'}."
     )
 
 
 def _together(found: Mapping[str, Any]) -> str:
+    """What remains of the saving for many queries at once."""
     visited, flat = found["num_finetunings_all_queries"], found["num_finetunings_flat"]
-    verdict = "so that it saves nothing" if visited >= flat else f"a saving of {flat / visited:.1f} times"
+    verdict = "which saves nothing" if visited >= flat else f"a saving of {flat / visited:.1f} times"
     return (
-        f"The saving is that of one question. The {flat} networks of the flat search serve any number of queries; asked"
-        f" together, the {found['num_queries']} queries lead the search into so many classes that it takes {visited}"
-        f" fine-tunings, {verdict}."
+        f"This saving is that of one search only: for all {found['num_queries']} queries together, the search visits so"
+        f" many classes that it takes {visited} fine-tunings, {verdict}, while the flat search still takes {flat}."
     )
 
 
@@ -267,7 +259,7 @@ def _summary(workspace: Workspace, searches: Sequence[Asked]) -> Table:
 
 
 def _search_section(workspace: Workspace, asked: Asked) -> Section:
-    """Pictures of what was asked, both steps as bars, and the real members of the cluster that was found."""
+    """The queries, both steps as bar charts, and the real members of the cluster found."""
     names, found = workspace.info.class_names, asked.found
     clusters = workspace.partition.of_class(found.label).tolist()
     values = found.cluster_effect.tolist()
@@ -280,7 +272,7 @@ def _search_section(workspace: Workspace, asked: Asked) -> Section:
             Chart("bar", {"class-wise": found.class_effect.tolist()}, "class deleted", "Dist_1", list(names)),
             Text(f"The class is {names[found.label]}; within it:"),
             Chart("bar", {"cluster-wise": values}, "cluster deleted", "Dist_1", [str(each) for each in clusters]),
-            Clusters(f"cluster {found.cluster}, which was found", [found.cluster], [effect]),
+            Clusters(f"the cluster found, {found.cluster}", [found.cluster], [effect]),
         ],
     )
 

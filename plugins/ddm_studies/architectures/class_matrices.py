@@ -1,4 +1,4 @@
-"""Matrices of what deleting each class does to the queries of each, and how far two of them agree (Fig. 3, 8)."""
+"""Matrices of the effect of deleting each class on the queries of each class, and their agreement (Fig. 3, 8)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from ddm_framework.truth import leave_one_out_spearman
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one network says.
+    """The results of one network.
 
     Attributes:
         name: of the network.
         settings: its options and matching, in words.
-        effect: mean effect on queries of each class (rows) of deleting each class (columns), float64 (1 + R, L, L);
-            first over the queries as they are, then over R resamples of them, the same for every network.
-        exact: the same by exact retraining, or None where it was not asked for.
+        effect: mean effect on the queries of each class (rows) of deleting each class (columns), float64
+            (1 + R, L, L). The first is over the queries themselves, the others over R resamples of them, which are the
+            same for every network.
+        exact: the same by exact retraining, or None without retraining.
         accuracy: on the test split.
     """
 
@@ -36,21 +37,21 @@ class Seen:
 
     @property
     def matrix(self) -> Tensor:
-        """Over the queries as they are, (L, L)."""
+        """The effect over the queries themselves, (L, L)."""
         return self.effect[0]
 
 
 class Measured(NamedTuple):
-    """A figure and its 95 % interval over queries; None where a class has a single one."""
+    """A figure and its 95 % interval over queries; None where a class has only one query."""
 
     value: float
     interval: tuple[float, float] | None
 
 
 def draws(workspace: Workspace, asked: Queries, resamples: int) -> list[Tensor]:
-    """For each class, the share of each of its n queries in a mean, float64 (1 + R, n): all alike, then R resamples.
+    """For each class, the weights of its n queries in a mean, float64 (1 + R, n): first equal, then of R resamples.
 
-    Where a class has one query, there is nothing to resample and R = 0.
+    Where a class has only one query, nothing can be resampled and R = 0.
     """
     assert asked.labels is not None
     random, counts = workspace.generator("bootstrap", "architectures"), asked.labels.cpu().bincount().tolist()
@@ -64,30 +65,30 @@ def draws(workspace: Workspace, asked: Queries, resamples: int) -> list[Tensor]:
 
 
 def class_means(effect: Tensor, labels: Tensor, shares: Sequence[Tensor]) -> Tensor:
-    """Mean (1 + R, L, L) over the queries of each class of effects (N, L), by what `draws` gives."""
+    """Mean (1 + R, L, L) of effects (N, L) over the queries of each class, with the weights of `draws`."""
     effect = effect.double().cpu()
     return torch.stack([each @ effect[labels == label] for label, each in enumerate(shares)], 1)
 
 
 def agreement(one: Tensor, other: Tensor) -> Tensor:
-    """Mean over rows of the rank correlation within each, (1 + R,), of matrices (1 + R, rows, L)."""
+    """Rank correlation within each row of two matrices (1 + R, rows, L), as the mean over rows, (1 + R,)."""
     return leave_one_out_spearman(one.flatten(0, 1), other.flatten(0, 1)).view(len(one), -1).mean(1)
 
 
 def between(matrices: Sequence[Tensor]) -> Tensor:
-    """The mean agreement of two of them, (1 + R,)."""
+    """The mean agreement over all pairs of matrices, (1 + R,)."""
     return torch.stack([agreement(one, other) for one, other in combinations(matrices, 2)]).mean(0)
 
 
 def own_class_first(effect: Tensor) -> Tensor:
-    """Share (1 + R,) of the classes whose queries are moved most by deleting their own class."""
+    """Share (1 + R,) of the classes whose queries are affected most by deleting their own class."""
     return (effect.argmax(2) == torch.arange(effect.shape[2])).double().mean(1)
 
 
 def measured(drawn: Tensor, lowest: float = -1.0) -> Measured:
     """The first of 1 + R values, with the interval of the others.
 
-    Resampling adds noise, which lowers agreement: resamples are shifted so that their mean is the measured value.
+    Resampling adds noise, which lowers agreement, so the resamples are shifted to have the measured value as mean.
     """
     value = float(drawn[0])
     if len(drawn) == 1:
@@ -98,5 +99,5 @@ def measured(drawn: Tensor, lowest: float = -1.0) -> Measured:
 
 
 def similar(seen: Sequence[Seen]) -> Measured:
-    """How far two networks agree, in the mean over all pairs."""
+    """The mean agreement over all pairs of networks."""
     return measured(between([each.effect for each in seen]))

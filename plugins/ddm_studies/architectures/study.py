@@ -1,4 +1,4 @@
-"""Which class of training data matters for which, as several networks see it (Fig. 3 and 8)."""
+"""Class-wise attributions of several networks, compared (Fig. 3 and 8)."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ SAID = {
     "fig_3": (
         "Fig. 3",
         "class-wise attribution by several architectures",
-        "Do networks of other kinds trace their predictions to the same classes of training data?",
+        "Do different architectures trace their predictions to the same classes of training data?",
     ),
     "fig_8": (
         "Fig. 8",
         "class-wise attribution from several initialisations",
-        "Do networks that start from other weights trace their predictions to the same classes of training data?",
+        "Do different initialisations trace their predictions to the same classes of training data?",
     ),
 }
 """Source, title and question of each figure."""
@@ -57,10 +57,10 @@ class Network:
     """One network and how its synset is matched.
 
     Attributes:
-        name: what tells it apart from the others.
+        name: that distinguishes it from the others.
         backbone: with all its options.
-        distance: instead of the recipe's, or None.
-        image_rate: the same, of `matching.lr`.
+        distance: replaces the recipe's unless None.
+        image_rate: replaces the recipe's `matching.lr` unless None.
     """
 
     name: str
@@ -82,27 +82,28 @@ def run(
     retrain: bool = True,
     resamples: Annotated[int, Field(ge=50)] = 200,
 ) -> Report:
-    """Train, match and ask several networks on the same data, and compare their class-wise attributions.
+    """Train several networks on the same data, match a synset for each, and compare their class-wise attributions.
 
-    Each network is a run of its own with the recipe's training and matching. The effect is that of `output_shift`,
-    Dist_1, of deleting a whole class, by the class-wise synset. Two matrices are compared by Spearman's correlation
-    within each row, over the deleted classes, and the mean over rows: taken over whole matrices, it would mostly tell
-    that some queries are easier to move than others. Intervals are over queries, resampled within their classes.
+    Each network is a separate run with the recipe's training and matching. The effect is the change in `output_shift`
+    (Dist_1) when a whole class is deleted, estimated with the class-wise synset. Two matrices are compared by
+    Spearman's correlation over the deleted classes, within each row, as the mean over rows. Over whole matrices, the
+    correlation would mostly show that some queries are easier to shift than others. Intervals are over queries,
+    resampled within their classes.
 
     Args:
         workspace: the run; its data, training and matching are used.
-        figure: of the paper, which decides on the claims that are answered.
+        figure: of the paper; selects the claims to judge.
         backbones: the networks, each `{use: backbone, option: value}`.
-        distances: that each network's gradients are matched by, one a network; left out, the recipe's for all.
-        image_rates: `matching.lr` of each network, likewise.
-        query_class: of Fig. 3, the class whose queries are looked at; left out, 2 as in the paper, or the last of fewer
-            classes.
-        queries: test images of each class that are asked about, at most.
-        retrain: retrain each network exactly without each class as well, to see how well the estimate is right.
+        distances: distance for matching the gradients of each network, one for each; by default the recipe's for all.
+        image_rates: `matching.lr` of each network, one for each; by default the recipe's for all.
+        query_class: class of the queries shown for Fig. 3; by default 2 as in the paper, or the last class if there are
+            fewer.
+        queries: number of test images of each class, at most.
+        retrain: also retrain each network exactly without each class, to measure the accuracy of the estimates.
         resamples: of each bootstrap interval.
     Raises:
-        DDMError: if there is no such class, a class has no test image, or `distances` or `image_rates` are not as many
-            as the networks.
+        DDMError: if there is no such class, a class has no test image, or the number of `distances` or `image_rates`
+            differs from the number of networks.
     Source: Fig. 3, Sec. 4.2; Fig. 8, Sec. 8.4.
     """
     names = workspace.info.class_names
@@ -156,7 +157,7 @@ def _networks(
 
 
 def _named(backbone: Choice, every: Sequence[Choice]) -> str:
-    """`resnet`, or with the options in which it differs from others of its kind, `convnet (initialisation xavier)`."""
+    """`resnet`, or with the options that differ between backbones of its kind, `convnet (initialisation xavier)`."""
     others = [each.given for each in every if each.name == backbone.name]
     differing = [
         key for key in sorted(set().union(*others)) if any(each.get(key) != backbone.given.get(key) for each in others)
@@ -193,9 +194,7 @@ def _queries(workspace: Workspace, most: int) -> Queries:
     without = [name for name, found in zip(names, chosen, strict=True) if not len(found)]
     if without:
         listed = ", ".join(map(repr, without[:5]))
-        raise DDMError(
-            f"there is no test image of class {listed}, so nothing can be asked of it; raise dataset.test_size"
-        )
+        raise DDMError(f"there is no test image of class {listed}, so it has no queries; raise dataset.test_size")
     return workspace.queries_of("test").take(torch.cat(chosen).sort().values)
 
 
@@ -210,7 +209,7 @@ def _exact(workspace: Workspace, asked: Queries) -> Tensor:
 
 
 def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
-    """What both figures are judged by."""
+    """The figures that both Fig. 3 and Fig. 8 are judged by."""
     chance = f"{1 / seen[0].effect.shape[2]:.2g} by chance"
     for each in seen:
         value, interval = measured(own_class_first(each.effect), 0)
@@ -231,7 +230,7 @@ def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
 
 
 def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> Iterator[Compared]:
-    """What Fig. 3 shows of the queries of one class."""
+    """The figures for the queries of one class, as in Fig. 3."""
     shown = names[query_class]
     for each in seen:
         first = float(each.matrix[query_class].argmax() == query_class)
@@ -244,7 +243,7 @@ def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -
 
 
 def _sizes(workspace: Workspace, seen: Sequence[Seen], queries: int) -> str:
-    """What was run; the recipe's own backbone is none of the networks."""
+    """What was run; the recipe's own backbone is not among the networks."""
     recipe, data = workspace.recipe, workspace.data
     return (
         f"{recipe.dataset.name}, {len(data.train):,} training and {len(data.test):,} test images of"
@@ -254,19 +253,19 @@ def _sizes(workspace: Workspace, seen: Sequence[Seen], queries: int) -> str:
 
 
 def _chart(seen: Sequence[Seen], query_class: int, names: tuple[str, ...]) -> Chart:
-    """Effects on the queries of one class, each network's scaled to a largest of 1: its step has a scale of its own."""
+    """Effects on the queries of one class, scaled to a maximum of 1 for each network, as their scales differ."""
     series = {
         each.name: (each.matrix[query_class] / each.matrix[query_class].max().clamp_min(1e-30)).tolist()
         for each in seen
     }
-    caption = f'Effect on queries "{names[query_class]}" of deleting each class; the largest of each network is 1'
+    caption = f'Effect on queries "{names[query_class]}" of deleting each class, scaled to 1 at most for each network'
     return Chart("bar", series, "deleted class", "effect", x=list(names), caption=caption)
 
 
 def _matrices(seen: Sequence[Seen], names: tuple[str, ...]) -> Section:
     blocks: list[Block] = [
         Text(
-            "Rows are the classes of the queries, columns the deleted classes; each matrix is scaled to a largest of 1."
+            "Rows are the classes of the queries, columns the deleted classes; each matrix is scaled to a maximum of 1."
         )
     ]
     for each in seen:

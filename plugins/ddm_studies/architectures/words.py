@@ -1,4 +1,4 @@
-"""What Fig. 3 and 8 say beside the paper's, in sentences that are computed from the figures."""
+"""The sentences about Fig. 3 and 8, computed from the figures."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def traced(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> Iter
         else f"{len(seen) - len(astray)} of {len(seen)} networks (the paper: all), not by {', '.join(astray)}."
     )
     yield (
-        f"Two networks rank the deleted classes alike by {_in_words(similar(seen))}; the paper calls the matrices of"
-        " all architectures similar and gives no number."
+        f"The mean rank correlation between the attribution matrices of two networks is {_in_words(similar(seen))}; the"
+        " paper calls the matrices of all architectures similar and gives no figure."
     )
 
 
@@ -30,32 +30,37 @@ def robust(workspace: Workspace, seen: Sequence[Seen]) -> Iterator[str]:
     alike = similar(seen)
     low = alike.value if alike.interval is None else alike.interval[0]
     verdict = (
-        "are alike beyond chance, as the paper says" if low > 0 else "are not alike beyond chance (the paper: similar)"
+        "are similar beyond chance, as the paper says"
+        if low > 0
+        else "are not similar beyond chance (the paper: similar)"
     )
     yield (
-        f"Attribution matrices from {len(seen)} initialisations {verdict}: two of them rank the deleted classes alike"
-        f" by {_in_words(alike)}."
+        f"Attribution matrices from {len(seen)} initialisations {verdict}: the mean rank correlation between two of"
+        f" them is {_in_words(alike)}."
     )
     yield (
-        f"How diverse they are, one minus that, is {1 - alike.value:.2f} with {len(workspace.data.train):,} training"
-        f" images of {workspace.info.num_classes} classes. The paper says that diversity grows with the size of the"
-        " data, over MNIST, CIFAR-10 and CIFAR-100: that takes this figure of all three, side by side. They have"
-        " 60,000, 50,000 and 50,000 training images, so that it is not their number that grows."
+        "The paper's claim that diversity grows with the size of the data (MNIST, CIFAR-10, CIFAR-100) cannot be judged"
+        f" from one data set: the diversity, one minus that correlation, is {1 - alike.value:.2f} for these"
+        f" {len(workspace.data.train):,} training images of {workspace.info.num_classes} classes. The three data sets"
+        " have 60,000, 50,000 and 50,000 training images, so their number does not grow."
     )
 
 
 def on_exact(seen: Sequence[Seen]) -> Iterator[str]:
-    """How right the estimates are, and how much two networks can agree."""
+    """How accurate the estimates are, and how much the exact matrices of two networks agree."""
     exact = [(each.effect, each.exact) for each in seen if each.exact is not None]
     if not exact:
         return
     right = measured(torch.stack([agreement(*pair) for pair in exact]).mean(0))
-    yield f"An estimate agrees with exact retraining of the same network by {_in_words(right)}, in the mean."
+    yield (
+        "The mean rank correlation between an estimated matrix and that from exact retraining of the same network is"
+        f" {_in_words(right)}."
+    )
     if len(exact) > 1:
         truth = measured(between([true for _, true in exact]))
         yield (
-            f"The matrices of two networks that exact retraining gives agree by {_in_words(truth)}; agreement beyond"
-            " that cannot be expected of right estimates."
+            f"The exact matrices of two networks have a mean rank correlation of {_in_words(truth)}; accurate estimates"
+            " cannot be expected to agree more than that."
         )
 
 

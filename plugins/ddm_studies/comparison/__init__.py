@@ -1,1 +1,1 @@
-"""What several studies share: how a method is judged, on which settings, and how a figure stands beside the paper's."""
+"""Shared by several studies: judging methods, choosing their settings, and comparing figures with the paper's."""

@@ -1,4 +1,4 @@
-"""Ordinary gradient matching on a run's own target, which the paper calls DDM-match, or GM."""
+"""Ordinary gradient matching on a run's own target, called DDM-match or GM in the paper."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Labels = Literal["hard", "learned"]
 
 
 def ordinary_match(workspace: Workspace, labels: Labels, init: str | None = None) -> Workspace:
-    """The same target with a synset whose gradients are the clusters' own, each matched at its own checkpoint.
+    """The same target with a synset matched to the clusters' gradients (not reversed), at the same checkpoint.
 
     Args:
         workspace: a run.
-        labels: `hard`, the cluster's class, as in dataset condensation; `learned`, as reverse matching needs them.
-        init: what synthetic images start from; the recipe's by default.
+        labels: `hard`, the cluster's class, as in dataset condensation, or `learned`, as reverse matching needs.
+        init: initial synthetic images; by default the recipe's.
     Source: Zhao et al. 2021, "Dataset condensation with gradient matching".
     """
     start = init or workspace.recipe.matching.init

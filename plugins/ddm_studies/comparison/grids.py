@@ -1,4 +1,4 @@
-"""A small grid of settings for each method, decided on a validation bank: never on what is reported."""
+"""A small grid of settings for each method, chosen on a validation bank and never on the reported data."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ddm_studies.comparison.judging import Judge, Verdict, scoring_masks
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A method with the settings that it is judged with.
+    """A method with its chosen settings.
 
     Attributes:
-        name: of the method among the others, as `named` gives it.
+        name: of the method, as `named` gives it.
         choice: the attributor with its options.
-        grid: every combination that was tried, and its LDS on the validation bank.
+        grid: every combination tried, and its LDS on the validation bank.
     """
 
     name: str
@@ -30,25 +30,25 @@ class Settled:
     grid: tuple[tuple[dict[str, Any], float], ...] = ()
 
     def in_words(self) -> str:
-        """The settings, and among how many they were chosen."""
+        """The settings, and the number of combinations that they were chosen from."""
         words = ", ".join(f"{name} {value}" for name, value in self.choice.given.items()) or "defaults"
         return f"{words} (best of {len(self.grid)})" if self.grid else words
 
 
 def decided(workspace: Workspace, methods: Sequence[Grid], masks: int, deleted: float) -> list[Settled]:
-    """Settings of all methods; grids are decided on the validation split and on random deletions of its own.
+    """Choose the settings of all methods; grids are evaluated on the validation split and separate random deletions.
 
     Args:
-        methods: the attributors, with the settings to be tried.
-        masks: networks without random clusters, which are retrained only if there is a grid.
-        deleted: share of the clusters that each of them lacks.
+        methods: the attributors, with the settings to try.
+        masks: number of networks without random clusters; they are retrained only if there is a grid.
+        deleted: share of the clusters that each of these networks lacks.
     Raises:
-        DDMError: if a grid is asked for and there is no validation split.
+        DDMError: if a method has a grid and there is no validation split.
     """
     asked = workspace.queries_of("validation")
     grid = any(len(each.choices) > 1 for each in methods)
     if grid and len(asked) == 0:
-        raise DDMError("the validation split is empty, so no grid can be decided; set dataset.validation")
+        raise DDMError("the validation split is empty, so no settings of a grid can be chosen; set dataset.validation")
     whole = leave_one_out(workspace.partition.num_clusters)[:0]
     judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "validation") if grid else whole)
     with workspace.display.bar("settings on the validation bank", len(methods)) as advance:
@@ -60,7 +60,7 @@ def decided(workspace: Workspace, methods: Sequence[Grid], masks: int, deleted: 
 
 
 def judge_each(judge: Judge, settled: Sequence[Settled]) -> list[Verdict]:
-    """Of all methods, in their order."""
+    """The verdicts on all methods, in their order."""
     with judge.workspace.display.bar("methods", len(settled)) as advance:
         found = []
         for each in settled:
@@ -70,25 +70,25 @@ def judge_each(judge: Judge, settled: Sequence[Settled]) -> list[Verdict]:
 
 
 def grid_section(settled: Sequence[Settled]) -> Section:
-    """For the report: every combination that was tried."""
+    """The section of the report with every combination tried."""
     rows: list[list[str | int | float | None]] = [
         [each.name, ", ".join(f"{key} {value}" for key, value in options.items()), score]
         for each in settled
         for options, score in each.grid
     ]
     asked = Text(
-        "Settings in a list were decided by cluster LDS on the validation split and on random deletions of its own;"
-        " neither the queries nor the networks of the table took part."
+        "Settings given as a list were chosen by cluster LDS on the validation split and on separate random deletions."
+        " Neither the queries nor the networks of the table were used."
     )
     return Section("How settings were decided", [asked, Table(["method", "settings", "validation LDS"], rows)])
 
 
 def settle(workspace: Workspace, judge: Judge, methods: Sequence[Grid]) -> Iterator[Settled]:
-    """Settings of each method: as given, or the best of its grid by cluster LDS on the validation bank.
+    """Choose the settings of each method: as given, or the best of its grid by cluster LDS on the validation bank.
 
     Args:
-        judge: of the validation queries and masks.
-        methods: the attributors, with the settings to be tried.
+        judge: with the validation queries and masks.
+        methods: the attributors, with the settings to try.
     """
     for name, method in zip(named(methods), methods, strict=True):
         tried = method.choices
@@ -102,7 +102,7 @@ def settle(workspace: Workspace, judge: Judge, methods: Sequence[Grid]) -> Itera
 
 
 def named(methods: Sequence[Choice | Grid]) -> list[str]:
-    """`koh`, or `koh (damping 0.1)` where there are several of a kind."""
+    """`koh`, or `koh (damping 0.1)` where the same attributor is used more than once."""
     uses = [each.name for each in methods]
     told = [", ".join(f"{key} {value}" for key, value in each.given.items()) for each in methods]
     return [

@@ -1,4 +1,4 @@
-"""What a few independent repetitions say: a mean, a difference, and how far either can be trusted."""
+"""Confidence intervals for means, differences, shares and medians of a few repetitions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def mean_interval(values: Tensor) -> tuple[float, float]:
 
 
 def percent_interval(values: Tensor) -> tuple[float, float]:
-    """`mean_interval` of accuracies in per cent: no accuracy lies beyond 0 and 100, though Student's interval may.
+    """`mean_interval` of accuracies in per cent, clipped to the range from 0 to 100.
 
     Args:
         values: (R,), at least two repetitions.
@@ -34,13 +34,13 @@ def percent_interval(values: Tensor) -> tuple[float, float]:
 
 
 def binomial_interval(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share of which some were hit, as if each were so by itself.
+    """95 % interval of the share of hits in a number of independent trials.
 
-    It has a width even where none or all were hit, where repetitions that do not differ would give none.
+    Unlike an interval over repetitions, its width is above 0 even for no hits or only hits.
 
     Args:
         hits: 0 to `count`.
-        count: at least one.
+        count: number of trials, at least one.
     Source: Clopper and Pearson 1934.
     """
     found = stats.binomtest(hits, count).proportion_ci(LEVEL, method="exact")
@@ -48,12 +48,12 @@ def binomial_interval(hits: int, count: int) -> tuple[float, float]:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Interval of the median of repeated measurements, from the r-th lowest to the r-th highest of them.
+    """95 % interval of the median of repeated measurements, from the r-th lowest to the r-th highest value.
 
     Args:
-        values: at least six, without which no two of them enclose the median with 95 %.
+        values: at least six; with fewer no such interval has 95 % coverage.
     Returns:
-        The narrowest such pair that does; nothing is assumed of how the values are distributed.
+        The narrowest such interval with 95 % coverage. It assumes no distribution of the values.
     Raises:
         ValueError: if there are fewer than six.
     Source: Thompson 1936.
@@ -67,11 +67,11 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def difference_interval(values: Tensor, others: Tensor) -> tuple[float, float]:
-    """95 % interval of the mean of some repetitions minus that of others, whose spread may differ.
+    """95 % interval of the difference between two means, whose variances may differ.
 
     Args:
         values: (R,), at least two.
-        others: (S,), at least two, drawn independently of them.
+        others: (S,), at least two, independent of `values`; their mean is subtracted.
     Source: Welch 1947.
     """
     parts = [float(each.double().var()) / len(each) for each in (values, others)]

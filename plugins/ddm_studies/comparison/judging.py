@@ -1,4 +1,4 @@
-"""Compare one method with exact retraining: where its first choices lead, how it ranks, what it costs."""
+"""Compare a method with exact retraining: the true effect of its top cluster, its ranking and its cost."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from ddm_framework.truth import (
 )
 
 DISTANCES = {"dist_1": "output_shift", "dist_2": "correctness", "dist_3": "stability"}
-"""The three distances of Eq. 10 by the objectives that measure them."""
+"""The three distances of Eq. 10, and the objectives that measure them."""
 SCALE = 100
-"""Dist_1 is given times 100, as in Table 1."""
+"""Dist_1 is reported times 100, as in Table 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One method's figures.
+    """The figures of one method.
 
     Attributes:
-        name: of the method among the others.
+        name: of the method in the report.
         method: name of the attributor.
-        settings: what it was run with, in words.
-        figures: by the names that metrics.json uses; `<figure>_interval` holds [low, high].
-        chosen: the truth at the cluster named first, by figure, float64 (N,).
-        random: its mean over all clusters, by figure, float64 (N,).
+        settings: its options, in words.
+        figures: by the names in metrics.json; `<figure>_interval` holds [low, high].
+        chosen: the true value for the method's top cluster, by figure, float64 (N,).
+        random: the mean true value over all clusters, by figure, float64 (N,).
         options: of the attributor.
-        note: what the reader must know of the figures.
+        note: what must be known to read the figures.
     """
 
     name: str
@@ -67,11 +67,11 @@ class Verdict:
 
 @dataclass
 class Judge:
-    """The truth on some queries: networks without each cluster, and networks without random ones.
+    """The truth on some queries, from networks without each cluster and networks without random clusters.
 
     Attributes:
         queries: on which everything is measured.
-        perturbations: (R, K), random deletions that score LDS; with none of them, R = 0, there is no LDS.
+        perturbations: (R, K), random deletions for the LDS; with R = 0 there is no LDS.
         resamples: of each bootstrap interval.
     """
 
@@ -89,22 +89,22 @@ class Judge:
 
     @cached_property
     def margin(self) -> Objective:
-        """What ranks are compared on."""
+        """The objective of the rank correlations."""
         return self.workspace.objective("margin")
 
     def leave_one_out_bank(self, partition: Partition) -> Bank:
-        """A network without each cluster of a partition."""
+        """The networks without each cluster of a partition."""
         return retrained(self.workspace, leave_one_out(partition.num_clusters)[1:], partition=partition)
 
     def leave_one_out_logits(self, partition: Partition) -> Tensor:
         """Logits (K, N, classes) of the networks without each cluster of a partition."""
-        key = partition.clusters.cpu().numpy().tobytes()  # two of the same content are one
+        key = partition.clusters.cpu().numpy().tobytes()  # partitions with the same content share an entry
         if key not in self._truths:
             self._truths[key] = bank_logits(self.workspace, self.leave_one_out_bank(partition), self.queries)
         return self._truths[key]
 
     def behaviours(self, logits: Tensor, objective: Objective) -> Tensor:
-        """Behaviours (P, N) of P networks by an objective with one, float64."""
+        """Behaviours (P, N) of P networks by an objective with one behaviour, float64."""
         reference = self.workspace.reference(self.queries)
         return torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
 
@@ -113,7 +113,7 @@ class Judge:
         return self.behaviours(self.leave_one_out_logits(partition), objective).T.contiguous()
 
     def verdict(self, name: str, choice: Choice, settings: str) -> Verdict:
-        """Everything about one method."""
+        """All figures of one method."""
         estimates, seconds = self._estimates(choice)
         found: dict[str, Any] = {}
         chosen, random = {}, {}
@@ -125,14 +125,18 @@ class Judge:
             found |= self._choice_figures(figure, judged)
         margins = estimates["margin"]
         found |= self._rank_figures(margins)
-        note = "" if margins.on_run_partition else "clusters of its own: floor and oracle are theirs, and it has no LDS"
+        note = (
+            ""
+            if margins.on_run_partition
+            else "clusters of its own: floor and oracle are those of these clusters, and there is no LDS"
+        )
         return Verdict(name, choice.name, settings, {**found, **seconds}, chosen, random, choice.given, note)
 
     def _estimates(self, choice: Choice) -> tuple[dict[str, Estimate], dict[str, float]]:
         """Effects by objective, each computed once, and the seconds of the offline work and of one question.
 
-        The first question is the one that is timed: nothing of it is known, while the others may find networks that it
-        has left. Offline work is charged where it is asked for, each piece once.
+        The first question is timed: nothing is cached for it, while later ones may reuse its networks. Offline work is
+        charged to the method that requests it, each part once.
         """
         workspace = self.workspace
         workspace.ledger.clear()
@@ -181,7 +185,7 @@ class Judge:
         return found
 
     def _rank_figures(self, estimate: Estimate) -> dict[str, Any]:
-        """Spearman with the single deletions, and LDS with the random ones where the clusters are the run's own."""
+        """Spearman over the single deletions, and LDS over the random ones where the clusters are the run's own."""
         effect, random = estimate.effect[:, :, 0], self.workspace.generator("bootstrap", "ranks")
         reference = self.workspace.reference(self.queries)
         own = self.margin.measure(reference.target_logits, reference).double().cpu()
@@ -203,7 +207,7 @@ class Judge:
 
 
 def on_run_clusters(found: Sequence[Verdict]) -> Verdict:
-    """A method that ranked the run's own clusters, whose floor and ceiling are a table's; the first if none did."""
+    """A method that ranked the run's own clusters, for the floor and ceiling of a table; the first if none did."""
     return next((each for each in found if not each.note), found[0])
 
 
@@ -212,5 +216,5 @@ def _scale(figure: str) -> int:
 
 
 def scoring_masks(workspace: Workspace, count: int, share: float, purpose: str) -> Tensor:
-    """Random deletions for one purpose, (count, K); another purpose draws others."""
+    """Random deletions, (count, K), drawn independently for each purpose."""
     return random_deletions(workspace.partition.num_clusters, count, share, workspace.generator("masks", purpose))

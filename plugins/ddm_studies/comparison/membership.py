@@ -1,4 +1,4 @@
-"""Attacks on membership: can one tell which images a network was trained on?"""
+"""Membership inference attacks: deciding which images a network was trained on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddm_framework.data import ImageSet
 from ddm_framework.network import Network, Parameters
 
 SPLITS = 20
-"""Random halves that an advantage is averaged over."""
+"""Number of random splits that an advantage is averaged over."""
 
 
 def losses(network: Network, parameters: Parameters, images: ImageSet) -> Tensor:
@@ -22,20 +22,22 @@ def losses(network: Network, parameters: Parameters, images: ImageSet) -> Tensor
 
 
 def advantage(members: Tensor, others: Tensor, generator: torch.Generator, splits: int = SPLITS) -> float:
-    """Advantage of the attack that takes an image for a member if its loss is at most a threshold.
+    """Advantage of the attack that classifies an image as a member if its loss is at most a threshold.
 
-    The threshold is fit on a random half of both, the advantage (true minus false positive rate) measured on the
-    other half, both ways round and over several splits, so that it is about 0 where losses tell nothing.
+    The threshold is fitted on a random half of members and others, and the advantage (true minus false positive rate)
+    is measured on the other half. This is done in both directions and averaged over several splits, so that the
+    advantage is about 0 where losses carry no information.
 
     Args:
         members: losses (N,) of images that the network may have been trained on.
         others: losses (M,) of images that it was not trained on.
         generator: draws the halves.
-        splits: how many are averaged over.
+        splits: number of splits to average over.
     Returns:
-        Between -1 and 1; 1 where every member's loss is below every other's, about 0 where they are alike.
+        Between -1 and 1: 1 where every member's loss is below every other's, about 0 where the losses are distributed
+        alike.
     Raises:
-        ValueError: if there are fewer than two of either, or a loss is NaN.
+        ValueError: if there are fewer than two members or others, or a loss is NaN.
     Source: Yeom et al. 2018, "Privacy risk in machine learning".
     """
     members, others = _checked(members, others)
@@ -51,23 +53,23 @@ def advantage(members: Tensor, others: Tensor, generator: torch.Generator, split
 
 
 def best_threshold(members: Tensor, others: Tensor) -> float:
-    """The loss at or below which an image is taken for a member; -infinity (none is) where nothing is better.
+    """The loss at or below which an image is classified as a member; -infinity (none is) where nothing is better.
 
-    It lies half-way to the next larger loss that was seen.
+    It lies half-way to the next larger observed loss.
     """
     seen = torch.cat([members, others])
     truth = torch.cat([torch.ones(len(members)), torch.zeros(len(others))]).numpy()
     false, true, thresholds = roc_curve(truth, -seen.numpy(), drop_intermediate=False)
-    chosen = -float(thresholds[int(np.argmax(true - false))])  # the first, and so the strictest, of equals
+    chosen = -float(thresholds[int(np.argmax(true - false))])  # of equals the first, which is the strictest
     above = seen[seen > chosen]
     return (chosen + float(above.min())) / 2 if len(above) else chosen
 
 
 def auc(members: Tensor, others: Tensor) -> float:
-    """Share of pairs of a member and another in which the member's score is the larger; ties count half.
+    """Area under the ROC curve: share of (member, other) pairs with the larger score for the member; ties count half.
 
     Raises:
-        ValueError: if there are fewer than two of either, or a score is NaN.
+        ValueError: if there are fewer than two members or others, or a score is NaN.
     """
     members, others = _checked(members, others)
     truth = torch.cat([torch.ones(len(members)), torch.zeros(len(others))]).numpy()
@@ -77,7 +79,7 @@ def auc(members: Tensor, others: Tensor) -> float:
 def auc_interval(
     members: Tensor, others: Tensor, generator: torch.Generator, resamples: int = 200
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the AUC, over members and others, each resampled by itself."""
+    """95 % percentile bootstrap interval of the AUC; members and others are resampled separately."""
     members, others = _checked(members, others)
     drawn = [
         auc(*(each[torch.randint(len(each), (len(each),), generator=generator)] for each in (members, others)))

@@ -1,4 +1,4 @@
-"""Distances between networks themselves, over all weights and layer by layer: an objective that asks no image."""
+"""Distances between the weights of networks, over all weights and by layer; they need no images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WHOLE = "all weights"
 
 
 def layers(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names of parameters by the module that holds them, `features.0` for `features.0.weight`; first, all of them."""
+    """Names of parameters by module, `features.0` for `features.0.weight`; the first entry has all of them."""
     listed = list(names)
     found: dict[str, list[str]] = {WHOLE: listed}
     for name in listed:
@@ -23,11 +23,11 @@ def layers(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def distances(stack: Parameters, origin: Parameters) -> dict[str, Tensor]:
-    """‖θ_r − θ‖, the Euclidean distance of each of R networks from one.
+    """‖θ_r − θ‖, the Euclidean distance of each of R networks from one network.
 
     Args:
         stack: R networks.
-        origin: one, such as the target.
+        origin: one network, such as the target.
     Returns:
         float64 (R,), over all weights and by layer, on the CPU.
     Source: Sec. 9.4, "the distance function defined between networks".
@@ -39,13 +39,13 @@ def distances(stack: Parameters, origin: Parameters) -> dict[str, Tensor]:
 def cosines(
     stack: Parameters, other: Parameters, origin: Parameters, other_origin: Parameters | None = None
 ) -> dict[str, Tensor]:
-    """Cosine of the displacements of two stacks of R networks, network by network.
+    """Cosine between the displacements of two stacks of R networks, network by network.
 
     Args:
         stack: R networks.
         other: R networks.
-        origin: one network, from which those of `stack` were displaced.
-        other_origin: the same of `other`; by default `origin` too.
+        origin: the network from which displacements of `stack` are measured.
+        other_origin: the same for `other`; by default `origin`.
     Returns:
         float64 (R,) in [-1, 1], over all weights and by layer; 0 where a network did not move.
     Source: Sec. 9.4; Eq. 1.
@@ -60,5 +60,5 @@ def displacements(stack: Parameters, origin: Parameters) -> Parameters:
 
 
 def _flat(stack: Parameters, names: Iterable[str]) -> Tensor:
-    """Some of the weights of a stack, float64 (R, weights), on the CPU."""
+    """The named weights of a stack, float64 (R, weights), on the CPU."""
     return torch.cat([stack[name].flatten(1).double().cpu() for name in names], 1)

@@ -1,4 +1,4 @@
-"""The estimated networks themselves beside those retrained exactly: what they get wrong, and how far they moved."""
+"""Estimated networks compared with exactly retrained ones: their errors and their displacements."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Layers = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class OwnNetworks:
-    """The networks without each of K clusters, estimated and exact, against one that lacks nothing; float64 (K,).
+    """Networks without each of K clusters, estimated and exact, relative to a network without deletions; float64 (K,).
 
-    For the exact ones that is the target. For the estimated ones it is what their own estimate makes of no deletion:
-    the target again, or with `online.start: initial` the network that was trained on the whole synset.
+    For the exact networks, the network without deletions is the target. For the estimated ones it is the estimate for
+    no deletion: the target, or with `online.start: initial` the network trained on the whole synset.
 
     Attributes:
         loss, exact_loss: change of the mean loss on the queries, in nats.
-        error, exact_error: change of the share of the queries that is misclassified.
+        error, exact_error: change of the share of misclassified queries.
         distance, exact_distance: length of the displacement in weights.
-        cosine: of the estimated with the exact displacement.
+        cosine: between the estimated and the exact displacement.
     """
 
     loss: Tensor
@@ -42,11 +42,12 @@ class OwnNetworks:
 
 
 def own_networks(workspace: Workspace, judge: Judge) -> OwnNetworks:
-    """Fine-tune on the synset of each cluster, load the network retrained without it, and compare (Fig. 7, Sec. 9.4).
+    """Compare the network fine-tuned on each cluster's synset with the one retrained without the cluster (Fig. 7).
 
     Args:
-        workspace: the run, perhaps with other settings of `online`.
-        judge: whose queries, with labels, and whose bank are used.
+        workspace: the run, possibly with other settings of `online`.
+        judge: provides the queries, with labels, and the bank of retrained networks.
+    Source: Fig. 7, Sec. 9.4.
     """
     partition, target = workspace.partition, workspace.target
     bank, objective = judge.leave_one_out_bank(partition), workspace.objective("correctness")
@@ -71,7 +72,7 @@ def own_networks(workspace: Workspace, judge: Judge) -> OwnNetworks:
 
 
 def estimated_distances(workspace: Workspace) -> Layers:
-    """Length of the displacement that is estimated for each cluster; no network is evaluated or retrained."""
+    """Length of the estimated displacement for each cluster; no network is evaluated or retrained."""
     found = []
     for part, stack, whole in _stacks(workspace):
         found.append(distances(take(stack, slice(max(part.start, 1) - part.start, None)), whole))
@@ -79,7 +80,7 @@ def estimated_distances(workspace: Workspace) -> Layers:
 
 
 def _stacks(workspace: Workspace) -> Iterator[tuple[slice, Parameters, Parameters]]:
-    """Chunks of the estimated networks, that which lacks nothing first, and that one beside each chunk."""
+    """Chunks of the estimated networks, beginning with the one without deletions, which also comes with each chunk."""
     whole: Parameters = {}
     for part, stack in workspace.perturbed(leave_one_out(workspace.partition.num_clusters), workspace.synset):
         if part.start == 0:
@@ -88,7 +89,7 @@ def _stacks(workspace: Workspace) -> Iterator[tuple[slice, Parameters, Parameter
 
 
 def _error(judge: Judge, logits: Tensor) -> Tensor:
-    """Share of the queries that each network gets wrong, float64 (R,)."""
+    """Share of the queries that each network misclassifies, float64 (R,)."""
     assert judge.queries.labels is not None
     return (logits.argmax(2) != judge.queries.labels).double().mean(1).cpu()
 

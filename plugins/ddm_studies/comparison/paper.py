@@ -1,4 +1,4 @@
-"""The paper's number beside ours: how every study of a table or figure of the paper says what it found."""
+"""The comparison of a study's figures with those of a table or figure of the paper."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ddm_framework.report import Block, Section, Table, Text
 from ddm_framework.runs import Workspace
 
 ROWS = {"random": "Random", "koh": "Koh et al.", "fastif": "FASTIF", "arnoldi": "Scaleup", "ddm": "DDM"}
-"""The paper's names of attributors in Tables 2, 3 and 6."""
+"""The paper's names of the attributors in Tables 2, 3 and 6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,12 @@ class Compared:
     """One figure of the paper and ours.
 
     Attributes:
-        row: what it is of, such as a method.
+        row: such as the name of a method.
         column: what was measured, such as `Dist_1`.
-        ours: measured; None where it cannot be had, which `note` explains.
-        paper: what the paper gives; None where it gives nothing.
-        interval: of ours, 95 %.
-        note: why the two cannot be compared, or what else the reader must know.
+        ours: the measured figure; None where it cannot be measured, which `note` explains.
+        paper: the paper's figure; None where it gives none.
+        interval: 95 % interval of `ours`.
+        note: why the two are not comparable, or what else must be known to read them.
     """
 
     row: str
@@ -42,7 +42,8 @@ class Comparison:
         source: `Table 1`, `Fig. 6`.
         title: what it shows.
         figures: in the order in which they are shown.
-        sentences: where our number contradicts the paper's or cannot be compared, each said in a sentence.
+        sentences: verdicts on the paper's claims, and which figures are not comparable and why; not what the figures
+            show anyway.
         sizes: what was run, as in `CIFAR-10, 2,000 training images, convnet of width 16`.
     """
 
@@ -53,14 +54,14 @@ class Comparison:
     sizes: str = ""
 
     def section(self, *more: Block) -> Section:
-        """For the report."""
+        """The section of the report."""
         rows = [[each.row, each.column, each.paper, each.ours, _interval(each), each.note] for each in self.figures]
         columns = ["", "figure", "paper", "ours", "95 % interval", "note"]
         texts = [Text(sentence) for sentence in self.sentences]
         return Section(f"{self.source}: {self.title}", [Text(self.sizes), Table(columns, rows), *texts, *more])
 
     def metrics(self) -> dict[str, Any]:
-        """For metrics.json, under `comparison`: `ddm run` prints it, and RESULTS.md is written from it."""
+        """The entry `comparison` of metrics.json; `ddm run` prints it, and RESULTS.md is written from it."""
         return {
             "comparison": {
                 "source": self.source,
@@ -73,7 +74,7 @@ class Comparison:
 
 
 def sizes(workspace: Workspace) -> str:
-    """What a run was made of, in words."""
+    """The data, network and settings of a run, in words."""
     recipe, data = workspace.recipe, workspace.data
     width = recipe.backbone.options.get("width")
     named = f"{recipe.backbone.name}" + (f" of width {width}" if width else "")

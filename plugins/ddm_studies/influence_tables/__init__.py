@@ -1,4 +1,4 @@
-"""Tables 1 and 2: how far the prediction moves without the cluster that each method names first."""
+"""Tables 1 and 2: how far the prediction moves without the cluster that each method ranks first."""
 
 from ddm_studies.influence_tables.study import run
 

@@ -1,4 +1,4 @@
-"""What Tables 1 and 2 of the paper hold."""
+"""The figures of Tables 1 and 2 of the paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Figures = tuple[float | None, ...]
 RANDOM, BEST = "Random Select", "best cluster (oracle)"
 TITLES = {"dist_1": f"Dist_1 ×{SCALE}", "dist_2": "Dist_2", "dist_3": "Dist_3"}
 LOWEST_DIST_3 = 1 / 3
-"""Two distributions over classes are never farther apart than √2, so 1 / (1 + Dist_1) is never lower."""
+"""Two distributions over classes are at most √2 apart, so 1 / (1 + Dist_1) is never lower."""
 PAPERS_QUERIES = 20
 
 
@@ -23,9 +23,9 @@ class PaperTable:
     Attributes:
         source: `Table 1`.
         title: what it shows.
-        rows: attributors by the paper's name of the row; the last is the paper's own method.
-        figures: of the distances, in the order of the columns.
-        paper: figures by data set and row.
+        rows: attributors by the name of their row in the paper; the last is the paper's own method.
+        figures: the distances, in the order of the columns.
+        paper: the paper's figures by data set and row.
     """
 
     source: str
@@ -40,13 +40,13 @@ class PaperTable:
         return list(self.rows)[-1]
 
     def row(self, verdict: Verdict) -> str:
-        """The paper's name for a method; its own where the paper has none or it is one of several of a kind."""
+        """The paper's name for a method; its own if the paper has none or the attributor is used more than once."""
         return next((row for row, name in self.rows.items() if name == verdict.name), verdict.name)
 
 
 TABLE_1 = PaperTable(
     "Table 1",
-    "what retraining without the cluster named first really does",
+    "the true effect of retraining without the cluster ranked first",
     {
         "Predict-based": "prediction",
         "Clustering-based": "clustering",
@@ -84,7 +84,7 @@ TABLE_1 = PaperTable(
 )
 TABLE_2 = PaperTable(
     "Table 2",
-    "Dist_1 of the cluster named first, beside influence functions",
+    "Dist_1 of the cluster ranked first, compared with influence functions",
     {ROWS[name]: name for name in ("koh", "fastif", "arnoldi", "ddm")},
     ("dist_1",),
     {

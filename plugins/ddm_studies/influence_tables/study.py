@@ -1,4 +1,4 @@
-"""Tables 1 and 2: how far the prediction moves without the cluster that each method names first."""
+"""Tables 1 and 2: how far the prediction moves without the cluster that each method ranks first."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ def run(
     deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     resamples: Annotated[int, Field(ge=50)] = 2000,
 ) -> Report:
-    """Judge methods by exact retraining, the paper's figures beside ours.
+    """Judge methods by exact retraining and compare the figures with the paper's.
 
     Args:
         table: 1 for the parts of the distilled datamodel by all three distances, 2 for influence functions by Dist_1.
-        methods: each `{use: attributor, option: value}`; an option given as a list is a grid, whose best combination
-            by cluster LDS on the validation bank is judged. Left out, those of the table, with their defaults.
-        column: the paper's column to set beside; by default that of the data set's name, if there is one.
-        queries: all test images, or the first so many; the paper takes 20 of its validation set.
-        validation_masks: networks that decide between the settings of a grid; none are retrained without one.
-        deleted: share of the clusters that each of them lacks.
+        methods: each `{use: attributor, option: value}`. An option given as a list is a grid, whose best combination by
+            cluster LDS on the validation bank is judged. By default the methods of the table with their defaults.
+        column: the paper's column to compare with; by default that of the recipe's data set, if the table has it.
+        queries: all test images, or a number to take only the first ones; the paper takes 20 of its validation set.
+        validation_masks: number of networks for choosing between the settings of a grid; without a grid none are
+            retrained.
+        deleted: share of the clusters that each of these networks lacks.
         resamples: of each bootstrap interval, over queries.
     Raises:
-        DDMError: if a grid is asked for and there is no validation split.
+        DDMError: if a method has a grid and there is no validation split.
     Source: Tables 1 and 2, Eq. 10.
     """
     papers = TABLES[table]
@@ -63,15 +64,20 @@ def run(
         papers.title,
         list(_compared(papers, found, known)),
         list(sentences(papers, found, known, len(asked))),
-        f"{sizes(workspace)}, {len(asked)} queries",
+        f"{sizes(workspace)}, {len(asked)} queries{_settings(papers, found)}",
     )
     grids = [grid_section(settled)] if any(each.grid for each in settled) else []
     return Report(
         sections=[comparison.section(_chart(papers, found, known)), _settings_section(papers, found), *grids],
         metrics={**comparison.metrics(), papers.source.lower().replace(" ", "_"): _metrics(papers, found, known)},
-        question="How far does the prediction really move without the cluster that each method names first?",
+        question="How far does the prediction really move without the cluster that each method ranks first?",
         answer=comparison.sentences[0],
     )
+
+
+def _settings(table: PaperTable, found: Sequence[Verdict]) -> str:
+    """The settings other than defaults, in words; those of a grid were chosen on the validation bank."""
+    return "".join(f"; {table.row(each)}: {each.settings}" for each in found if each.settings != "defaults")
 
 
 def _compared(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures]) -> Iterator[Compared]:
@@ -84,7 +90,7 @@ def _compared(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, F
 def _of_figure(
     table: PaperTable, found: Sequence[Verdict], paper: Mapping[str, float | None], figure: str
 ) -> Iterator[Compared]:
-    """Random cluster, every method, best cluster, in one distance."""
+    """The figures of a random cluster, every method and the best cluster, by one distance."""
     title, first = TITLES[figure], on_run_clusters(found).figures
     note = "not comparable, see below" if figure == "dist_3" and paper else ""
 
@@ -99,7 +105,7 @@ def _of_figure(
 
 
 def _own_bounds(verdict: Verdict, figure: str) -> str:
-    """Floor and ceiling of a method whose clusters are not the run's."""
+    """Floor and ceiling of a method with clusters of its own."""
     if not verdict.note:
         return ""
     low, high = verdict.figures[f"{figure}_floor"], verdict.figures[f"{figure}_oracle"]
@@ -122,7 +128,7 @@ def _chart(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figu
         theirs = [known.get(row, (None,))[0] for row in ours]
         series = {"paper": [math.nan if value is None else value for value in theirs], **series}
     best = on_run_clusters(found).figures["dist_1_oracle"]
-    caption = f"The cluster named first; the best one would have {best:.3g} here"
+    caption = f"Dist_1 of the cluster ranked first; the best cluster has {best:.3g}"
     return Chart("bar", series, "method", TITLES["dist_1"], list(ours), caption)
 
 
@@ -140,7 +146,7 @@ def _settings_section(table: PaperTable, found: Sequence[Verdict]) -> Section:
     ]
     columns = ["method", "share of the oracle", "Spearman", "seconds once", "for all queries", "settings"]
     notes = [Text(f"{table.row(each)}: {each.note}.") for each in found if each.note]
-    caption = "Share of the way from a random cluster to the best one by Dist_1; rank correlation of all clusters"
+    caption = "Share of the way from a random cluster to the best one by Dist_1; rank correlation over all clusters"
     return Section("Settings and costs", [Table(columns, rows, caption), *notes])
 
 

@@ -1,4 +1,4 @@
-"""Do synthetic images show the training data, those of ordinary and of reverse matching side by side (Fig. 4, 5)?"""
+"""What synthetic images of ordinary and of reverse matching reveal of the training data (Fig. 4, 5)."""
 
 from ddm_studies.privacy.study import run
 

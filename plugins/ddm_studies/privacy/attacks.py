@@ -1,4 +1,4 @@
-"""Attacks on a synset: what it tells of the training images that it was made from (Fig. 4, 5)."""
+"""Attacks on a synset: what it reveals of the training images that it was made from (Fig. 4, 5)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ddm_framework.truth import bootstrap_interval
 from ddm_studies.comparison.membership import auc, auc_interval
 
 BLOCK = 1024
-"""Images whose distances are taken at a time."""
+"""Images per distance computation."""
 TINY = float(torch.finfo(torch.float32).tiny)
 
 
 def pixels(images: Images, info: DataInfo) -> Tensor:
-    """Pixels (N, D) of network inputs (N, C, H, W), float32, not clamped: a released image is not either."""
+    """Pixels (N, D) of network inputs (N, C, H, W), float32; not clamped, as released images are not either."""
     mean, std = (torch.tensor(each)[:, None, None] for each in (info.mean, info.std))
     parts = [each * std.to(each.device) + mean.to(each.device) for each in images.split(BLOCK)]
     return torch.cat(parts).flatten(1)
@@ -30,7 +30,7 @@ def nearest(queries: Tensor, images: Images, info: DataInfo) -> tuple[Tensor, Te
 
     Args:
         queries: pixels (Q, D).
-        images: network inputs (N, C, H, W), looked at a block at a time.
+        images: network inputs (N, C, H, W), processed in blocks.
         info: of the data.
     """
     best = queries.new_full((len(queries),), float("inf"))
@@ -45,7 +45,7 @@ def nearest(queries: Tensor, images: Images, info: DataInfo) -> tuple[Tensor, Te
 
 
 def correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Pearson's correlation (N, M) of the pixels of images (N, D) with those of others (M, D); constant ones give 0."""
+    """Pearson's correlation (N, M) between the pixels of images (N, D) and of others (M, D); 0 for constant images."""
     rows = [each - each.mean(1, keepdim=True) for each in (one, other)]
     first, second = (each / each.norm(dim=1, keepdim=True).clamp_min(TINY) for each in rows)
     found: Tensor = first @ second.T
@@ -53,19 +53,19 @@ def correlation(one: Tensor, other: Tensor) -> Tensor:
 
 
 def share(name: str, right: Tensor) -> dict[str, Any]:
-    """Per cent of synthetic images, with Wilson's interval over them."""
+    """Percentage of the synthetic images for which something holds, with Wilson's interval."""
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
     return {name: 100 * float(right.double().mean()), f"{name}_interval": [100 * float(end) for end in interval]}
 
 
 def seed_nearest(right: Tensor, own: Tensor, sizes: Tensor) -> dict[str, Any]:
-    """How often the nearest training image is the start.
+    """How often the training image nearest to a synthetic image is the one that it was started from.
 
-    Where the nearest is a member of the image's own cluster of n, which the cluster alone may explain, it is the start
-    by chance once in n times. The binomial test at the mean of these chances errs on the careful side.
+    The nearest image may belong to the own cluster, of n members, only because of the match to this cluster. Then it is
+    the start by chance with probability 1/n. The binomial test at the mean of these probabilities is conservative.
 
     Args:
-        right, own: (K * M,), whether the nearest training image is the start, or else in the same cluster.
+        right, own: (K * M,), whether the nearest training image is the start, and whether it is in the same cluster.
         sizes: (K * M,), of that cluster.
     """
     chance = 1 / sizes[own].double()
@@ -84,15 +84,15 @@ def seed_nearest(right: Tensor, own: Tensor, sizes: Tensor) -> dict[str, Any]:
 
 
 def seed_ranks(workspace: Workspace, images: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the start of each synthetic image stands among the members of its cluster, by the distance to the image.
+    """Rank of each synthetic image's start among the members of its cluster, by distance to the image.
 
     Args:
         images: (K, M, C, H, W).
         seeds: positions (K, M) of their starts in the training split.
     Returns:
-        Share of the cluster's other members that are farther away than the start, ties counting half, float64 in
-        [0, 1]; and its variance if all members are equally likely to stand at each place, (n + 1) / (12 (n - 1)).
-        Images of clusters of one are left out.
+        The share of the cluster's other members that are farther away than the start, ties counting half, float64 in
+        [0, 1]; and the variance of this share if every rank is equally likely, (n + 1) / (12 (n - 1)). Images of
+        clusters with one member are left out.
     """
     info, train, values, variances = workspace.info, workspace.data.train, [], []
     for cluster, (made, start) in enumerate(zip(images, seeds, strict=True)):
@@ -110,6 +110,7 @@ def seed_ranks(workspace: Workspace, images: Tensor, seeds: Tensor) -> tuple[Ten
 
 
 def seed_rank(values: Tensor, variances: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
+    """Mean of the ranks of `seed_ranks`, with its interval and the p-value of a test against 0.5."""
     if len(values) < 2:
         return {}
     above = float((values - 0.5).sum() / variances.sum().sqrt())
@@ -124,7 +125,7 @@ def seed_rank(values: Tensor, variances: Tensor, random: torch.Generator, resamp
 def nearness_attack(
     name: str, members: Tensor, others: Tensor, made: Tensor, random: torch.Generator, resamples: int
 ) -> dict[str, Any]:
-    """An image is taken for a member the more, the nearer it is to some synthetic image."""
+    """Membership attack whose score is the nearness of an image to the nearest synthetic image."""
     if min(len(members), len(others)) < 2:
         return {}
     inside, outside = (

@@ -1,4 +1,4 @@
-"""Do synthetic images show the training data, those of ordinary and of reverse matching side by side (Fig. 4, 5)?"""
+"""What synthetic images of ordinary and of reverse matching reveal of the training data (Fig. 4, 5)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NOTES = {
     "seed_rank": "0.5 by chance",
     "auc_training": "0.5 by chance",
 }
-"""What each figure would be if synthetic images showed nothing."""
+"""The value of each figure if synthetic images revealed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Released:
     """Synthetic images that might be released.
 
     Attributes:
-        name: of what made them.
+        name: of the set of images.
         kind: `reverse`, `ordinary` or `start`, the images before any matching.
         init: what they were started from.
         images: network inputs (K, M, C, H, W).
@@ -76,14 +76,14 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
-    """What attacks need of the data, computed once.
+    """Data for the attacks, computed once.
 
     Attributes:
         test: pixels (M, D) of test images.
         training: pixels (M, D) of training images drawn at random.
-        seeds: positions (K, M) of the training images that synthetic ones were started from.
+        seeds: positions (K, M) of the training images that synthetic images were started from.
         natural: median distance of a test image to the nearest training image.
-        networks: of whom classification is asked, by column.
+        networks: that classify the synthetic images, by column.
     """
 
     test: Tensor
@@ -105,22 +105,24 @@ def run(
     independent: bool = True,
     resamples: Annotated[int, Field(ge=50)] = 200,
 ) -> Report:
-    """Show synthetic images of both kinds of matching, and measure what they give away.
+    """Show synthetic images of both kinds of matching, and measure what they reveal.
 
-    The claim is tested by three attacks: is the start of a synthetic image the training image that is nearest to it, is
-    it nearer than other members of its cluster, and are training images nearer to the synset than test images are? The
-    first two need `init: real`. A start was drawn at random from its cluster, so that chance is known exactly.
+    The paper's claim of privacy is tested by three attacks. Is the training image nearest to a synthetic image the one
+    that it was started from? Is this start nearer than other members of its cluster? Are training images nearer to the
+    synset than test images? The first two need `init: real`. Starts are drawn at random from their clusters, so the
+    probability of success by chance is known exactly.
 
     Args:
         figure: of the paper.
-        inits: what synthetic images are started from, each in turn: `init: real` starts from training images.
+        inits: what synthetic images are started from, each in turn; `real` starts from training images.
         labels: of the ordinarily matched images.
-        show: classes that are shown.
-        images: training and test images that the attack on membership is measured on, at most, of each.
-        independent: ask a network trained from another start too; one retraining.
+        show: number of classes to show.
+        images: number of training images and of test images for the membership attack, at most.
+        independent: also classify the synthetic images with a network trained from other initial weights; this takes
+            one retraining.
         resamples: of each bootstrap interval.
     Raises:
-        DDMError: for a target that was trained elsewhere, unless `independent: false`.
+        DDMError: if the target was trained elsewhere, unless `independent: false`.
     Source: Fig. 4, Fig. 5, Sec. 4.3, "DDM meets the privacy protection demand".
     """
     if len(set(inits)) < len(inits):
@@ -134,21 +136,22 @@ def run(
             advance()
     comparison = Comparison(
         figure,
-        "what synthetic images show of the training data",
+        "what synthetic images reveal of the training data",
         [each for name in found for each in _compared(name, found[name])],
-        list(sentences(found, inits, labels)),
-        sizes(workspace),
+        list(sentences(found, inits)),
+        f"{sizes(workspace)}; ordinary matching with"
+        f" {'the labels of the classes' if labels == 'hard' else 'learned labels'}",
     )
     return Report(
         sections=[comparison.section(_chart(found)), _picture_section(workspace, released, show)],
         metrics={**comparison.metrics(), "privacy": {**found, "natural_distance": attacked.natural}},
         question="Could the synset be released instead of the data, as the paper proposes?",
-        answer=comparison.sentences[-1],
+        answer=comparison.sentences[0],
     )
 
 
 def _released(workspace: Workspace, init: Init, labels: Labels) -> list[Released]:
-    """The starts, and what each kind of matching makes of them."""
+    """The starts, and the results of each kind of matching from them."""
     own = workspace.recipe.matching.init == init
     reverse = workspace if own else variant(workspace, f"reverse_{init}", matching={"init": init})
     return [
@@ -161,7 +164,7 @@ def _released(workspace: Workspace, init: Init, labels: Labels) -> list[Released
 
 
 def _starts(workspace: Workspace, init: str) -> Tensor:
-    """What synthetic images looked like before any matching, (K, M, C, H, W)."""
+    """Synthetic images before any matching, (K, M, C, H, W)."""
     partition, recipe = workspace.partition, workspace.recipe
     settings = recipe.matching.model_copy(update={"init": init})
     whole, data = slice(0, partition.num_clusters), workspace.data.train
@@ -197,7 +200,7 @@ def _seeds(workspace: Workspace) -> Tensor:
 
 
 def _measured(workspace: Workspace, released: Released, attacked: Attacked, resamples: int) -> dict[str, Any]:
-    """The figures of one kind of image, those of the start only where it was real; `<figure>_p` where it is tested."""
+    """The figures of one set of images; those about the start only for real starts. `<figure>_p` holds p-values."""
     info, partition, train = workspace.info, workspace.partition, workspace.data.train
     made = pixels(released.images.flatten(0, 1), info)
     count = released.images.shape[1]
@@ -225,7 +228,7 @@ def _measured(workspace: Workspace, released: Released, attacked: Attacked, resa
 def _correlation_figures(
     workspace: Workspace, images: Tensor, random: torch.Generator, resamples: int
 ) -> dict[str, Any]:
-    """Highest correlation with a member of its cluster, and its floor: with as many random images of other clusters."""
+    """Highest correlation with a member of the own cluster, and with as many random images of other clusters."""
     info, partition, train = workspace.info, workspace.partition, workspace.data.train
     highest: list[Tensor] = []
     floor: list[Tensor] = []
@@ -253,13 +256,13 @@ def _compared(name: str, found: Mapping[str, Any]) -> Iterator[Compared]:
 def _chart(found: Mapping[str, Mapping[str, Any]]) -> Block:
     series = {
         "correlation with a member": [each["correlation"] for each in found.values()],
-        "target sees its class": [each["accuracy_target"] / 100 for each in found.values()],
+        "classified as its class by the target": [each["accuracy_target"] / 100 for each in found.values()],
     }
-    return Chart("bar", series, "", "0 = nothing of a training image", list(found), "What synthetic images show")
+    return Chart("bar", series, "", "0 = reveals nothing", list(found), "What synthetic images reveal")
 
 
 def _picture_section(workspace: Workspace, released: Sequence[Released], show: int) -> Section:
-    """One column a cluster: its real start, then what each matching made of each start."""
+    """One group for each cluster: its real start, then the result of each matching from each start."""
     shown = [each for each in released if each.kind != "start"]
     kinds = ", ".join(each.name for each in shown)
     seeds, names = _starts(workspace, "real")[:, 0].cpu(), workspace.info.class_names

@@ -1,4 +1,4 @@
-"""What removals look like in a report: figures beside the paper's, a chart, a table, metrics."""
+"""How removals are reported: figures beside the paper's, a chart, a table and metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddm_studies.removal.ranking import Removal
 def compared(
     each: Removal, row: int, percentage: float, paper: Mapping[str, Mapping[float, float]], what: str = "accuracy"
 ) -> Compared:
-    """One figure; the paper's by method and percentage."""
+    """One figure beside the paper's, which is looked up by method and percentage."""
     return Compared(
         each.ranking.title,
         f"{what} without {percentage:g} %",
@@ -26,13 +26,13 @@ def compared(
 
 
 def chart(found: Sequence[Removal], percentages: Sequence[float]) -> Chart:
-    """A line a method."""
+    """One line for each method."""
     series = {each.ranking.title: each.mean for each in found}
     return Chart("line", series, "clusters removed, %", "test accuracy, %", x=list(percentages))
 
 
 def table_of(found: Sequence[Removal], percentages: Sequence[float]) -> Table:
-    """As the paper lays it out."""
+    """The table in the paper's layout."""
     rows: list[list[str | int | float | None]] = []
     for each in found:
         ranges = [percent_interval(values) for values in each.accuracy]
@@ -42,7 +42,7 @@ def table_of(found: Sequence[Removal], percentages: Sequence[float]) -> Table:
 
 
 def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[str, Any]:
-    """By the names of metrics.json."""
+    """The entries of metrics.json."""
     return {
         "percentages": list(percentages),
         "replicates": found[0].accuracy.shape[1],

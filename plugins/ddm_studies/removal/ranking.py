@@ -1,4 +1,4 @@
-"""Orders in which methods remove clusters, the networks retrained without them, and how well corruption is found."""
+"""The orders in which methods remove clusters, retraining without them, and how well orders detect corruption."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ddm_studies.comparison.grids import named
 from ddm_studies.comparison.paper import ROWS
 
 CEILING = "most corrupted first"
-"""Removes by what only we know; unless classes are balanced, no order of these clusters finds corruption better."""
+"""Ideal order, by the true corruption. Unless classes are balanced, no order of these clusters detects it better."""
 
 
 def some_removed(percentages: list[float]) -> list[float]:
-    """Refuse percentages that remove nothing, with which there is nothing to compare.
+    """Reject percentages that are all 0, as then nothing is removed.
 
     Raises:
         ValueError: if none is above 0.
@@ -33,13 +33,13 @@ def some_removed(percentages: list[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """In which order a method removes clusters.
+    """The order in which a method removes clusters.
 
     Attributes:
-        name: of the method, with its options where another of the same kind is there.
+        name: of the method, with its options where the same attributor is used more than once.
         use: the attributor, or `most corrupted first`.
-        order: int64 (R, K), clusters of each replicate, the first to be removed first.
-        value: float64 (K,), what the method gives for each; None where it gives nothing.
+        order: int64 (R, K), the clusters in order of removal, for each replicate.
+        value: float64 (K,), the method's value of each cluster; None where it gives none.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Ranking:
 
     @property
     def title(self) -> str:
-        """The name as the paper has it, where it has one; names in metrics.json are the attributors' own."""
+        """The paper's name where it has one; metrics.json uses the names of the attributors."""
         return ROWS.get(self.use, self.use) + self.name.removeprefix(self.use)
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What removing by one method left.
+    """The result of removing clusters by one method.
 
     Attributes:
         ranking: of the method.
         accuracy: per cent of the test images, float64 (P, R), of P percentages and R replicates.
         removed: share of the training images that was removed, float64 (P,), mean over the replicates.
-        lost: classes of which nothing was left, float64 (P,), mean over the replicates.
-        auc: float64 (R,), of corrupted among clean samples by their clusters' order; None if nothing is corrupted.
+        lost: number of classes with no data left, float64 (P,), mean over the replicates.
+        auc: float64 (R,), of detecting corrupted samples by their clusters' order; None if nothing is corrupted.
     """
 
     ranking: Ranking
@@ -73,20 +73,20 @@ class Removal:
 
     @property
     def mean(self) -> list[float]:
-        """Accuracy at each percentage."""
+        """Mean accuracy at each percentage."""
         return self.accuracy.mean(1).tolist()
 
 
 def rankings_of(
     workspace: Workspace, methods: Sequence[Choice], replicates: int, spoilt: Tensor, classes: Tensor | None
 ) -> list[Ranking]:
-    """The orders of all methods, and the ceiling where something is spoilt.
+    """The orders of all methods, and the ideal order where some samples are corrupted.
 
     Args:
         methods: the attributors.
-        replicates: orders of each; only random ones differ.
-        spoilt: bool (N,).
-        classes: int64 (K,), if each class is to lose the same share.
+        replicates: number of orders of each method; they differ only for `random`.
+        spoilt: whether each sample is corrupted, bool (N,).
+        classes: int64 (K,), of the clusters, if each class shall lose the same share.
     """
     queries, objective = workspace.queries_of("validation"), workspace.objective("performance")
     rankings = []
@@ -98,7 +98,7 @@ def rankings_of(
             else:
                 estimate = workspace.effects_by(queries, objective, choice)
                 if not estimate.on_run_partition:
-                    raise DDMError(f"attributor {use!r} has clusters of its own, and removes none of the run's")
+                    raise DDMError(f"attributor {use!r} has clusters of its own, so it cannot rank the run's")
                 value = estimate.effect[0, :, 0]
                 rankings.append(Ranking(name, use, value.argsort(stable=True).expand(replicates, -1), value))
             advance()
@@ -112,7 +112,7 @@ def rankings_of(
 
 
 def drawn_orders(workspace: Workspace, replicates: int) -> Tensor:
-    """An order of its own for each replicate, int64 (R, K)."""
+    """A random order for each replicate, int64 (R, K)."""
     count = workspace.partition.num_clusters
     return torch.stack(
         [torch.randperm(count, generator=workspace.generator("removal", number)) for number in range(replicates)]
@@ -120,7 +120,7 @@ def drawn_orders(workspace: Workspace, replicates: int) -> Tensor:
 
 
 def balanced(order: Tensor, classes: Tensor) -> Tensor:
-    """The same order within each class, and the classes in turn, so that each loses the same share.
+    """Keep the order within each class and alternate between classes, so that each loses the same share.
 
     Args:
         order: int64 (R, K).
@@ -129,12 +129,12 @@ def balanced(order: Tensor, classes: Tensor) -> Tensor:
     rows = []
     for each in order:
         same = classes[each][:, None] == classes[each][None]
-        rows.append(each[same.tril(-1).sum(1).argsort(stable=True)])  # by how many of its class come before it
+        rows.append(each[same.tril(-1).sum(1).argsort(stable=True)])  # by the number of its class before it
     return torch.stack(rows)
 
 
 def corrupted_shares(spoilt: Tensor, clusters: Tensor) -> Tensor:
-    """Share of the corrupted among the samples of each cluster, float64 (K,).
+    """Share of each cluster's samples that are corrupted, float64 (K,).
 
     Args:
         spoilt: bool (N,).
@@ -144,13 +144,13 @@ def corrupted_shares(spoilt: Tensor, clusters: Tensor) -> Tensor:
 
 
 def detection_auc(order: Tensor, spoilt: Tensor, clusters: Tensor) -> float:
-    """Area under the curve of finding corrupted samples by removing clusters in an order.
+    """Area under the ROC curve of detecting corrupted samples by the order in which their clusters are removed.
 
-    It is the chance that a corrupted sample's cluster comes before a clean one's, a half where they share it.
+    It is the probability that a corrupted sample's cluster comes before a clean one's; a shared cluster counts half.
 
     Args:
-        order: int64 (K,), the first to be removed first.
-        spoilt: bool (N,), some but not all.
+        order: int64 (K,), the clusters in order of removal.
+        spoilt: bool (N,), some but not all of them true.
         clusters: int64 (N,).
     """
     from sklearn.metrics import roc_auc_score
@@ -160,14 +160,14 @@ def detection_auc(order: Tensor, spoilt: Tensor, clusters: Tensor) -> float:
 
 
 def num_removed(percentage: float, num_clusters: int) -> int:
-    """Clusters that a percentage stands for: rounded, but at least one unless it is 0, and never all."""
+    """Number of clusters for a percentage: rounded, at least one unless it is 0, and never all."""
     if percentage == 0:
         return 0
     return min(max(1, round(percentage / 100 * num_clusters)), num_clusters - 1)
 
 
 def perturbations_of(order: Tensor, percentages: Sequence[float]) -> Tensor:
-    """Rows without the first clusters of an order (R, K), float32 (P, R, K); 0 = removed."""
+    """Perturbations float32 (P, R, K) without the first clusters of each order (R, K); 0 = removed."""
     rows = torch.ones(len(percentages), *order.shape)
     for row, percentage in zip(rows, percentages, strict=True):
         row.scatter_(1, order[:, : num_removed(percentage, order.shape[1])], 0.0)
@@ -175,10 +175,10 @@ def perturbations_of(order: Tensor, percentages: Sequence[float]) -> Tensor:
 
 
 def removed_and_lost(rows: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
-    """Share of the samples that are removed, and the classes of which nothing is left, float64 (P,) each.
+    """Share of the samples that are removed, and number of classes with no data left, float64 (P,) each.
 
     Args:
-        rows: perturbations (P, R, K), over whose R replicates the mean is taken.
+        rows: perturbations (P, R, K); the mean over the R replicates is taken.
         partition: with K clusters.
     """
     sizes, classes = partition.sizes.double().cpu(), partition.classes.cpu()
@@ -190,7 +190,7 @@ def removed_and_lost(rows: Tensor, partition: Partition) -> tuple[Tensor, Tensor
 def removals(
     workspace: Workspace, rankings: Sequence[Ranking], percentages: Sequence[float], spoilt: Tensor
 ) -> tuple[list[Removal], float]:
-    """Every method's networks, all retrained together, and the seconds that they cost."""
+    """Retrain the networks of all methods together; also the seconds that this took."""
     rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
     numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3]).flatten()
     bank = retrained(workspace, rows.flatten(0, 2), coupling="independent", replicate=numbers.tolist())

@@ -1,4 +1,4 @@
-"""Do the clusters of least value really do harm? Remove them, retrain, and see (Tables 3 and 6)."""
+"""Removing the clusters of least value and retraining without them (Tables 3 and 6)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ddm_studies.removal.words import INTERVALS, PAPER, TITLES, sentences
 
 OF_NOISE = "not comparable: the paper's is of noise"
 _BALANCED = (
-    "Each class loses the same share of its clusters (`balanced: true`): a method chooses only within a class, and its"
-    " order of clusters of different classes is not used."
+    "Each class loses the same share of its clusters (`balanced: true`): a method decides only which clusters of a"
+    " class are removed, and its order between classes is not used."
 )
 Methods = Annotated[list[Choice], ComponentOf("attributor"), Field(min_length=1)]
 Percentage = Annotated[float, Field(ge=0, lt=100)]
@@ -39,24 +39,25 @@ def run(
     balanced: bool = False,
     table: Literal[3, 6] = 3,
 ) -> Report:
-    """Rank clusters by value, remove those of the lowest, and retrain exactly.
+    """Rank clusters by value, remove the least valuable ones, and retrain exactly without them.
 
     The value of a cluster is the effect of its deletion on the mean loss of the validation split (`performance`,
-    Eq. 14): those whose deletion lowers it, or raises it least, are removed first. Accuracy is that on the test split,
-    which takes no part in the ranking.
+    Eq. 14). Clusters whose deletion lowers this loss, or raises it least, are removed first. Accuracy is measured on
+    the test split, which is not used for the ranking.
 
-    Each replicate starts from weights and goes in a batch order of its own (`coupling: independent`), and `random`
-    draws other clusters in each. Intervals are Student's, over the replicates.
+    Each replicate has its own initial weights and batch order (`coupling: independent`), and `random` draws other
+    clusters for each replicate. Intervals are Student's, over the replicates.
 
     Args:
-        methods: each `{use: attributor, option: value}`. Where training data are corrupted, the order that only we can
-            know, the most corrupted clusters first, is added, to show how well corruption could be found.
-        percentages: of the clusters that are removed; one of them must be above 0, and then removes one cluster at
-            least. 0 is always added.
+        methods: each `{use: attributor, option: value}`. Where training data are corrupted, an ideal order is added
+            that uses the true corruption and removes the most corrupted clusters first. It shows how well corruption
+            could be found.
+        percentages: of the clusters to remove. At least one must be above 0, and each above 0 removes at least one
+            cluster. 0 is always added.
         replicates: of each retraining.
-        balanced: take the same share from each class, the least valuable clusters of each; otherwise a class may lose
-            all of its data, as effects of single deletions do not see that.
-        table: of the paper, whose figures stand beside ours.
+        balanced: remove the same share of the clusters of each class, the least valuable ones of each. Otherwise a
+            class may lose all of its data, which effects of single deletions do not take into account.
+        table: the table of the paper whose figures are shown beside ours.
     Raises:
         DDMError: if the validation split is empty, or a method has clusters of its own.
     Source: Tables 3 and 6, Sec. 9.2, Eq. 14.
@@ -98,7 +99,7 @@ def _comparison(
     for each in found:
         if each.auc is not None:
             low, high = mean_interval(each.auc)
-            interval = (max(low, 0.0), min(high, 1.0)) if each.ranking.use == "random" else None  # one order has none
+            interval = (max(low, 0.0), min(high, 1.0)) if each.ranking.use == "random" else None  # others: one order
             best = (
                 "the most corrupted of each class first"
                 if balanced
@@ -113,7 +114,7 @@ def _comparison(
     words = sizes(workspace) + _corruption_in_words(workspace, spoilt)
     if balanced:
         words += "; each class loses the same share of its clusters"
-    told = [*sentences(table, found, percentages, balanced), *_other_corruption(workspace, table)]
+    told = sentences(table, found, percentages, _other_corruption(workspace, table))
     return Comparison(f"Table {table}", TITLES[table], figures, told, words)
 
 
@@ -121,14 +122,14 @@ def _told(*notes: str) -> str:
     return "; ".join(each for each in notes if each)
 
 
-def _other_corruption(workspace: Workspace, table: int) -> list[str]:
-    """Where the data are spoilt otherwise than in the paper."""
+def _other_corruption(workspace: Workspace, table: int) -> str:
+    """Why the figures are not comparable, where the data are not corrupted as in the paper."""
     settings = workspace.recipe.corruption
     if table == 6 and settings.labels:
-        return ["Labels are wrong here; the paper's figures are of noise on images, and cannot be compared with these."]
+        return "Labels are wrong here, while the paper's figures are of noise on images, so they are not comparable."
     if (table == 6) != bool(settings.share or settings.labels):
-        return ["Table 6 is of corrupted training data and Table 3 is not; here it is the other way round."]
-    return []
+        return "Table 6 is of corrupted training data and Table 3 is not; here it is the reverse: not comparable."
+    return ""
 
 
 def _corruption_in_words(workspace: Workspace, spoilt: Tensor) -> str:
@@ -153,15 +154,15 @@ def _procedure(replicates: int, seconds: float, count: int, balanced: bool) -> S
         [
             Text(
                 f"After each removal by each of {count} orders the network was trained from scratch {replicates} times,"
-                " each time from weights and in a batch order of its own; random removal drew other clusters each time."
-                f" The trainings cost {seconds:.0f} seconds."
+                " each time with its own initial weights and batch order. Random removal drew other clusters each time."
+                f" All trainings took {seconds:.0f} seconds."
             ),
             Text(INTERVALS),
             *([Text(_BALANCED)] if balanced else []),
             Text(
                 "A removed sample's term is left out of its batch and nothing is rescaled, so a network without half of"
-                " the data also moves half as far in each step. Clusters are of unequal size: the share of the images"
-                " that was removed stands beside each figure."
+                " the data also takes steps half as long. Clusters differ in size, so the share of the images that was"
+                " removed is given beside each figure."
             ),
         ],
     )
@@ -177,5 +178,5 @@ def _first_removed(workspace: Workspace, rankings: Sequence[Ranking], spoilt: Te
             blocks.append(Clusters(f"removed first by {each.title}{mixed}", first, each.value[first].tolist()))
     if not blocks:
         return []
-    note = Text("With the effect of the deletion on the mean validation loss, in nats; below 0 the network gains.")
+    note = Text("Values: effect of the deletion on the mean validation loss, in nats; below 0 the deletion helps.")
     return [Section("The clusters of least value", [note, *blocks])]

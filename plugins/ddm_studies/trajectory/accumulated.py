@@ -28,11 +28,12 @@ from ddm_framework.truth import bootstrap_interval
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """How far synthetic gradients are from what they were matched to.
+    """Distances between synthetic gradients and the gradients that they were matched to.
 
     Attributes:
         raw: float64 (K, T), length of the difference for each cluster and pair of checkpoints.
-        fitted: (K, T), the same with the best non-negative factor on the synthetic gradient: a cosine has no scale.
+        fitted: (K, T), the same after scaling the synthetic gradient by the best non-negative factor, as matching by
+            cosine leaves its length free.
         real: (K, T), length of the real gradient.
     """
 
@@ -42,10 +43,10 @@ class Errors:
 
 
 def error_figures(workspace: Workspace, forward: Workspace, resamples: int) -> dict[str, Any]:
-    """Eq. 12 and 13, over the checkpoints t for which τ − t was saved too; means over clusters with intervals.
+    """Eq. 12 and 13, over the checkpoints t for which τ − t was saved too: means over clusters with intervals.
 
-    The mean of Eq. 13 over κ is (K − 1) times that of each cluster's own terms, and so is its interval: the sums over
-    all clusters but κ are no independent values that could be resampled.
+    The mean of Eq. 13 over κ is (K − 1) times the mean of each cluster's own terms, and its interval is scaled in the
+    same way. The sums over all clusters but κ are not independent, so they cannot be resampled.
     """
     epochs = sorted(workspace.trajectory)
     mirrored = [(epoch, epochs[-1] - epoch) for epoch in epochs if epochs[-1] - epoch in workspace.trajectory]
@@ -79,7 +80,7 @@ def _errors(workspace: Workspace, pairs: Sequence[Pair]) -> Errors:
 
 
 def _per_term(errors: Errors) -> dict[str, Any]:
-    """One cluster's error at one checkpoint, relative to the real gradient there: means, and by checkpoint."""
+    """The error of one cluster at one checkpoint relative to the real gradient there, as means and by checkpoint."""
     length = errors.real.clamp_min(torch.finfo(torch.float64).tiny)
     return {
         "raw_relative": float(errors.raw.sum() / length.sum()),
@@ -104,11 +105,11 @@ def gradient_errors(
         network: the architecture.
         trajectory: parameters by epoch.
         data: the training split.
-        partition: of it.
-        synset: of its K clusters.
-        pairs: T of them, (epoch of the real gradient, epoch of the synthetic one).
-        matching: which direction the synset was matched in.
-        memory_mb: bounds a chunk.
+        partition: of the training split into K clusters.
+        synset: of the K clusters.
+        pairs: T pairs (epoch of the real gradient, epoch of the synthetic one).
+        matching: gives the direction in which the synset was matched.
+        memory_mb: bounds the size of a chunk.
     """
     parts = []
     for part in cluster_chunks(network, pairs, matching, partition.num_clusters, memory_mb):
@@ -123,7 +124,7 @@ def gradient_errors(
 
 
 def _differences(made: Gradient, wanted: Gradient) -> Tensor:
-    """(3, K): length of the difference, the same with the best non-negative factor, and length of what was wanted."""
+    """(3, K): length of the difference, the same with the best non-negative factor, and length of `wanted`."""
     length = norms(wanted).double().cpu()
     difference = norms({name: made[name] - each for name, each in wanted.items()}).double().cpu()
     cosine = torch.cosine_similarity(flat(made).double(), flat(wanted).double(), dim=1, eps=1e-300).cpu()
@@ -131,7 +132,7 @@ def _differences(made: Gradient, wanted: Gradient) -> Tensor:
 
 
 def error_section(errors: Mapping[str, Any]) -> Section:
-    """For the report, of what `error_figures` found."""
+    """The report's section on the result of `error_figures`."""
     series = {
         "DDM (Eq. 12)": errors["eq_12_fitted_relative_by_checkpoint"],
         "DDM-match (Eq. 13)": errors["eq_13_fitted_relative_by_checkpoint"],
@@ -140,7 +141,7 @@ def error_section(errors: Mapping[str, Any]) -> Section:
         [title, errors[f"{key}_raw_relative"], errors[f"{key}_fitted_relative"]]
         for key, title in (
             ("eq_12", "DDM, θ_t with θ_(τ−t) (Eq. 12)"),
-            ("eq_12_own_pairs", "DDM, the pairs it was matched at"),
+            ("eq_12_own_pairs", "DDM, at the pairs used for matching"),
             ("eq_13", "DDM-match, θ_t with θ_t (Eq. 13)"),
         )
     ]
@@ -148,8 +149,8 @@ def error_section(errors: Mapping[str, Any]) -> Section:
         "Accumulated errors",
         [
             Text(
-                "A synset matched by cosine has no scale, so the raw error is mostly one of length; `best factor`"
-                " scales each synthetic gradient to come as near as it can."
+                "Matching by cosine leaves the length of synthetic gradients free, so the raw error is mostly one of"
+                " length. `Best factor` scales each synthetic gradient by the factor that minimises its error."
             ),
             Table(["", "raw, relative", "best factor, relative"], rows, "One cluster at one checkpoint"),
             Chart("line", series, "checkpoint", "relative error, best factor"),

@@ -1,4 +1,4 @@
-"""Does fine-tuning on the synset lead back to the start, and ordinary matching on from it (Table 4, Eq. 12, 13)?"""
+"""Whether fine-tuning on the synset leads the target back to its start (Table 4, Eq. 12, 13)."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def run(
     column: Literal["mnist", "cifar10", "cifar100", "tinyimagenet"] | None = None,
     resamples: Annotated[int, Field(ge=50)] = 2000,
 ) -> Report:
-    """Fine-tune the target on the whole synset, and the start on an ordinarily matched one, and measure both ends.
+    """Fine-tune the target θ_τ on the whole synset, and θ_0 on an ordinarily matched synset, and measure both ends.
 
     Args:
         steps: of gradient descent on the mean loss of all synthetic images.
-        rates: learning rates; the validation split decides. Back from θ_τ it takes the one whose end has the accuracy
-            nearest to that of θ_0, on from θ_0 the one whose end is most accurate.
+        rates: learning rates to choose from on the validation split. From θ_τ, the rate is chosen whose final accuracy
+            is nearest to that of θ_0. From θ_0, the rate with the highest final accuracy is chosen.
         labels: of the ordinarily matched images.
-        points: of each walk that are measured, both ends included.
-        column: the data set whose rows of Table 4 to set beside; by default that of this name, if there is one.
+        points: number of points of each walk that are measured, including both ends.
+        column: the data set whose rows of Table 4 are shown beside ours; by default the recipe's, if the table has it.
         resamples: of each bootstrap interval, over test images or clusters.
     Raises:
         DDMError: if there is no validation split, or no trajectory because the target was trained elsewhere.
     Source: Table 4; Sec. 6.3, Eq. 12, 13.
     """
     if len(workspace.data.validation) == 0:
-        raise DDMError("the validation split is empty, so no learning rate can be decided; set dataset.validation")
+        raise DDMError("the validation split is empty, so no learning rate can be chosen; set dataset.validation")
     if len(workspace.trajectory) < 2:
         raise DDMError(
             "only the last checkpoint of the target is known, so there is no start to go back to; name earlier ones in"
@@ -72,8 +72,9 @@ def run(
         "Table 4",
         "accuracy at both ends of the trajectory",
         list(_compared(found, named)),
-        list(sentences(found, named, workspace.partition.num_clusters, labels)),
-        f"{sizes(workspace)}; {steps} steps on all synthetic images",
+        list(sentences(found, named, workspace.partition.num_clusters)),
+        f"{sizes(workspace)}; {steps} steps on all synthetic images; DDM-match with"
+        f" {'the labels of the classes' if labels == 'hard' else 'learned labels'}",
     )
     return Report(
         sections=[
@@ -94,7 +95,7 @@ def _correct(workspace: Workspace, parameters: Parameters, images: ImageSet) -> 
 
 
 def _accuracy(workspace: Workspace, parameters: Parameters, name: str, resamples: int) -> dict[str, Any]:
-    """Test accuracy in per cent by a name, with its interval over test images."""
+    """Test accuracy in per cent under a name, with its interval over test images."""
     correct = 100 * _correct(workspace, parameters, workspace.data.test)
     random = workspace.generator("bootstrap", "trajectory", name)
     interval = bootstrap_interval(correct, random, resamples=resamples)
@@ -132,13 +133,13 @@ def _measured(workspace: Workspace, ddm: Walk, match: Walk, resamples: int) -> d
 
 
 def _most_predicted(workspace: Workspace, parameters: Parameters) -> float:
-    """Share of the test images, in per cent, that are given the class which a network predicts most."""
+    """Share of the test images, in per cent, that get the class that a network predicts most often."""
     predicted = workspace.network.logits_of(parameters, workspace.data.test.images).argmax(1)
     return 100 * float(predicted.bincount().max()) / len(predicted)
 
 
 def _curves(workspace: Workspace, ddm: Walk, match: Walk) -> dict[str, list[float]]:
-    """Test accuracy in per cent along each way from θ_0 (left) to θ_τ (right); DDM walks from right to left."""
+    """Test accuracy in per cent along each path from θ_0 (left) to θ_τ (right); DDM walks from right to left."""
     epochs, count = sorted(workspace.trajectory), len(ddm.points)
     wanted = [epochs[-1] * index / (count - 1) for index in range(count)]
     nearest = [min(epochs, key=lambda epoch, at=at: abs(epoch - at)) for at in wanted]  # type: ignore[misc]
@@ -152,7 +153,7 @@ def _curves(workspace: Workspace, ddm: Walk, match: Walk) -> dict[str, list[floa
 
 
 def _grid(workspace: Workspace, back: Sequence[Walk], on: Sequence[Walk]) -> list[dict[str, Any]]:
-    """Every learning rate that was tried."""
+    """The results of every learning rate."""
     test = workspace.data.test
     return [
         {
@@ -170,13 +171,13 @@ def _grid(workspace: Workspace, back: Sequence[Walk], on: Sequence[Walk]) -> lis
 
 
 def _lowest(workspace: Workspace, back: Sequence[Walk], resamples: int) -> dict[str, Any]:
-    """The lowest accuracy on any way back: where it is, the validation split says, and the test split how low."""
+    """The lowest accuracy on any way back: chosen on the validation split, measured on the test split."""
     walk = min(back, key=lambda each: each.validation[each.lowest])
     return {"rate": walk.rate, **_accuracy(workspace, walk.points[walk.lowest], "accuracy", resamples)}
 
 
 def _uphill(workspace: Workspace, resamples: int) -> dict[str, Any]:
-    """What a reversed gradient of real images does to accuracy, at its lowest on the validation split."""
+    """Accuracy after steps up the loss of real images, at the point of lowest validation accuracy."""
     walk = uphill(workspace)
     return {
         **_accuracy(workspace, walk.points[walk.lowest], "accuracy", resamples),
@@ -192,18 +193,20 @@ def _compared(found: Mapping[str, Any], column: str) -> Iterator[Compared]:
     for method, figured in found["methods"].items():
         for place, (name, title) in enumerate(ends.items()):
             paper = known[method][place] if method in known else None
-            sought = "rate decided for nearness to θ_0's accuracy" if (method, name) == ("DDM", "theta_0") else ""
+            sought = (
+                "learning rate chosen for an accuracy near that of θ_0" if (method, name) == ("DDM", "theta_0") else ""
+            )
             told = "; ".join(each for each in (sought, other) if each)
             yield Compared(method, title, figured[name], paper, tuple(figured[f"{name}_interval"]), told)
     for row, each in (("DDM", found["lowest"]), ("up the loss of real images", found["uphill"])):
-        interval, note = tuple(each["accuracy_interval"]), "where the validation split has it lowest"
+        interval, note = tuple(each["accuracy_interval"]), "where validation accuracy is lowest"
         yield Compared(row, "lowest accuracy on the way back, %", each["accuracy"], None, interval, note)
     distances = {
         "distance left to θ_0, share": found["ddm_distance_to_start"],
         "least of it on the way, share": found["ddm_least_distance_to_start"],
     }
     for title, share in distances.items():
-        yield Compared("DDM", title, share, note="1 is where it began, at θ_τ")
+        yield Compared("DDM", title, share, note="1 at its beginning, θ_τ")
     errors = found["errors"]
     for name, row in (("eq_12", "Eq. 12 (DDM)"), ("eq_13", "Eq. 13 (DDM-match)")):
         for kind, title in (("raw", "accumulated error, raw"), ("fitted", "accumulated error, best factor")):
@@ -218,16 +221,21 @@ def _charts(curves: Mapping[str, Sequence[float]], ddm: Walk, match: Walk) -> li
     distances = {"DDM to θ_0": list(ddm.distances), "DDM-match to θ_τ": list(match.distances)}
     return [
         Chart(
-            "line", curves, "from θ_0 (0) to θ_τ (1)", "test accuracy, %", share, "Accuracy; DDM is read right to left"
+            "line",
+            curves,
+            "from θ_0 (0) to θ_τ (1)",
+            "test accuracy, %",
+            share,
+            "Accuracy (DDM: from right to left)",
         ),
-        Chart("line", distances, "share of the steps", "distance, share", share, "Distance to the end that is sought"),
+        Chart("line", distances, "share of the steps", "distance, share", share, "Distance to the intended end"),
     ]
 
 
 def _grid_section(grid: Sequence[Mapping[str, Any]]) -> Section:
     columns = ["method", "rate", "validation %", "test %", "lowest validation %", "distance left", "least distance"]
     asked = Text(
-        "The validation split decides: back from θ_τ for the accuracy nearest to that of θ_0, on from θ_0 for the"
-        " highest."
+        "The rates were chosen on the validation split: from θ_τ for the accuracy nearest to that of θ_0, from θ_0 for"
+        " the highest accuracy."
     )
     return Section("Learning rates", [asked, Table(columns, [list(each.values()) for each in grid])])

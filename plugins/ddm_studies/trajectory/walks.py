@@ -1,4 +1,4 @@
-"""Walks through weight space: down the loss of a synset at several learning rates, and up that of real images."""
+"""Walks through weight space: down the loss of a synset at several learning rates, and up the loss of real images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ddm_framework.offline import Synset
 from ddm_framework.runs import Workspace
 
 BATCH = 256
-"""Images whose gradient is taken at a time."""
+"""Images per gradient computation."""
 UPHILL_STEPS, UPHILL_SHARE, UPHILL_IMAGES = 20, 0.2, 1000
-"""Of the walk up the loss of real training images, which shows what a reversed gradient itself does to accuracy: how
-many steps, how long it is as a share of the way to θ_0, and how many images are used at most."""
+"""The walk up the loss of real training images shows the effect of a reversed gradient on accuracy. These are its
+number of steps, its length as a share of the distance to θ_0, and the maximal number of images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Walk:
 
     Attributes:
         rate: the learning rate.
-        points: networks at equal distances in steps, the first where it starts.
-        validation: accuracy of each of them on the validation split.
-        distances: of each to the far end, as shares of ‖θ_τ − θ_0‖.
+        points: networks at equal distances in steps, the first at the start.
+        validation: accuracy of each point on the validation split.
+        distances: of each point to the intended end, as shares of ‖θ_τ − θ_0‖.
     """
 
     rate: float
@@ -39,7 +39,7 @@ class Walk:
 
     @property
     def lowest(self) -> int:
-        """The point at which validation images are recognised least."""
+        """The point with the lowest validation accuracy."""
         return min(range(len(self.points)), key=self.validation.__getitem__)
 
 
@@ -52,10 +52,10 @@ def walks(
     steps: int,
     points: int,
 ) -> list[Walk]:
-    """One walk down the loss of a synset for each learning rate; those that leave the finite numbers are left out.
+    """One walk down the loss of a synset for each learning rate; those with weights that are not finite are left out.
 
     Raises:
-        DDMError: if none is left, or if both ends are one network.
+        DDMError: if none is left, or if both ends are the same network.
     """
     images, labels = synset.images.flatten(0, 1), synset.labels.flatten(0, 1)
 
@@ -80,8 +80,7 @@ def walks(
 
 
 def uphill(workspace: Workspace) -> Walk:
-    """Up the loss of real training images in equal steps, for a share of the way to θ_0; the images are a stratified
-    draw."""
+    """Walk up the loss of real training images, a stratified sample, in equal steps from θ_τ."""
     target, start, train = workspace.target, workspace.initial, workspace.data.train
     whole = distance(target, start)
     length = whole * UPHILL_SHARE / UPHILL_STEPS
@@ -100,9 +99,9 @@ def uphill(workspace: Workspace) -> Walk:
 def descent(
     start: Parameters, gradient: Callable[[Parameters], Gradient], rates: Tensor, steps: int, points: int
 ) -> Iterator[Parameters]:
-    """Plain gradient descent of a stack of networks from one start, each at its own rate (R,).
+    """Plain gradient descent of a stack of networks from one start, each with its own learning rate (R,).
 
-    Yields `points` stacks, evenly over the steps, the start and the end among them.
+    Yields `points` stacks, spaced evenly over the steps, including the start and the end.
     """
     wanted = [round(index * steps / (points - 1)) for index in range(points)]
     stack = broadcast(start, len(rates))
@@ -115,7 +114,7 @@ def descent(
 
 
 def mean_gradient(network: Network, stack: Parameters, images: Images, labels: Tensor) -> Gradient:
-    """Gradients of the mean cross entropy of a stack of networks on the same images (N, C, H, W).
+    """Gradient of the mean cross entropy of each network of a stack on the same images (N, C, H, W).
 
     Labels are class ids (N,) or probabilities (N, classes).
     """
@@ -128,5 +127,5 @@ def mean_gradient(network: Network, stack: Parameters, images: Images, labels: T
 
 
 def distance(one: Parameters, other: Parameters) -> float:
-    """Euclidean distance of two networks."""
+    """Euclidean distance between the weights of two networks."""
     return float(norms({name: (one[name] - each)[None] for name, each in other.items()})[0])

@@ -1,4 +1,4 @@
-"""What Table 4 says beside the paper's, in sentences that are computed from the figures."""
+"""The sentences about Table 4, computed from the figures."""
 
 from __future__ import annotations
 
@@ -13,93 +13,76 @@ PAPER: Mapping[str, Mapping[str, tuple[float, float]]] = {
 }
 """Table 4: accuracy in per cent at θ_0 and at θ_τ."""
 CLASSES = {"mnist": 10, "cifar10": 10, "cifar100": 100, "tinyimagenet": 200}
-"""Of the paper's data sets: a guess is right as often as one of them."""
+"""Number of classes of the paper's data sets; chance is one divided by it."""
 NEAR = 5.0
-"""Points of accuracy within which the recovered start is said to come near the random one."""
+"""Points of accuracy within which the recovered start counts as near the random one."""
 
 
-def sentences(found: Mapping[str, Any], column: str, num_clusters: int, labels: str) -> Iterator[str]:
-    """What is to be said beside Table 4.
+def sentences(found: Mapping[str, Any], column: str, num_clusters: int) -> Iterator[str]:
+    """The verdicts of Table 4, and what cannot be compared.
 
     Args:
         found: the study's figures.
-        column: of the paper; one that it does not have gives no comparison.
+        column: a column of the paper; without one of this name nothing is compared.
         num_clusters: K.
-        labels: under which DDM-match was matched.
     """
     yield back(found)
-    yield below(found)
+    yield below(found, column)
     if column in PAPER:
-        yield _start_in_paper(found, column)
         yield _match_in_paper(found, column)
     yield accumulated(found["errors"], num_clusters)
-    yield (
-        "Eq. 13 as printed subtracts the gradient of cluster κ from that of every other cluster's synset; it is read"
-        " here as each cluster's own. DDM-match was matched under "
-        + ("the classes' own labels." if labels == "hard" else "learned labels.")
-    )
 
 
 def back(found: Mapping[str, Any]) -> str:
-    """Where fine-tuning on the whole synset leads."""
+    """Whether fine-tuning on the whole synset leads back to θ_0."""
     ddm, begun = found["methods"]["DDM"], found["methods"]["normal training"]
     least, left = found["ddm_least_distance_to_start"], found["ddm_distance_to_start"]
-    way = (
-        "comes near to it"
+    verdict = (
+        "leads back close to θ_0"
         if least < 0.1
-        else "comes more than half of the way back to it"
+        else "covers more than half of the way back to θ_0"
         if least < 0.5
-        else "comes a part of the way back to it"
+        else "covers only a part of the way back to θ_0"
         if least < 0.9
-        else "comes hardly nearer to it"
+        else "does not lead back to θ_0"
     )
-    after = ", but ends farther from it than it began" if left > 1 else ""
+    after = ", and ends farther from θ_0 than it began" if left > 1 else ""
     near = least >= 0.5 and abs(ddm["theta_0"] - begun["theta_0"]) < NEAR
     return (
-        "Fine-tuned on the whole synset, at the learning rate whose end is on the validation split nearest to the"
-        f" random start's accuracy, the target goes from {ddm['theta_tau']:.1f}% to {ddm['theta_0']:.1f}% (the random"
-        f" start θ_0 has {begun['theta_0']:.1f}%). In weights it {way}{after}: {left:.2f} of the distance is left at"
-        f" the end, {least:.2f} at the least."
-        + (" What comes near is an accuracy, which was sought, and not the network." if near else "")
-        + f" The class that it predicts most there takes {found['ddm_predicts_most']:.0f}% of the test images."
+        f"In weights, fine-tuning the target on the whole synset {verdict}{after}: {left:.2f} of the distance is left"
+        f" at the end, {least:.2f} at the closest point."
+        + (" Only the accuracy is near that of θ_0, and the learning rate was chosen for this." if near else "")
     )
 
 
-def below(found: Mapping[str, Any]) -> str:
-    """Whether accuracy falls below chance on the way."""
+def below(found: Mapping[str, Any], column: str) -> str:
+    """Whether accuracy falls below chance on the way back, beside the paper's accuracy at θ_0 where it gives one."""
     ddm, uphill = found["lowest"], found["uphill"]
     fell = [_falls_below_chance(found, each["accuracy"]) for each in (ddm, uphill)]
     verdicts = ["falls below chance" if each else "does not fall below chance" for each in fell]
-    drawn = (
-        "a reversed gradient leads to predictions that avoid the labels, which those of a random start do not."
-        if any(fell)
-        else "neither shows here how an accuracy below chance comes about."
-    )
     return (
-        f"Accuracy on the synset's way back {verdicts[0]}: {ddm['accuracy']:.1f}% where the validation split has it"
-        f" lowest, over all learning rates and points. Straight up the loss of real training images it {verdicts[1]}:"
-        f" {uphill['accuracy']:.1f}% where the validation split has it lowest; at the end, at"
-        f" {uphill['distance_to_start']:.2f} of the distance to θ_0, {uphill['predicts_most']:.0f}% of the test images"
-        f" are given one class: {drawn}"
+        f"{_start_in_paper(column)}Here, accuracy on the way back {verdicts[0]} (lowest: {ddm['accuracy']:.1f}%, chance"
+        f" {found['chance']:.3g}%), and on a walk up the loss of real training images it {verdicts[1]}"
+        f" ({uphill['accuracy']:.1f}%)."
     )
 
 
 def _falls_below_chance(found: Mapping[str, Any], accuracy: float) -> bool:
-    """Below what the rarest class would give as a constant prediction, by more than sampling explains."""
+    """Whether an accuracy is below that of always predicting the rarest class, by more than sampling explains."""
     rarest = found["rarest_class"]
     return bool(accuracy < rarest - 1.96 * (rarest * (100 - rarest) / found["test_images"]) ** 0.5)
 
 
-def _start_in_paper(found: Mapping[str, Any], column: str) -> str:
-    paper, ours = PAPER[column]["DDM"][0], found["methods"]["DDM"]["theta_0"]
-    chance = 100 / CLASSES[column]
-    read = (
-        f"The paper gives {paper:g}% for DDM at θ_0, below its chance of {chance:g}%: what it recovers would be no"
-        " random start, whose predictions know nothing of the labels, but a network whose predictions avoid them."
-        if paper < chance
-        else f"The paper gives {paper:g}% for DDM at θ_0, above its chance of {chance:g}%."
-    )
-    return f"{read} Ours has {ours:.1f}%, with a chance of {found['chance']:g}%."
+def _start_in_paper(column: str) -> str:
+    if column not in PAPER:
+        return ""
+    paper, chance = PAPER[column]["DDM"][0], 100 / CLASSES[column]
+    if paper < chance:
+        return (
+            f"The paper's {paper:g}% for DDM at θ_0 is below its chance of {chance:g}%, so that network would not be"
+            " a random start: its predictions would avoid the labels. "
+        )
+    return f"The paper's {paper:g}% for DDM at θ_0 is above its chance of {chance:g}%. "
 
 
 def _match_in_paper(found: Mapping[str, Any], column: str) -> str:
@@ -107,25 +90,24 @@ def _match_in_paper(found: Mapping[str, Any], column: str) -> str:
     theirs = PAPER[column]["normal training"][1] - PAPER[column]["DDM-match"][1]
     return (
         f"DDM-match ends {abs(lost):.1f} points {'below' if lost >= 0 else 'above'} normal training here and"
-        f" {theirs:.1f} below in the paper; DDM's own accuracy at θ_τ is the target's by construction, in the paper as"
-        " here, and proves no match."
+        f" {theirs:.1f} points below in the paper. DDM's accuracy at θ_τ is the target's own by construction, here and"
+        " in the paper, so it cannot be compared with that of DDM-match."
     )
 
 
 def other_classes(found: Mapping[str, Any], column: str) -> str:
-    """For the note beside each figure of the paper: that it is of another number of classes."""
+    """The note beside each figure of the paper whose data set has another number of classes."""
     ours = round(100 / found["chance"])
     return "" if CLASSES.get(column, ours) == ours else f"not comparable: the paper's is of {CLASSES[column]} classes"
 
 
 def accumulated(errors: Mapping[str, Any], num_clusters: int) -> str:
-    """Which of Eq. 12 and 13 is the smaller, and what that is worth."""
+    """Whether Eq. 12 is smaller than Eq. 13, and why the two sums are not comparable."""
     holds = errors["eq_12_fitted"] < errors["eq_13_fitted"]
     one, other = errors["eq_12_fitted_relative"], errors["eq_13_fitted_relative"]
     return (
-        f"Eq. 12 is {'smaller' if holds else 'not smaller'} than Eq. 13 here ({errors['eq_12_fitted']:.3g} against"
-        f" {errors['eq_13_fitted']:.3g}), but Eq. 13 sums over the {num_clusters - 1} other clusters, since ordinary"
-        " matching trains on all that stay while reverse matching takes back one. For one cluster at one checkpoint the"
-        f" reversed match is {'closer' if one < other else 'worse'}: {one:.2f} of the real gradient's length against"
-        f" {other:.2f} ({errors['eq_12_own_pairs_fitted_relative']:.2f} at the pairs that it was matched at)."
+        f"Eq. 12 is {'smaller' if holds else 'not smaller'} than Eq. 13 here, but they are not comparable: Eq. 13 sums"
+        f" over {num_clusters - 1} clusters (its terms read as each cluster's own gradient), Eq. 12 over one. For one"
+        f" cluster at one checkpoint the reversed match is {'closer' if one < other else 'worse'}: its error is"
+        f" {one:.2f} of the real gradient's length, that of the ordinary match {other:.2f}."
     )

@@ -1,4 +1,4 @@
-"""Which training data keep a student from learning from a teacher that does not want to teach (Table 7)?"""
+"""Deleting training data that prevent a student from learning from an undistillable teacher (Table 7)."""
 
 from ddm_studies.transferability.study import run
 

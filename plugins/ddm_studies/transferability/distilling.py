@@ -1,4 +1,4 @@
-"""A teacher that cannot be distilled, students, and the data that a student is better off without.
+"""A teacher that cannot be distilled, its students, and the data whose deletion helps a student.
 
 Ma et al. 2021, Undistillable: Making A Nasty Teacher That Cannot Teach Students; Eq. 15.
 """
@@ -34,12 +34,12 @@ from ddm_framework.truth import MOST_SIDE_BY_SIDE
 
 @dataclass(frozen=True, slots=True)
 class Undistilling:
-    """How a teacher is made one that cannot be distilled.
+    """Settings for making a teacher undistillable.
 
     Attributes:
-        weight: of the divergence from the clean network, which is made large, against the cross entropy.
-        temperature: that both networks' outputs are softened by for it.
-        epochs: of Adam, from the clean network on.
+        weight: of the divergence from the clean network, which is maximised, relative to the cross entropy.
+        temperature: that softens the outputs of both networks in the divergence.
+        epochs: of Adam, starting from the clean network.
         lr: of Adam.
     """
 
@@ -50,7 +50,7 @@ class Undistilling:
 
 
 def undistilling_loss(logits: Tensor, clean: Tensor, labels: Tensor, settings: Undistilling) -> Tensor:
-    """CE(M, y) - ω T² KL(clean ‖ M), both softened by T; mean over the batch.
+    """CE(M, y) - ω T² KL(clean ‖ M), with both outputs in the KL divergence softened by T; mean over the batch.
 
     Args:
         logits, clean: (B, classes), of the teacher and of the clean network.
@@ -64,7 +64,7 @@ def undistilling_loss(logits: Tensor, clean: Tensor, labels: Tensor, settings: U
 
 
 def undistillable(workspace: Workspace, settings: Undistilling) -> Parameters:
-    """The target, trained on so that it keeps its accuracy while the rest of what it says moves away from the truth."""
+    """Train the target on so that it keeps its accuracy while its other outputs diverge from those of the target."""
     network, data, clean = workspace.network, workspace.data.train, workspace.target
     leaves = {name: each.detach().clone().requires_grad_() for name, each in clean.items()}
     optimizer = torch.optim.Adam(leaves.values(), lr=settings.lr)
@@ -83,28 +83,28 @@ def undistillable(workspace: Workspace, settings: Undistilling) -> Parameters:
 
 
 def mixed_labels(labels: Tensor, teacher: Tensor, alpha: float, temperature: float = 1.0) -> Tensor:
-    """What a student is trained on, probabilities (N, classes): (1 - α) of the label, α of the teacher's.
+    """Labels for a student, probabilities (N, classes): 1 - α times the true label plus α times the teacher's output.
 
-    The cross entropy with them has the gradient of Eq. 15, as the teacher's own entropy has none.
+    Cross entropy with these labels has the gradient of Eq. 15, as the teacher's entropy does not depend on the student.
 
     Args:
         labels: int64 (N,).
-        teacher: its logits (N, classes).
+        teacher: logits of the teacher (N, classes).
         alpha: α.
-        temperature: that the teacher's outputs are softened by; the student's are not.
-    Source: Eq. 15, its KL read as KL(teacher ‖ student), as in Hinton et al. 2015.
+        temperature: that softens the teacher's outputs; the student's are not softened.
+    Source: Eq. 15, with its KL read as KL(teacher ‖ student), as in Hinton et al. 2015.
     """
     own = F.one_hot(labels, teacher.shape[1]).to(teacher.dtype)
     return (1 - alpha) * own + alpha * (teacher / temperature).softmax(1)
 
 
 def student_accuracies(workspace: Workspace, labels: Tensor, kept: Tensor, purpose: Sequence[Sequence[int]]) -> Tensor:
-    """Train students as the recipe trains, side by side, and test them: per cent of the test images, float64 (R,).
+    """Train students by the recipe's training, in parallel; their test accuracy in per cent, float64 (R,).
 
     Args:
         labels: class ids (N,), or probabilities (N, classes).
-        kept: bool (R, N), what each learns from; a deleted sample's term is left out.
-        purpose: of each, what its start and its batch order derive from.
+        kept: bool (R, N), the samples that each student learns from; a deleted sample's term is left out.
+        purpose: of each student, the numbers from which its initial weights and its batch order are derived.
     """
     network, recipe = workspace.network, workspace.recipe
     test, seed, found = workspace.data.test, recipe.general.seed, []
@@ -125,7 +125,7 @@ def student_accuracies(workspace: Workspace, labels: Tensor, kept: Tensor, purpo
 
 
 def student_trajectory(workspace: Workspace, labels: Tensor) -> dict[int, Parameters]:
-    """A student that learns from all data as the target did, by epoch, with the recipe's checkpoints."""
+    """A student trained on all data as the target was, at the recipe's checkpoints, by epoch."""
     settings, data = workspace.recipe.training, workspace.data.train
     due = {*range(0, settings.epochs, settings.checkpoint_every), settings.epochs}
     everything = torch.ones(TARGET_COPIES, len(data), device=workspace.device)
@@ -138,7 +138,7 @@ def student_trajectory(workspace: Workspace, labels: Tensor) -> dict[int, Parame
 
 
 def student_synset(workspace: Workspace, trajectory: dict[int, Parameters], labels: Tensor) -> Synset:
-    """The synset of a student: each cluster's gradient under its mixed labels, reversed (Alg. 1)."""
+    """The synset of a student, matched to each cluster's reversed gradient under its mixed labels (Alg. 1)."""
     network, recipe, partition = workspace.network, workspace.recipe, workspace.partition
     settings, memory_mb = recipe.matching, recipe.general.memory_mb
     pairs = possible_pairs(sorted(trajectory), settings)
@@ -165,13 +165,13 @@ def student_synset(workspace: Workspace, trajectory: dict[int, Parameters], labe
 
 
 def divergence_effects(workspace: Workspace, labels: Tensor) -> Tensor:
-    """What deleting each cluster does to a student's divergence from the clean network, float64 (K,), in nats.
+    """Effect of deleting each cluster on a student's divergence from the clean network, float64 (K,), in nats.
 
-    The student learns from all data; the students without one cluster are estimated from it by its own synset (Eq. 9),
-    and the divergence is the mean over the validation split.
+    The student learns from all data. The students without one cluster are estimated from it with its own synset
+    (Eq. 9). The divergence is the mean over the validation split.
 
     Args:
-        workspace: the run, whose target is the clean network.
+        workspace: the run; its target is the clean network.
         labels: probabilities (N, classes) that the student learns.
     Source: Sec. 9.3, Eq. 14 with the KL divergence.
     """
@@ -199,6 +199,6 @@ def divergence_effects(workspace: Workspace, labels: Tensor) -> Tensor:
 
 
 def logits_of(workspace: Workspace, parameters: Parameters, split: str) -> Tensor:
-    """One network's logits (N, classes) on a split."""
+    """Logits (N, classes) of one network on a split."""
     images: ImageSet = getattr(workspace.data, split)
     return workspace.network.logits_of(parameters, images.images)

@@ -1,4 +1,4 @@
-"""Which training data keep a student from learning from a teacher that does not want to teach (Table 7)?"""
+"""Deleting training data that prevent a student from learning from an undistillable teacher (Table 7)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ddm_studies.comparison.intervals import difference_interval, percent_interv
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
 from ddm_studies.removal.figures import chart, compared, metrics_of, table_of
 from ddm_studies.removal.ranking import Ranking, Removal, drawn_orders, perturbations_of, removed_and_lost, some_removed
-from ddm_studies.removal.words import INTERVALS, against_chance, between, classes_lost, gains, scale
+from ddm_studies.removal.words import INTERVALS, against_chance, between, gains, rounded
 from ddm_studies.transferability.distilling import (
     Undistilling,
     divergence_effects,
@@ -35,19 +35,19 @@ PAPER: dict[str, dict[float, float]] = {
     "random": {0: 94.1, 10: 93.5, 20: 88.7, 30: 87.3, 40: 85.8},
     "ddm": {0: 94.1, 10: 94.2, 20: 94.2, 30: 92.9, 40: 87.3},
 }
-"""Accuracy of the student in per cent, by method and percentage of the data that is deleted."""
+"""Accuracy of the student in per cent, by method and percentage of the data deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Teachers:
-    """What students learn from, and how well that goes without any deletion.
+    """The teachers, and how well students learn from them without any deletion.
 
     Attributes:
-        clean: test accuracy of the run's target, per cent.
-        nasty: of the teacher that was made from it to be undistillable.
-        apart: mean divergence of the second from the first on the test split, in nats.
-        alone: students that learn from labels alone, per cent, float64 (R,).
-        of_clean: students of the clean teacher, per cent, float64 (R,).
+        clean: test accuracy of the run's target, the clean teacher, per cent.
+        nasty: test accuracy of the undistillable teacher made from it, per cent.
+        apart: mean divergence of the undistillable teacher from the clean one on the test split, in nats.
+        alone: test accuracy of students trained on the labels only, per cent, float64 (R,).
+        of_clean: test accuracy of students of the clean teacher, per cent, float64 (R,).
     """
 
     clean: float
@@ -70,29 +70,29 @@ def run(
     undistilling_epochs: Annotated[int, Field(ge=1)] = 10,
     undistilling_lr: Positive = 1e-3,
 ) -> Report:
-    """Make the target a teacher that cannot be distilled, delete data, and distil students of its own kind.
+    """Make the target an undistillable teacher, delete data, and distil students of the same architecture.
 
-    The paper says that the KL divergence is the distance, summed over a set as in Eq. 14, and not whose divergence from
-    whom. We read it so: the behaviour in question is that of the student to be, and it is wrong as far as it diverges
-    on the validation split from the clean network, which the teacher was before it was made undistillable. DDM's
-    offline work is done for that student: its trajectory, learning from all data under the mixed labels of Eq. 15, and
-    a synset for each cluster. The clusters whose deletion lowers the divergence most are deleted first. (A divergence
-    from the undistillable teacher itself would ask for the opposite: the student that has learnt its lies best.)
+    The paper uses the KL divergence, summed over a set as in Eq. 14, but does not say between which networks. We use
+    the divergence of the student from the clean network on the validation split; the clean network is the teacher
+    before it was made undistillable. DDM's offline work is done for that student: its trajectory when it learns from
+    all data under the mixed labels of Eq. 15, and a synset for each cluster. The clusters whose deletion lowers the
+    divergence most are deleted first. (A divergence from the undistillable teacher itself would prefer the opposite,
+    the student that has best learnt the misleading outputs.)
 
-    Deleted data are missing from the student's training alone; the teacher has seen them. The student has the target's
-    architecture and training. Each one starts from weights and goes in a batch order of its own.
+    Deleted data are removed from the student's training only; the teacher has seen them. The student has the target's
+    architecture and training. Each student has its own initial weights and batch order.
 
     Args:
         workspace: the run; its target is the clean network.
-        percentages: of the clusters that are deleted; one of them must be above 0, and then deletes one cluster at
-            least. 0 is always added.
+        percentages: of the clusters to delete. At least one must be above 0, and each above 0 deletes at least one
+            cluster. 0 is always added.
         replicates: of each student.
         alpha: α of Eq. 15, the share of the teacher.
-        temperature: that the teacher's outputs are softened by for the student; Eq. 15 has none.
-        undistilling_weight: ω of the undistillable teacher's loss; with 0 it is the target, trained on.
+        temperature: that softens the teacher's outputs for the student; Eq. 15 has none.
+        undistilling_weight: ω of the undistillable teacher's loss; with 0 the target is only trained further.
         undistilling_temperature: T of that loss.
-        undistilling_epochs: of making it.
-        undistilling_lr: of Adam.
+        undistilling_epochs: epochs of training with that loss.
+        undistilling_lr: learning rate of Adam for that training.
     Raises:
         DDMError: if the validation split is empty, or the target was trained elsewhere.
     Source: Table 7, Sec. 9.3, Eq. 15; Ma et al. 2021.
@@ -101,7 +101,7 @@ def run(
         raise DDMError("the validation split is empty, so no divergence can be measured; set dataset.validation")
     if workspace.recipe.target.checkpoint is not None:
         raise DDMError(
-            "students need the training that made the target, and this one was trained elsewhere (`target.checkpoint`);"
+            "students need the training that made the target, but this one was trained elsewhere (`target.checkpoint`);"
             " let `training` train it"
         )
     steps = sorted({0.0, *percentages})
@@ -132,7 +132,7 @@ def run(
             _first(found[1].ranking),
         ],
         metrics={**comparison.metrics(), "transferability": {**_metrics(teachers), **metrics_of(found, steps)}},
-        question="Which training data keep a student from learning from this teacher?",
+        question="Which training data prevent a student from learning from this teacher?",
         answer=comparison.sentences[0],
     )
 
@@ -152,7 +152,7 @@ def _teachers(workspace: Workspace, nasty: Parameters, lesson: Tensor, replicate
 def _students(
     workspace: Workspace, rankings: Sequence[Ranking], percentages: Sequence[float], lesson: Tensor
 ) -> list[Removal]:
-    """Students of the undistillable teacher without what each ranking deletes; those without nothing are shared."""
+    """Students of the undistillable teacher without the data that each ranking deletes; equal ones are trained once."""
     rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
     numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3]).flatten()
     wanted, place = torch.cat([numbers[:, None], rows.flatten(0, 2)], 1).unique(dim=0, return_inverse=True)
@@ -188,28 +188,28 @@ def _sentences(teachers: Teachers, found: Sequence[Removal], percentages: Sequen
     chance, ours = found
     return [
         _undistillable(teachers, ours),
-        *gains(ours, percentages, PAPER["ddm"]),
+        gains(ours, percentages, PAPER["ddm"]),
         against_chance(ours, chance, percentages, PAPER),
-        *classes_lost(ours, chance, percentages),
-        *scale(chance, percentages, PAPER["random"]),
-        "The paper gives neither α nor the student's training nor how the teacher was made undistillable; the levels of"
-        " accuracy cannot be compared, only their course.",
+        "Levels of accuracy are not comparable, only their course: the paper gives neither α nor the training of the"
+        " student, nor how the teacher was made undistillable.",
     ]
 
 
 def _undistillable(teachers: Teachers, ours: Removal) -> str:
-    """Whether there is a conflict at all that deletions could heal."""
+    """Whether the teacher harms its student at all, so that deletions could help."""
     low, high = difference_interval(ours.accuracy[0], teachers.alone)
-    told = (
-        f"The undistillable teacher has an accuracy of {teachers.nasty:.1f} after {teachers.clean:.1f}, a divergence of"
-        f" {teachers.apart:.2f} nats from what it was, and its student {ours.mean[0]:.1f} where one without a teacher"
-        f" has {float(teachers.alone.mean()):.1f} (difference {between(low, high)}): "
-    )
+    apart = rounded(ours.mean[0] - float(teachers.alone.mean()))
+    beside = f"(accuracy minus that of a student without a teacher: {apart:+.1f} points, {between(low, high)})"
     if high < 0:
-        return told + "it harms its student, as in the paper."
+        return f"As in the paper, the undistillable teacher harms its student {beside}."
     if low > 0:
-        return told + "it helps its student, so no deletion has any harm to undo; in the paper it harms."
-    return told + "it does not measurably harm its student, so deletions have little to undo; in the paper it harms."
+        verdict, effect = "helps", "no harm"
+    else:
+        verdict, effect = "does not measurably harm", "little"
+    return (
+        f"Unlike in the paper, the undistillable teacher {verdict} its student {beside}, so deletions have {effect} to"
+        " undo."
+    )
 
 
 def _procedure(replicates: int) -> Section:
@@ -217,15 +217,15 @@ def _procedure(replicates: int) -> Section:
         "How it was measured",
         [
             Text(
-                f"Each student was trained {replicates} times as the target was, from weights and in a batch order of"
-                " its own, on labels mixed of the true one and the teacher's output; random deletion drew other"
+                f"Each student was trained {replicates} times as the target was, each time with its own initial weights"
+                " and batch order, on mixtures of the true label and the teacher's output. Random deletion drew other"
                 " clusters each time."
             ),
             Text(INTERVALS),
             Text(
-                "DDM ranked the clusters by how much nearer their deletion brings the student to the clean network on"
-                " the validation split, in KL divergence, by a synset of that student. A deleted sample's term is left"
-                " out of its batch and nothing is rescaled."
+                "DDM ranked the clusters by the effect of their deletion on the student's KL divergence from the clean"
+                " network on the validation split, estimated with a synset of that student. A deleted sample's term is"
+                " left out of its batch and nothing is rescaled."
             ),
         ],
     )
@@ -234,7 +234,7 @@ def _procedure(replicates: int) -> Section:
 def _first(ranking: Ranking) -> Section:
     assert ranking.value is not None
     first = ranking.order[0, :8].tolist()
-    note = Text("With the effect of the deletion on the student's divergence from the clean network, in nats.")
+    note = Text("Values: effect of the deletion on the student's divergence from the clean network, in nats.")
     return Section("Deleted first by DDM", [note, Clusters("deleted first", first, ranking.value[first].tolist())])
 
 

@@ -1,4 +1,4 @@
-"""How well whole classes and single clusters are unlearned, beside exact retraining (Sec. 4.3, 8.3)."""
+"""How well whole classes and single clusters are unlearned, compared with exact retraining (Sec. 4.3, 8.3)."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ COLUMNS = {
     "advantage": "membership attack's advantage",
 }
 BOUNDS = dict.fromkeys(COLUMNS, (0.0, 1.0)) | {"advantage": (-1.0, 1.0), "seconds": (0.0, math.inf)}
-"""Beyond which no figure of a name can lie, though Student's interval may."""
+"""The possible range of each figure, to which Student's interval is clipped."""
 COMPARED = ("forgotten", "others", "advantage")
-"""The columns that are shown first; the others are in metrics.json."""
+"""The columns of the comparison; the others are in metrics.json."""
 OWN_IMAGES = ("forgotten", "forgotten_training")
-"""The accuracies that each class or cluster has on images of its own; those of `others` are mostly the same for all."""
+"""Accuracies measured on other images for each class or cluster; the images of `others` are mostly the same for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One class or cluster: the figures of each network by its name, and what unlearning cost.
+    """The figures of each network for one class or cluster, and the cost of unlearning.
 
     Attributes:
         name: of the class or cluster.
         figures: by arm, then by the keys of `COLUMNS`.
-        counts: images that an accuracy is a share of, by the keys of `COLUMNS`.
-        cost: of the synset with repair, as `unlearning.cost`.
-        step_size: of the synset's step alone.
-        decided: whether validation images decided that step.
+        counts: number of images that an accuracy is measured on, by the keys of `COLUMNS`.
+        cost: of unlearning by the synset with repair, as `unlearning.cost` gives it.
+        step_size: of the synset's step without repair.
+        decided: whether that step size was chosen on validation images.
     """
 
     name: str
@@ -85,19 +85,19 @@ def run(
     repair: Count = 3,
     repair_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> Report:
-    """Unlearn whole classes and single clusters, one at a time, and retrain exactly without each.
+    """Unlearn whole classes and single clusters, one at a time, and compare with exact retraining without each.
 
-    Intervals are Student's, over classes or clusters. Where an accuracy is the same for each of them, such as 0, it is
-    that of a binomial share over all of their images. Seconds are set beside one training from θ_0 without the first
-    class, timed once, with nothing saved.
+    Intervals are Student's, over classes or clusters. Where an accuracy is the same for all of them, such as 0, the
+    interval is that of a binomial share over all of their images. Seconds are compared with one training from θ_0
+    without the first class, timed once, without saving anything.
 
     Args:
-        classes: how many are unlearned, the first ones; at least two make an interval.
-        clusters: how many single clusters, drawn at random; 0 leaves them out.
-        repair: epochs on the data that stay.
-        repair_share: of the data that stay.
+        classes: number of classes to unlearn, the first ones; at least two, as intervals are over classes.
+        clusters: number of single clusters to unlearn, drawn at random; 0 leaves them out.
+        repair: epochs of training on the retained data.
+        repair_share: share of the retained data used for the repair.
     Raises:
-        DDMError: if fewer than two classes, or a single cluster, is asked for, or a class has no test image.
+        DDMError: if fewer than two classes or a single cluster are requested, or a class has no test image.
     Source: Sec. 4.3, "DDM could be used as a quick unlearn method"; Sec. 8.3; Yeom et al. 2018 for the attack.
     """
     count = workspace.info.num_classes if classes == "all" else min(classes, workspace.info.num_classes)
@@ -123,13 +123,13 @@ def run(
 def _check_tested(workspace: Workspace, labels: set[int]) -> None:
     if missing := sorted(labels - set(workspace.data.test.labels.tolist())):
         raise DDMError(
-            f"class {workspace.info.class_names[missing[0]]!r} has no test image, so nothing tells whether it is"
-            " forgotten; set dataset.test_size larger"
+            f"class {workspace.info.class_names[missing[0]]!r} has no test image, so its forgetting cannot be measured;"
+            " set dataset.test_size larger"
         )
 
 
 def _once(workspace: Workspace) -> dict[str, float]:
-    """What one retraining takes, and what the synset once took, both in seconds and the second in retrainings."""
+    """Seconds of one retraining, and the one-time cost of the synset in seconds and in retrainings."""
     images, initial = retained(workspace, request(workspace, classes=[0])), workspace.initial
     begun = time.monotonic()
     repair_on(workspace, initial, images, workspace.recipe.training.epochs)
@@ -212,7 +212,7 @@ def _predicted(workspace: Workspace, parameters: Parameters, images: ImageSet) -
 
 
 def _advantage(workspace: Workspace, parameters: Parameters, sets: Mapping[str, ImageSet]) -> float:
-    """Forgotten training images against test images of their classes; NaN where there are too few of either."""
+    """Advantage on forgotten training images against test images of their classes; NaN if either are too few."""
     members, others = (losses(workspace.network, parameters, sets[name]) for name in ("training", "same"))
     if min(len(members), len(others)) < 2:
         return float("nan")
@@ -220,7 +220,7 @@ def _advantage(workspace: Workspace, parameters: Parameters, sets: Mapping[str, 
 
 
 def _summary(found: Sequence[Measured], retraining_seconds: float) -> dict[str, Any]:
-    """Means over classes or clusters with their intervals, by arm; differences of two arms; and the cost."""
+    """Means over classes or clusters with intervals, by arm; differences between arms; and the cost."""
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
     for arm, told in arms.items():
         for column in COLUMNS:
@@ -251,12 +251,12 @@ def _values(found: Sequence[Measured], arm: str, column: str) -> Tensor:
 
 
 def _apart(found: Sequence[Measured], arm: str, other: str, column: str) -> Tensor:
-    """One network's figure less another's, of each class or cluster."""
+    """One network's figure minus another's, for each class or cluster."""
     return _values(found, arm, column) - _values(found, other, column)
 
 
 def _counted(found: Sequence[Measured], column: str) -> int | None:
-    """Different images behind an accuracy, of all classes or clusters; None for what is no accuracy."""
+    """Number of different images behind an accuracy, over all classes or clusters; None for other figures."""
     counts = [each.counts[column] for each in found if column in each.counts]
     if not counts:
         return None
@@ -264,18 +264,18 @@ def _counted(found: Sequence[Measured], column: str) -> int | None:
 
 
 def _known(name: str, values: Tensor, count: int | None = None) -> dict[str, Any]:
-    """Mean and interval of what is known, by name; None where fewer than two are.
+    """Mean and interval of the known values, by name; None where fewer than two are known.
 
     Args:
-        name: of a column, or of anything else.
-        values: float64 (G,), NaN where nothing is known.
-        count: images behind an accuracy.
+        name: of the figure.
+        values: float64 (G,), NaN where unknown.
+        count: number of images, for an accuracy.
     """
     values = values[~values.isnan()]
     if len(values) < 2:
         return {name: None, f"{name}_interval": None}
     mean = float(values.mean())
-    if count is not None and bool((values == values[0]).all()):  # one network on the same images, or 0 for each
+    if count is not None and bool((values == values[0]).all()):  # the same for all, such as 0
         return {name: mean, f"{name}_interval": list(binomial_interval(round(mean * count), count))}
     low, high = mean_interval(values)
     least, most = BOUNDS.get(name, (-math.inf, math.inf))
@@ -287,10 +287,10 @@ def _comparison(
 ) -> Comparison:
     return Comparison(
         "Sec. 8.3",
-        "machine unlearning, beside exact retraining",
+        "machine unlearning, compared with exact retraining",
         list(_compared(summaries)),
-        list(sentences(workspace, summaries, mending, once)),
-        f"{sizes(workspace)}; repair of {epochs_of(mending)} on {mending.share:.0%} of the data that stay",
+        list(sentences(summaries, mending, once)),
+        f"{sizes(workspace)}; repair of {epochs_of(mending)} on {mending.share:.0%} of the retained data",
     )
 
 
@@ -312,7 +312,12 @@ def _chart(found: Sequence[Measured]) -> Block:
     series = {arm: [each.figures[arm]["forgotten"] for each in found] for arm in ARMS}
     names = [each.name for each in found]
     return Chart(
-        "bar", series, "class", "accuracy on its test images", names, "What each network still knows of a class"
+        "bar",
+        series,
+        "class",
+        "accuracy on its test images",
+        names,
+        "Accuracy on the class that was to be forgotten",
     )
 
 
@@ -328,18 +333,19 @@ def _section(kind: str, found: Sequence[Measured]) -> Section:
 def _explained(kind: str, found: Sequence[Measured]) -> str:
     if kind == "cluster":
         return (
-            "The recipe's step on the cluster's synset. `own` is accuracy on the cluster's training images, `others` on"
-            " all test images."
+            "The recipe's step on the cluster's synset, whose size is set for ranking effects, not for reaching the"
+            " retrained network. `own` is accuracy on the cluster's training images, `others` on all test images. The"
+            " retrained network can still be right on images of a deleted cluster if its class has other clusters."
         )
     decided = sum(each.decided for each in found)
     rule = "of a fixed size, as there are no validation images of the classes"
     if decided:
         where = " where there are any" if decided < len(found) else ""
         rule = (
-            f"whose size validation images of the class decide{where}: the smallest tried that leaves at most"
+            f"whose size is chosen on validation images of the class{where}: the smallest tried that leaves at most"
             f" {FORGOTTEN:.0%} of them recognised, or the one that leaves the fewest where none does"
         )
     return (
-        f"One step on the class-wise synset, {rule}. A repair follows a step {STEP_BEFORE_REPAIR} times as long. `own`"
-        " is accuracy on test images of the class, `others` on the other test images."
+        f"One step on the class-wise synset, {rule}. Before a repair, the step is {STEP_BEFORE_REPAIR} times as long."
+        " `own` is accuracy on test images of the class, `others` on the other test images."
     )

@@ -1,4 +1,4 @@
-"""What unlearning says, in sentences that are computed from the figures."""
+"""The sentences about unlearning, computed from the figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ddm_framework.answers import Repair
-from ddm_framework.runs import Workspace
 
 TARGET, PLAIN, ALONE, OURS, EXACT = ARMS = (
     "target",
@@ -16,25 +15,23 @@ TARGET, PLAIN, ALONE, OURS, EXACT = ARMS = (
     "retrained exactly",
 )
 MOST_KEPT, MOST_LOST, MOST_COST = 0.05, 0.03, 0.4
-"""What is asked of unlearning a class: accuracy on it, accuracy lost on the others, share of a retraining's cost."""
+"""Maxima required of unlearning a class: accuracy on it, accuracy lost on others, share of a retraining's cost."""
 
 
-def sentences(
-    workspace: Workspace, summaries: Mapping[str, dict[str, Any]], mending: Repair, once: Mapping[str, float]
-) -> Iterator[str]:
-    """What is to be said of the figures of classes, and of clusters where there are any."""
+def sentences(summaries: Mapping[str, dict[str, Any]], mending: Repair, once: Mapping[str, float]) -> Iterator[str]:
+    """The verdicts on unlearning classes, and clusters where there are any, and what cannot be compared."""
     whole = summaries["class"]
-    yield _verdict(whole, mending)
-    yield _paid_once(once)
+    yield f"{_verdict(whole, mending)} {_paid_once(once)}"
     yield _alone(whole)
+    if attacked := [_attacked(kind, summary) for kind, summary in summaries.items() if _is_attacked(summary)]:
+        yield (
+            "Compared with exact retraining, the advantage of a membership attack by the loss after unlearning with"
+            f" repair shows {' and '.join(attacked)}."
+        )
     yield (
-        "The paper gives no figure of unlearning that these could be set beside: Sec. 8.3 shows two curves of the"
-        " empirical error (Fig. 7), and Table 4 one accuracy after fine-tuning on all synthetic images at once."
+        "The paper gives no figure of unlearning that could be compared: Sec. 8.3 shows two curves of the empirical"
+        " error (Fig. 7), and Table 4 one accuracy after fine-tuning on all synthetic images at once."
     )
-    for kind, summary in summaries.items():
-        yield from _attacked(kind, summary)
-    if "cluster" in summaries:
-        yield _clusters(workspace, summaries["cluster"])
 
 
 def _verdict(summary: dict[str, Any], mending: Repair) -> str:
@@ -42,10 +39,10 @@ def _verdict(summary: dict[str, Any], mending: Repair) -> str:
     passes, seconds = summary["cost"]["epochs_share"], summary["cost"]["seconds_share"]
     met = left <= MOST_KEPT and lost <= MOST_LOST and max(passes, seconds) <= MOST_COST
     return (
-        f"Unlearning a class by its synset and {epochs_of(mending)} of repair leaves {left:.1%} accuracy on it and"
-        f" changes the others by {_points(-lost)}, mean over {summary['count']} classes, for {passes:.0%} of a"
-        f" retraining's passes over the data and {seconds:.0%} of its seconds; asked for were at most {MOST_KEPT:.0%},"
-        f" {100 * MOST_LOST:.0f} points lost and {MOST_COST:.0%}, which it {'meets' if met else 'misses'}."
+        f"Unlearning a class by its synset and {epochs_of(mending)} of repair leaves {left:.1%} accuracy on the class"
+        f" (at most {MOST_KEPT:.0%} required), changes that on the others by {_points(-lost)} (at most"
+        f" {100 * MOST_LOST:.0f} points lost) and costs {passes:.0%} of a retraining's passes over the data and"
+        f" {seconds:.0%} of its seconds (at most {MOST_COST:.0%}): it {'meets' if met else 'misses'} the requirements."
     )
 
 
@@ -60,9 +57,8 @@ def _points(difference: float) -> str:
 
 def _paid_once(once: Mapping[str, float]) -> str:
     return (
-        f"The shares leave out the synset itself, which cost {once['seconds_distillation_once']:.3g} seconds or"
-        f" {once['seconds_distillation_in_retrainings']:,.1f} retrainings once, for every class and question;"
-        f" a retraining, timed once and without saving, takes {once['seconds_retraining']:.3g} seconds."
+        "This cost excludes the synset, which took as long as"
+        f" {once['seconds_distillation_in_retrainings']:,.1f} retrainings, once for all requests."
     )
 
 
@@ -73,55 +69,35 @@ def _alone(summary: dict[str, Any]) -> str:
     if low > 0 and alone <= MOST_KEPT:
         verdict = "it is the synset that makes the network forget"
     elif low > 0:
-        verdict = f"the synset forgets more, but not to the {MOST_KEPT:.0%} that were asked for"
+        verdict = f"the synset forgets more, but does not reach the required {MOST_KEPT:.0%}"
     elif high < 0:
-        verdict = "in accuracy, training on the others forgets more here"
+        verdict = "in accuracy, the repair alone forgets more"
     else:
-        verdict = "in accuracy, neither measurably forgets more here"
+        verdict = "in accuracy, neither measurably forgets more"
     return (
-        f"The synset alone, without any training data ({_step_in_words(summary)}), leaves {alone:.1%} and changes the"
-        f" others by {_points(-summary['lost_synset_alone'])}; the repair alone, without the synset, leaves"
+        f"The synset alone ({_step_in_words(summary)}) leaves {alone:.1%} accuracy on the class, the repair alone"
         f" {plain:.1%} (difference {100 * low:+.1f} to {100 * high:+.1f} points): {verdict}."
     )
 
 
 def _step_in_words(summary: dict[str, Any]) -> str:
     if not summary["steps_decided"]:
-        return "its step is fixed, as there are no validation images"
+        return "its step size is fixed, as there are no validation images"
     some = summary["steps_decided"] < summary["count"]
-    return "validation images decide its step" + (" where a class has any" if some else "")
+    return "its step size is chosen on validation images" + (" where a class has any" if some else "")
 
 
-def _attacked(kind: str, summary: dict[str, Any]) -> Iterator[str]:
-    """Whether the attack finds more after unlearning than after exact retraining, which saw none of those images."""
-    beyond = summary["advantage_beyond_exact"]
-    if beyond is None:
-        return
-    found = {arm: f"{round(each['advantage'], 2) + 0.0:.2f}" for arm, each in summary["arms"].items()}
-    low, high = summary["advantage_beyond_exact_interval"]
-    told = f"cannot be told from exact retraining (difference {beyond:+.2f}, {low:+.2f} to {high:+.2f})"
-    if not low <= 0 <= high:
-        told = f"differs from exact retraining by {beyond:+.2f} ({low:+.2f} to {high:+.2f})"
+def _is_attacked(summary: dict[str, Any]) -> bool:
+    return summary["advantage_beyond_exact"] is not None
+
+
+def _attacked(kind: str, summary: dict[str, Any]) -> str:
+    """Whether the attack succeeds more after unlearning than after exact retraining, which saw none of those images."""
+    beyond, (low, high) = summary["advantage_beyond_exact"], summary["advantage_beyond_exact_interval"]
+    told = "no measurable difference" if low <= 0 <= high else "a difference"
     nothing = (
         ""
         if summary["advantage_beyond_exact_target_interval"][0] > 0
-        else " The target itself is not measurably above exact retraining, so this says little of unlearning."
+        else "; as the target itself is not measurably above exact retraining, this says little about unlearning"
     )
-    yield (
-        f"Told by their losses, training images of a forgotten {kind} are set apart from test images of the same"
-        f" class with an advantage of {found[TARGET]} before, {found[ALONE]} after the synset's step,"
-        f" {found[OURS]} after the repair and {found[EXACT]} after exact retraining. As some images are easier"
-        f" than others for any network, only the difference counts: after the repair, the network {told}.{nothing}"
-    )
-
-
-def _clusters(workspace: Workspace, summary: dict[str, Any]) -> str:
-    ours, exact = summary["arms"][ALONE], summary["arms"][EXACT]
-    each_class = workspace.partition.classes.bincount()
-    others = ", as their class has other clusters" if int(each_class.min()) > 1 else ""
-    size = workspace.recipe.online.step_size
-    return (
-        f"Retrained without a single cluster, the network is right on {exact['forgotten']:.1%} of that cluster's"
-        f" images{others}; the synset's step of {size:g} leaves {ours['forgotten']:.1%}."
-        " That step is made to rank effects, not to reach the retrained network."
-    )
+    return f"{told} for a {kind} ({beyond:+.2f}, {low:+.2f} to {high:+.2f}{nothing})"

@@ -96,7 +96,7 @@ def test_no_figure_is_missing_and_each_but_yes_and_no_has_an_interval(run: ddm_f
     assert compared["source"] == "Fig. 3"
     assert compared["sentences"][0].startswith('Queries "2" are traced')
     assert "convnet (width 4, " in compared["sizes"] and "convnet (width 6, " in compared["sizes"]
-    assert "cannot be expected of right estimates" in compared["sentences"][-1]
+    assert "cannot be expected to agree more than that" in compared["sentences"][-1]
     assert "Class-wise attribution matrices" in run.report.read_text(encoding="utf-8")
 
 
@@ -105,7 +105,8 @@ def test_fig_8_answers_its_own_claims_and_names_no_class_of_queries(run: ddm_fra
     compared = architectures.run(run.workspace, figure="fig_8", **options).metrics["comparison"]
     assert all(each["paper"] is None for each in compared["figures"])
     assert compared["sentences"][0].startswith("Attribution matrices from 2 initialisations are")
-    assert "How diverse they are" in compared["sentences"][1]
+    assert "diversity grows with the size of the data" in compared["sentences"][1]
+    assert len(compared["sentences"]) <= 4
     assert not any('"2"' in each for each in compared["sentences"])
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from ddm_studies.comparison.network_distances import WHOLE
 from ddm_studies.comparison.own_networks import OwnNetworks
-from ddm_studies.empirical_error import _compared, _figures, _sentences, _symmetry
+from ddm_studies.empirical_error import _compared, _figures, _no_correlation, _sentences, _symmetry
 from ddm_studies.empirical_error import run as study
 from study_runs import stripes_run
 from torch import Tensor
@@ -57,7 +57,8 @@ def test_one_length_of_step_ranks_nothing_and_a_step_by_share_does(run: Run) -> 
     found = run.metrics["empirical_error"]["distances"][WHOLE]
     assert found["common"] == {"constant": True}
     assert -1 <= found["cluster_share"]["spearman"] <= 1
-    assert "ranks nothing" in " ".join(run.metrics["comparison"]["sentences"])
+    assert "are equal and rank nothing" in run.metrics["comparison"]["sentences"][-1]
+    assert len(run.metrics["comparison"]["sentences"]) == 4
     lengths = by_cluster(run)["distance_cluster_share"]
     share = run.workspace.synset.real_norm.double()
     torch.testing.assert_close(lengths / lengths.mean(), share / share.mean(), atol=1e-3, rtol=1e-3)
@@ -108,10 +109,12 @@ def test_where_no_prediction_changes_there_is_no_correlation_and_no_row(run: Run
     found = _figures(run.workspace, own, {}, 50)
     assert found["error"] == dict.fromkeys(("pearson", "pearson_interval", "spearman", "spearman_interval"))
     assert not any(each.row == "change of the share misclassified" for each in _compared(found))
-    assert any("The share misclassified has no correlation" in each for each in _sentences(found, 12))
+    (note,) = _no_correlation(found["error"])
+    assert note.text.startswith("The share misclassified has no correlation")
+    assert _no_correlation(found["loss"]) == []
     flat = _figures(run.workspace, OwnNetworks(still, truth, still, still, moved, moved, moved), {}, 50)
     assert flat["scale"] is None
-    assert "here one of them is flat" in next(iter(_sentences(flat, 12)))
+    assert "here one of them is constant" in next(iter(_sentences(flat, 12)))
 
 
 @pytest.mark.parametrize("scale", ["common", "cluster_share"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from ddm_studies.hierarchical_search import _claimed, _saved, _together
+from ddm_studies.hierarchical_search import _claimed, _saved, _together, _traced
 from ddm_studies.hierarchical_search import run as study
 from study_runs import stripes_run
 
@@ -74,8 +75,9 @@ def test_the_papers_saving_stands_beside_ours_where_it_gives_one(run: Run) -> No
     compared = report.metrics["comparison"]
     saving = [each for each in compared["figures"] if each["row"] == "one search"]
     assert [each["paper"] for each in saving] == [10.0, 10.0]
-    assert "K / (C + L) is 9.1, which the paper rounds up" in " ".join(compared["sentences"])
-    assert _claimed(100, 10, 5.0).endswith("K / (C + L) is 5.0, and it gives no seconds.")
+    assert "its K / (C + L) is 9.1, rounded up." in compared["sentences"][2]
+    assert len(compared["sentences"]) == 4
+    assert _claimed(100, 10, 5.0).endswith("gives no seconds; its K / (C + L) is 5.0.")
 
 
 @pytest.mark.parametrize(("visited", "said"), [(6, "saves nothing"), (9, "saves nothing"), (3, "saving of 2.0 times")])
@@ -87,14 +89,21 @@ def test_many_queries_at_once_save_little(visited: int, said: str) -> None:
 @pytest.mark.parametrize(
     ("finetunings", "seconds", "said"),
     [
-        (5, 2.0, ": 2.0 times faster, for 2.0 times fewer fine-tunings (5 fine-tunings for 10)."),
-        (5, 0.9, ": it saves no time, though it takes 5 fine-tunings for 10."),
-        (11, 0.9, ": it saves nothing, with 11 fine-tunings for 10;"),
+        (5, 2.0, "is 2.0 times as fast (1.5 to 2.5) as the flat search, with 2.0 times fewer fine-tunings (5 fine-tun"),
+        (5, 0.9, "saves no time: it is 0.9 times as fast (0.4 to 1.4) as the flat search, with 5 fine-tunings instead"),
+        (11, 0.9, "saves nothing (11 fine-tunings instead of 10)"),
     ],
 )
 def test_a_search_that_saves_nothing_says_so(finetunings: int, seconds: float, said: str) -> None:
     counts = {"num_finetunings": finetunings, "num_finetunings_flat": 10, "saving": 10 / finetunings}
-    assert said in _saved({**counts, "seconds": 1.0, "seconds_flat": seconds, "saving_seconds": seconds})
+    timed = {"saving_seconds": seconds, "saving_seconds_interval": [seconds - 0.5, seconds + 0.5]}
+    assert said in _saved({**counts, **timed})
+
+
+def test_classes_that_the_searches_miss_are_named() -> None:
+    hit, miss = (SimpleNamespace(words=f"image {own}", own_class=own) for own in (True, False))
+    assert _traced([hit, hit]).startswith("As in Fig. 6, image True and image True are traced")  # type: ignore[list-item]
+    assert _traced([hit, miss]) == "Unlike in Fig. 6, not traced to the own class: image False."  # type: ignore[list-item]
 
 
 def test_a_class_that_is_not_there_is_refused(run: Run) -> None:

@@ -177,7 +177,9 @@ def test_curves_run_from_the_start_to_the_target(run: Run) -> None:
 def test_a_sentence_says_whether_eq_12_is_the_smaller(run: Run) -> None:
     errors = run.metrics["trajectory"]["errors"]
     said = "is smaller" if errors["eq_12_fitted"] < errors["eq_13_fitted"] else "is not smaller"
-    assert any(f"Eq. 12 {said} than Eq. 13" in each for each in run.metrics["comparison"]["sentences"])
+    told = run.metrics["comparison"]["sentences"]
+    assert len(told) == 4
+    assert told[-1].startswith(f"Eq. 12 {said} than Eq. 13 here, but they are not comparable")
     assert errors["eq_12_fitted"] <= errors["eq_12_raw"]
     assert errors["checkpoints"] == 3
 
@@ -205,28 +207,28 @@ def measured() -> Callable[..., dict[str, Any]]:
 
 def test_where_a_walk_ends_is_said_as_it_is(measured: Callable[..., dict[str, Any]]) -> None:
     said = back(measured(1.2, 0.95, 10.0))
-    assert "comes hardly nearer to it, but ends farther from it" in said
-    assert "comes near is an accuracy" in said
-    assert "a part of the way back" in back(measured(0.7, 0.6, 10.0))
+    assert "does not lead back to θ_0, and ends farther from θ_0 than it began" in said
+    assert "Only the accuracy is near" in said
+    assert "only a part of the way back" in back(measured(0.7, 0.6, 10.0))
     assert "more than half of the way back" in back(measured(0.3, 0.3, 10.0))
-    assert "comes near to it:" in back(measured(0.02, 0.02, 10.0))
-    assert "comes near is an accuracy" not in back(measured(1.2, 0.95, 10.0, reached=60.0))
+    assert "leads back close to θ_0:" in back(measured(0.02, 0.02, 10.0))
+    assert "Only the accuracy is near" not in back(measured(1.2, 0.95, 10.0, reached=60.0))
 
 
 def test_below_chance_is_said_only_beyond_what_sampling_explains(measured: Callable[..., dict[str, Any]]) -> None:
-    said = below(measured(1.0, 1.0, 9.0))
-    assert "way back does not fall below chance: 9.0%" in said
-    assert "neither shows here" in said
-    said = below(measured(1.0, 1.0, 2.0))
-    assert "way back falls below chance: 2.0%" in said
-    assert "avoid the labels" in said
+    said = below(measured(1.0, 1.0, 9.0), "digits")
+    assert said.startswith("Here, accuracy on the way back does not fall below chance (lowest: 9.0%, chance 10%)")
+    assert "real training images it does not fall below chance (10.0%)" in said
+    assert "way back falls below chance (lowest: 2.0%" in below(measured(1.0, 1.0, 2.0), "digits")
+    assert "15.5% for DDM at θ_0 is above its chance of 10%. Here" in below(measured(1.0, 1.0, 2.0), "cifar10")
 
 
 def test_the_papers_chance_is_that_of_its_own_classes(run: Run, measured: Callable[..., dict[str, Any]]) -> None:
     errors = run.metrics["trajectory"]["errors"]
-    said = " ".join(sentences({**measured(1.0, 1.0, 9.0), "errors": errors}, "tinyimagenet", 30, "hard"))
-    assert "0.1% for DDM at θ_0, below its chance of 0.5%" in said
-    assert "with a chance of 10%" in said
+    said = " ".join(sentences({**measured(1.0, 1.0, 9.0), "errors": errors}, "tinyimagenet", 30))
+    assert "0.1% for DDM at θ_0 is below its chance of 0.5%" in said
+    assert "would avoid the labels" in said
+    assert "chance 10%" in said
     assert "the paper's is of 200 classes" in other_classes({"chance": 10.0}, "tinyimagenet")
     assert other_classes({"chance": 10.0}, "mnist") == other_classes({"chance": 10.0}, "digits") == ""
 

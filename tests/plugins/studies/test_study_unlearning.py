@@ -16,7 +16,6 @@ from ddm_framework import DDMError
 from ddm_framework.answers.unlearning import Repair, repair_images, repair_on, request, retained, unlearn
 from ddm_framework.api import Run
 from ddm_framework.network.stacks import broadcast
-from ddm_framework.offline.partition import Partition
 from ddm_framework.report.blocks import Chart, Table
 from ddm_framework.truth.retraining import retrained
 
@@ -83,7 +82,7 @@ def test_the_cost_is_a_share_of_a_retraining_and_the_synset_stands_beside_it(run
     assert found["seconds_distillation_once"] == run.metrics["seconds"]["matching"]
     once = found["seconds_distillation_once"] / found["seconds_retraining"]
     assert found["seconds_distillation_in_retrainings"] == pytest.approx(once)
-    assert f"or {once:,.1f} retrainings once" in run.metrics["comparison"]["sentences"][1]
+    assert f"as long as {once:,.1f} retrainings, once" in run.metrics["comparison"]["sentences"][0]
 
 
 def test_the_repair_alone_trains_on_the_same_draw_as_ours(run: Run) -> None:
@@ -115,7 +114,8 @@ def test_the_verdict_follows_the_numbers(run: Run, found: dict[str, Any]) -> Non
     paid = max(whole["cost"]["seconds_share"], whole["cost"]["epochs_share"])
     kept, lost = whole["arms"][study.OURS]["forgotten"], whole["lost"]
     met = kept <= words.MOST_KEPT and lost <= words.MOST_LOST and paid <= words.MOST_COST
-    assert compared["sentences"][0].endswith("which it meets." if met else "which it misses.")
+    assert f": it {'meets' if met else 'misses'} the requirements." in compared["sentences"][0]
+    assert len(compared["sentences"]) <= 4
     assert f"leaves {kept:.1%} accuracy" in compared["sentences"][0]
     assert all(each["paper"] is None and each["ours"] is not None for each in compared["figures"])
     assert any("The paper gives no figure of unlearning" in sentence for sentence in compared["sentences"])
@@ -143,24 +143,33 @@ def test_one_of_a_kind_has_no_interval(run: Run, options: dict[str, int]) -> Non
 @pytest.mark.parametrize(
     ("ours", "target", "told", "little"),
     [
-        ((-0.05, 0.11), 0.05, "cannot be told from exact retraining (difference +0.03, -0.05 to +0.11).", False),
-        ((0.02, 0.1), 0.05, "differs from exact retraining by +0.06 (+0.02 to +0.10).", False),
-        ((-0.1, -0.02), 0.05, "differs from exact retraining by -0.06 (-0.10 to -0.02).", False),
-        ((-0.05, 0.11), -0.1, "cannot be told from exact retraining (difference +0.03, -0.05 to +0.11).", True),
+        (
+            (-0.05, 0.11),
+            0.05,
+            "no measurable difference for a class (+0.03, -0.05 to +0.11)",
+            False,
+        ),
+        ((0.02, 0.1), 0.05, "a difference for a class (+0.06, +0.02 to +0.10)", False),
+        ((-0.1, -0.02), 0.05, "a difference for a class (-0.06, -0.10 to -0.02)", False),
+        (
+            (-0.05, 0.11),
+            -0.1,
+            "no measurable difference for a class (+0.03, -0.05 to +0.11; as the target",
+            True,
+        ),
     ],
 )
 def test_an_attack_is_judged_beside_exact_retraining(
     ours: tuple[float, float], target: float, told: str, little: bool
 ) -> None:
     summary = {
-        "arms": {arm: {"advantage": 0.6} for arm in study.ARMS},
         "advantage_beyond_exact": round(sum(ours) / 2, 3),
         "advantage_beyond_exact_interval": ours,
         "advantage_beyond_exact_target_interval": (target, 0.2),
     }
-    (sentence,) = words._attacked("class", summary)
+    sentence = words._attacked("class", summary)
     assert told in sentence
-    assert sentence.endswith("this says little of unlearning.") == little
+    assert sentence.endswith("this says little about unlearning)") == little
 
 
 def measured(
@@ -199,9 +208,9 @@ def test_intervals_are_students_of_paired_differences_and_binomial_where_nothing
     ("plain", "alone", "verdict"),
     [
         ([0.5, 0.6, 0.7], [0.0, 0.0, 0.0], "it is the synset that makes the network forget."),
-        ([0.5, 0.6, 0.7], [0.1, 0.2, 0.2], "the synset forgets more, but not to the 5% that were asked for."),
-        ([0.0, 0.0, 0.3], [0.0, 0.0, 0.0], "neither measurably forgets more here."),
-        ([0.0, 0.0, 0.1], [0.5, 0.6, 0.7], "training on the others forgets more here."),
+        ([0.5, 0.6, 0.7], [0.1, 0.2, 0.2], "the synset forgets more, but does not reach the required 5%."),
+        ([0.0, 0.0, 0.3], [0.0, 0.0, 0.0], "neither measurably forgets more."),
+        ([0.0, 0.0, 0.1], [0.5, 0.6, 0.7], "the repair alone forgets more."),
     ],
 )
 def test_the_synset_gets_the_credit_only_where_the_repair_alone_leaves_more(
@@ -213,17 +222,14 @@ def test_the_synset_gets_the_credit_only_where_the_repair_alone_leaves_more(
 
 def test_how_the_step_was_decided_is_said_as_it_was() -> None:
     some, none = [measured("0", {}, {}, True), measured("1", {}, {}, False)], [measured("0", {}, {}, False)] * 2
-    assert "(validation images decide its step where a class has any)" in words._alone(study._summary(some, 1.0))
-    assert "(its step is fixed, as there are no validation images)" in words._alone(study._summary(none, 1.0))
+    assert "(its step size is chosen on validation images where a class has any)" in words._alone(
+        study._summary(some, 1.0)
+    )
+    assert "(its step size is fixed, as there are no validation images)" in words._alone(study._summary(none, 1.0))
     assert "of a fixed size" in study._explained("class", none)
     assert "or the one that leaves the fewest where none does" in study._explained("class", some)
 
 
-@pytest.mark.parametrize(("classes", "said"), [([0, 0, 1, 1], True), ([0, 1, 2, 3], False)])
-def test_other_clusters_of_a_class_are_named_only_where_there_are_some(
-    run: Run, classes: list[int], said: bool
-) -> None:
-    workspace = replace(run.workspace)
-    workspace.__dict__["partition"] = Partition(torch.arange(4), torch.tensor(classes))
-    summary = {"arms": {arm: {"forgotten": 0.5} for arm in study.ARMS}}
-    assert ("as their class has other clusters" in words._clusters(workspace, summary)) == said
+def test_where_nothing_could_be_attacked_no_attack_is_judged() -> None:
+    assert not words._is_attacked({"advantage_beyond_exact": None})
+    assert "Before a repair, the step is" in study._explained("class", [])
