@@ -1,4 +1,4 @@
-"""ddm from Python: run a recipe, ask an old run a new question, unlearn clusters for good."""
+"""ddm from Python: run a recipe, ask a finished run a new question, unlearn clusters for good."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def run(
     fresh: bool = False,
     display: ProgressDisplay = SILENT,
 ) -> Run:
-    """Run a recipe, or take up what its folder already holds.
+    """Run a recipe, reusing what its folder already holds.
 
     Args:
         recipe: a path, or the name of a recipe that comes with ddm.
@@ -150,7 +150,7 @@ def open_run(
         display: where progress is shown.
         device: `cpu`, `cuda`, or `auto` for the one that the run was made on, where there is one.
     Raises:
-        DDMError: if the folder holds no finished run, or the run's offline stages were made of something else by now.
+        DDMError: if the folder holds no finished run, or the inputs of its offline stages have changed since.
     """
     found = RunFolder.existing(Path(folder))
     if f"use: {GIVEN}" in found.file("recipe.yaml").read_text(encoding="utf-8"):

@@ -34,7 +34,7 @@ class Found:
 
 
 def search(workspace: Workspace, queries: Queries, objective: Objective) -> Found:
-    """Search for one query, or for a batch that is answered as a whole (the mean of its effects).
+    """Search for one query, or for a batch as a whole (by the mean of its effects).
 
     Args:
         workspace: a run with a class-wise and a cluster-wise synset.
@@ -55,7 +55,7 @@ def search(workspace: Workspace, queries: Queries, objective: Objective) -> Foun
 
 @dataclass(frozen=True, slots=True)
 class FoundEach:
-    """What the search found for each of N queries by itself; int64 (N,).
+    """What the search found for each of N queries separately; int64 (N,).
 
     Attributes:
         label: the most influential class.
@@ -69,11 +69,11 @@ class FoundEach:
 
 
 def search_each(workspace: Workspace, queries: Queries, objective: Objective, effect: Tensor) -> FoundEach:
-    """Search for every query by itself, beside the flat search over all clusters.
+    """Search for every query separately, and also flatly over all clusters.
 
-    Both rank the clusters by the effects that are given. Within a class that is what `search` does only if they come
-    from deleting one cluster at a time without a ridge, as `online.perturbations: leave_one_out` does by default: with
-    random perturbations, `search` fine-tunes on clusters that this function never does, and may find others.
+    Both rank the clusters by the given effects. Within a class this agrees with `search` only if the effects come from
+    deleting one cluster at a time without a ridge, the default (`online.perturbations: leave_one_out`). With random
+    perturbations `search` fine-tunes other networks and may find other clusters.
 
     Args:
         workspace: a run with a class-wise and a cluster-wise synset.

@@ -1,4 +1,4 @@
-"""A new question to an old run: images from files, answered without any offline work."""
+"""A new question to a finished run: images from files, answered without any offline work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 def answer(
     workspace: Workspace, paths: Sequence[Path], labels: str | None, objective: str | None, top: int, out: Path | None
 ) -> dict[str, Any]:
-    """Attribute image files to clusters, and write a page.
+    """Attribute predictions on image files to clusters, and write a page.
 
     Args:
         workspace: of a finished run.
@@ -65,7 +65,7 @@ def answer(
 
 
 def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tensor]:
-    """Names and pixels (N, C, H, W) in [0, 1], brought to the data's own size as data sets of image files are.
+    """Names and pixels (N, C, H, W) in [0, 1], fitted to the size of the data as in data sets of image files.
 
     Raises:
         DDMError: naming the file that is missing or cannot be read.

@@ -21,16 +21,16 @@ from ddm_framework.runs.tensor_files import save_tensors
 from ddm_framework.runs.workspace import Workspace
 
 REPAIR_EPOCHS = 3
-"""Of a repair after whole classes; longer ones gain little, and each lets a forgotten class come back a little."""
+"""Epochs of a repair after unlearning whole classes. More gain little, and each restores a forgotten class a little."""
 FORGOTTEN = 0.05
 """A class counts as forgotten at this accuracy or below."""
 STEP_SIZES = tuple(1e-3 * 2 ** (power / 2) for power in range(21))
-"""Steps for whole classes that the validation split decides between, as shares of ‖θ_τ‖: from 0.001 to about 1."""
+"""Step sizes for whole classes among which the validation split decides, as shares of ‖θ_τ‖: 0.001 to about 1."""
 STEP_WITHOUT_DATA = STEP_SIZES[9]
-"""Where there is no validation image of the classes: the middle of what the rule finds on digits, 0.016 to 0.032."""
+"""Used if there is no validation image of the classes: the middle of what the rule finds on digits, 0.016 to 0.032."""
 STEP_BEFORE_REPAIR = 4
-"""Times as far where a repair follows: it mends what the longer step breaks, and undoes a step that is just enough.
-The validation splits of digits and MNIST decided for it, among 1, 2, 4 and 8."""
+"""Factor of the step before a repair, which mends what a longer step breaks but undoes one that is just enough. Chosen
+among 1, 2, 4 and 8 on the validation splits of digits and MNIST."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Repair:
     """Training on the data that stay, after the synset's step.
 
     Attributes:
-        epochs: how many passes; the schedule of the learning rate is run through anew in them.
-        share: of the data that stay, drawn at random with every class in proportion.
+        epochs: number of passes, over which the learning-rate schedule runs again from its start.
+        share: of the remaining data, drawn at random with every class in proportion.
     """
 
     epochs: int
@@ -69,7 +69,7 @@ class Unlearned:
         step_size: of the synset's step alone, as a share of ‖θ_τ‖; a repair follows a longer one.
         step_seconds: for the step and the choice of its size.
         repair_seconds: for the repair; 0 where there is none.
-        samples: that the repair passed over in all, counting each pass.
+        samples: total number of samples in all passes of the repair.
     """
 
     parameters: Parameters
@@ -81,7 +81,7 @@ class Unlearned:
 
 
 def request(workspace: Workspace, clusters: Sequence[int] = (), classes: Sequence[int | str] = ()) -> Request:
-    """Check what is to be forgotten.
+    """Check a request to forget clusters or classes.
 
     Args:
         workspace: a run.
@@ -117,10 +117,10 @@ def _label(workspace: Workspace, named: int | str) -> int:
 
 
 def repair_of(asked: Request, epochs: int | None = None, share: float = 1.0) -> Repair | None:
-    """The repair that was asked for; by default none for clusters and a short one for classes.
+    """The repair to do; by default none for clusters and a short one for classes.
 
     Raises:
-        DDMError: for fewer than no epochs, or a share that is none.
+        DDMError: for a negative number of epochs, or a share that is not above 0 and at most 1.
     """
     wanted = (REPAIR_EPOCHS if asked.classes else 0) if epochs is None else epochs
     if wanted < 0:
@@ -133,7 +133,7 @@ def repair_of(asked: Request, epochs: int | None = None, share: float = 1.0) -> 
 def unlearn(
     workspace: Workspace, asked: Request, repair: Repair | None = None, step_size: float | None = None
 ) -> Unlearned:
-    """Unlearn by a step on the synset, then, if asked for, repair on the training data that stay.
+    """Unlearn by a step on the synset, followed by a repair on the remaining training data if there is one.
 
     Args:
         workspace: a run.
@@ -142,7 +142,7 @@ def unlearn(
         step_size: of the synset's step, as a share of ‖θ_τ‖; by default the recipe's for clusters, and for classes
             what the validation split decides (`class_step_size`).
     Raises:
-        DDMError: for a step that is none, a repair while the training data are gone, or a repair that diverges.
+        DDMError: for a step size that is not positive, a repair without training data, or a repair that diverges.
     Source: Eq. 9; Sec. 4.3, "DDM could be used as a quick unlearn method".
     """
     if step_size is not None and not step_size > 0:
@@ -178,14 +178,14 @@ def stepped(workspace: Workspace, asked: Request, step_size: float) -> Parameter
 
 
 def _row(count: int, deleted: Sequence[int]) -> Tensor:
-    """A perturbation, twice: a stack of one rounds differently."""
+    """A perturbation, twice, because a stack of one rounds differently."""
     row = torch.ones(2, count)
     row[:, list(deleted)] = 0
     return row
 
 
 def class_step_size(workspace: Workspace, asked: Request) -> float:
-    """The smallest step after which validation images of the classes are hardly recognised any more.
+    """The smallest step after which validation images of the classes are hardly recognised.
 
     One step is a straight line, so its direction is found once. The smallest of `STEP_SIZES` that leaves an accuracy of
     `FORGOTTEN` or less is taken; where none does, the one that leaves the least. Without validation images, because
@@ -200,7 +200,7 @@ def class_step_size(workspace: Workspace, asked: Request) -> float:
 
 
 def _along(workspace: Workspace, end: Parameters, images: ImageSet) -> Tensor:
-    """Accuracy of the networks at each of `STEP_SIZES` on the straight way to one end, float64 (S,)."""
+    """Accuracy of the networks at each of `STEP_SIZES` along the straight line to `end`, float64 (S,)."""
     network, target = workspace.network, workspace.target
     sizes, found = torch.tensor(STEP_SIZES, device=workspace.device), []
     for part in network_chunks(network, len(sizes), workspace.recipe.general.memory_mb):
@@ -274,7 +274,7 @@ def repair_on(workspace: Workspace, parameters: Parameters, images: ImageSet, ep
 
 
 def judged_on(workspace: Workspace, asked: Request) -> dict[str, ImageSet]:
-    """Images that tell whether forgetting worked, by name.
+    """Sets of images that show whether forgetting worked, by name.
 
     Of classes: test images of the classes, and of the others. Of clusters: their training images, and those that stay.
     """

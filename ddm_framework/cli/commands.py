@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
-"""The exit status after Ctrl-C, also that of Typer, which turns the interruption into it."""
+"""The exit status after Ctrl-C; Typer uses it too."""
 
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python file to load as a plugin.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Override, as in matching.steps=50.")]
@@ -128,7 +128,7 @@ def attribute(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask an old run a new question: which clusters made the network see this in these images?
+    """Ask a finished run a new question: which clusters made the network see this in these images?
 
     `ddm attribute runs/digits_convnet --images my_five.png --labels 5`
     """

@@ -1,4 +1,4 @@
-"""`ddm new-plugin`: a package with one component that works, to be changed into one's own."""
+"""`ddm new-plugin`: a package with one working component, to be changed into your own."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FUNCTIONS = {
     "attributor": "attribute",
     "study": "run",
 }
-"""What the function of each kind is called in the package."""
+"""The name of the function of each kind in the package."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 def check_name(kind: str, name: str, registry: Registry) -> None:
-    """Make sure that a component of this name can be made.
+    """Make sure that a component of this name can be created.
 
     Raises:
         DDMError: for an unknown kind, a name that is no plain one, or one that is taken.

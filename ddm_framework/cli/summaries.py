@@ -1,4 +1,4 @@
-"""What a command prints when it is done."""
+"""What a command prints when it has finished."""
 
 from __future__ import annotations
 

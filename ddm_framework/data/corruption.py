@@ -1,4 +1,4 @@
-"""Spoil part of the training data on purpose, by noise or wrong labels, to see whether it is found (Table 6)."""
+"""Corrupt part of the training data on purpose, by noise or wrong labels, to see whether it is found (Table 6)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ddm_framework.recipe.settings import Corruption
 
 @dataclass(frozen=True, slots=True)
 class Corrupted:
-    """Which training samples are spoilt.
+    """Which training samples are corrupted.
 
     Attributes:
         noisy: bool (N,), those with noise on the image.
-        relabelled: bool (N,), those with a label that is not theirs; drawn without regard to the noise.
+        relabelled: bool (N,), those with a wrong label; drawn independently of the noise.
     """
 
     noisy: Tensor
@@ -28,26 +28,26 @@ class Corrupted:
 
     @property
     def samples(self) -> Tensor:
-        """Spoilt in either way, bool (N,)."""
+        """Corrupted in either way, bool (N,)."""
         return self.noisy | self.relabelled
 
 
 def corrupted(settings: Corruption, count: int) -> Corrupted:
-    """Which of so many training samples a recipe spoils; exact shares, rounded."""
+    """Which of `count` training samples a recipe corrupts; exact shares, rounded."""
     shares = {"noisy": settings.share, "labels": settings.labels}
     return Corrupted(*(_drawn(what, share, settings.seed, count) for what, share in shares.items()))
 
 
 def corrupt(data: DataSplits, settings: Corruption) -> DataSplits:
-    """Spoil the training split; validation, test and the normalisation stay those of the clean data.
+    """Corrupt the training split; validation, test and the normalisation stay those of the clean data.
 
-    Noise has a Gaussian direction and a given length, in units of pixels in [0, 1]; pixels are clipped to [0, 1]
-    afterwards. Images that are stored as uint8 stay so: the training split is copied into memory, and noisy pixels are
-    rounded to 1/255. A wrong label is any of the others with equal chance.
+    Noise has a Gaussian direction and a given norm, in units of pixels in [0, 1]; pixels are clipped to [0, 1]
+    afterwards. Images stored as uint8 stay uint8: the training split is copied into memory, and noisy pixels are
+    rounded to 1/255. A wrong label is any of the others with equal probability.
 
     Args:
         data: clean.
-        settings: of the corruption; by default it does nothing.
+        settings: of the corruption; the default does nothing.
     Source: Table 6, Sec. 9.2.
     """
     found = corrupted(settings, len(data.train))
@@ -60,7 +60,7 @@ def corrupt(data: DataSplits, settings: Corruption) -> DataSplits:
 
 
 def _drawn(what: str, share: float, seed: int, count: int) -> Tensor:
-    """Exactly a share of the samples, rounded, bool (N,)."""
+    """An exact share of the samples, rounded, bool (N,)."""
     order = torch.randperm(count, generator=generator(seed, "corruption", what))
     return order < round(share * count)
 

@@ -1,4 +1,4 @@
-"""Image files -> pixels: what is decoded at all, and how a picture of any size is brought to the data's own."""
+"""Image files to pixels: which formats are decoded, and how a picture of any size is fitted to the data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from ddm_framework.errors import DataError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded, whatever a file's name says: among Pillow's other formats are some that start programs."""
+"""Formats that are decoded, whatever the name of a file; some of Pillow's other formats start programs."""
 
 
 def open_image(path: Path, mode: str) -> Image.Image:
@@ -33,8 +33,8 @@ def open_image(path: Path, mode: str) -> Image.Image:
 def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
     """The picture resized until it just covers the wanted size, then cropped to the centre; nothing is distorted.
 
-    For a square that is the usual resizing to the shorter side. Data sets of image files and questions by
-    `ddm attribute` both do so: a network must be asked about pixels such as it was trained on.
+    For a square this is the usual resizing of the shorter side. Data sets of image files and `ddm attribute` share it,
+    because queries must be prepared in the same way as the training images.
     """
     if image.width * height <= image.height * width:
         size = (width, max(int(image.height * width / image.width), height))

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 RESIDENT_BYTES = 4 * 2**30
-"""Pixels up to this size move to an accelerator as a whole; larger ones stay where they are, perhaps on disk."""
+"""Pixels up to this size move to an accelerator as a whole; larger ones stay in memory or on disk."""
 BLOCK = 1024
-"""Images that are looked at together when all are gone through."""
+"""Images that are processed together in a pass over all of them."""
 
 Index = Tensor | slice | int
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImages:
-    """Reads like the float32 tensor (N, C, H, W) of network inputs that it stands for, and holds a quarter of it.
+    """Reads like the float32 tensor (N, C, H, W) of network inputs that it represents, in a quarter of the memory.
 
     Attributes:
         pixels: uint8 (M, C, H, W), 0 to 255; in memory, or over a memory-mapped file.
         mean, std: float32 (C, 1, 1), of pixels in [0, 1]; what is read is (pixels / 255 - mean) / std.
         rows: int64 (N,), which of the pixels these images are, and in which order.
-        device: where what is read is put.
+        device: of the tensors that are read.
     """
 
     pixels: Tensor
@@ -60,7 +60,7 @@ class StoredImages:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what is read."""
+        """Of the tensors that are read."""
         return torch.float32
 
     def take(self, index: Tensor) -> StoredImages:
@@ -111,7 +111,7 @@ def statistics(pixels: Tensor, rows: Tensor) -> tuple[tuple[float, ...], tuple[f
 
 
 def _statistics_by_block(pixels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from sums over blocks, which are exact in float64."""
+    """The same from sums over blocks; sums of uint8 values are exact in float64."""
     total = square = torch.zeros(pixels.shape[1], dtype=torch.float64)
     for block in rows.split(BLOCK):
         values = pixels[block].double()

@@ -1,4 +1,4 @@
-"""The data as a recipe wants them: what the data set loads, as the network is to see it."""
+"""The data of a recipe: loaded by its data set, corrupted if asked for, normalised as the network expects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ddm_framework.recipe.recipe import Recipe
 
 
 def load_data(recipe: Recipe) -> DataSplits:
-    """Load the data set, its training split spoilt as the recipe asks, normalised as the target was trained.
+    """Load the data set, with the corruption that the recipe asks for and the normalisation of the target.
 
     Raises:
         PluginError: if the data set returns something else.

@@ -1,4 +1,4 @@
-"""The data contract: images and labels of the train, validation and test splits, checked once, at the door."""
+"""The data contract: images and labels of the train, validation and test splits, checked once when they are made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DataInfo:
         shape: (C, H, W) of one image.
         num_classes: number of classes.
         mean, std: per channel, of pixels in [0, 1]; images are (pixels - mean) / std.
-        class_names: one name a class.
+        class_names: one name per class.
     """
 
     shape: tuple[int, int, int]
@@ -44,7 +44,7 @@ class DataInfo:
         return (images * self.channels(self.std, images) + self.channels(self.mean, images)).clamp(0, 1)
 
     def channels(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        """One value a channel as a tensor (C, 1, 1), where another lies."""
+        """One value per channel as a tensor (C, 1, 1), on the device of another tensor."""
         return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
 
 
@@ -88,8 +88,8 @@ class DataSplits:
         """Splits from pixels.
 
         The validation split is a stratified share of the training set; mean and standard deviation are those of
-        what remains for training. Pixels that come as uint8, in memory or memory-mapped, stay as they are and are
-        normalised whenever a batch of them is read, so that the data may be larger than the memory.
+        what remains for training. uint8 pixels, in memory or memory-mapped, are stored unchanged and normalised when a
+        batch of them is read, so that the data may be larger than the memory.
 
         Args:
             train: pixels (N, C, H, W), float in [0, 1] or uint8 from 0 to 255, and labels (N,).
@@ -122,7 +122,7 @@ class DataSplits:
         return cls(whole.take(kept), whole.take(held), ImageSet(_inputs(test[0], info), test[1].long()), info)
 
     def fingerprint(self) -> str:
-        """A digest of every image, label and name: the same digest means the same data."""
+        """A digest of all images, labels and names: the same digest means the same data."""
         digest = hashlib.sha256(repr(self.info).encode())
         for split in (self.train, self.validation, self.test):
             for values in (split.images, split.labels):
@@ -132,7 +132,7 @@ class DataSplits:
         return digest.hexdigest()[:32]
 
     def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> DataSplits:
-        """The same pixels with another normalisation, one mean and one standard deviation a channel."""
+        """The same pixels with another normalisation: one mean and one standard deviation per channel."""
         info = replace(self.info, mean=mean, std=std)
 
         def renormalised(split: ImageSet) -> ImageSet:
@@ -154,7 +154,7 @@ class DataSplits:
 
 
 def _inputs(pixels: Tensor, info: DataInfo) -> Images:
-    """Network inputs of pixels: stored ones where they are uint8."""
+    """Network inputs of pixels; uint8 pixels stay stored as they are."""
     return info.normalise(pixels) if pixels.is_floating_point() else StoredImages.of(pixels, info.mean, info.std)
 
 
@@ -179,8 +179,8 @@ def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
 def subset(labels: Tensor, size: int, seed: int) -> Tensor:
     """Positions of exactly `size` samples drawn at random, sorted, int64 (size,).
 
-    Each class keeps its share of the whole, rounded down; the classes that lose most by that get one sample more,
-    the lower label first.
+    Each class keeps its share of the whole, rounded down. The classes that lose most by rounding get one sample more,
+    lower labels first.
 
     Args:
         labels: int64 (N,).
@@ -204,7 +204,7 @@ def subset(labels: Tensor, size: int, seed: int) -> Tensor:
 
 
 def check_pixels(name: str, pixels: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
-    """Refuse what cannot be trained on.
+    """Refuse data that cannot be trained on.
 
     Raises:
         DataError: naming the split and the first offending sample.

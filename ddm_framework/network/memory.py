@@ -11,11 +11,10 @@ from ddm_framework.network.stacks import num_weights
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:
-    """Slices of nearly equal length, never of one where there are two, and else at most `size` (an odd total in twos
-    has one slice of three).
+    """Slices of nearly equal length, at most `size` long, and never of length one if there are two items or more.
 
-    A chunk of one network runs other kernels than a chunk of many and rounds differently; that alone would show as
-    an effect of the deletion.
+    A chunk of one network runs other kernels than a larger one and rounds differently, which alone would look like an
+    effect of the deletion. So with `size` 2 an odd total has one slice of three.
     """
     count = math.ceil(total / max(size, 2))
     if total >= 2:
@@ -25,11 +24,11 @@ def chunks(total: int, size: int) -> Iterator[slice]:
 
 
 def chunk_size(memory_mb: int, values_each: int, most: int = 64) -> int:
-    """How many items of so many float32 values fit the memory, between 1 and `most` (beyond it nothing is gained)."""
+    """How many items of `values_each` float32 values fit the memory: 1 to `most`, beyond which nothing is gained."""
     return max(1, min(most, memory_mb * 2**20 // (4 * max(values_each, 1))))
 
 
 def network_chunks(network: Network, total: int, memory_mb: int) -> list[slice]:
-    """Networks that are fine-tuned and evaluated at a time."""
+    """Chunks of networks that are fine-tuned and evaluated together."""
     weights = num_weights(dict(network.module.named_parameters()))
     return list(chunks(total, chunk_size(memory_mb, 6 * weights + 4 * QUERY_BATCH * network.activation_values)))

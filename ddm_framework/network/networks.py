@@ -28,9 +28,9 @@ class Network:
     Attributes:
         module: in evaluation mode; its own parameters are never used.
         info: the data it takes.
-        activation_values: numbers that one forward pass of one image leaves behind, for sizing chunks.
+        activation_values: number of activations of one forward pass of one image, for sizing chunks.
         buffers: constants of the module.
-        grouped: the module for a stack of parameters, where it is of a form that needs no vmap for it.
+        grouped: the module for a stack of parameters, if its layers allow one without vmap.
     """
 
     module: nn.Module
@@ -53,7 +53,7 @@ class Network:
 
         Args:
             stack: R networks.
-            images: (B, C, H, W) that all are given, or (R, B, C, H, W), to each its own.
+            images: (B, C, H, W), the same for all, or (R, B, C, H, W), one batch per network.
         """
         if self.grouped is not None:
             return self.grouped(stack, images)
@@ -66,7 +66,7 @@ class Network:
             return torch.cat([self.stacked(stack, batch) for batch in images.split(batch_size)], 1)
 
     def logits_of(self, parameters: Parameters, images: Images) -> Tensor:
-        """Logits (N, classes) of one network, with the roundings that it has in a stack."""
+        """Logits (N, classes) of one network, with the same rounding as in a stack."""
         return self.logits(broadcast(parameters, 2), images)[0]
 
     def gradients(self, stack: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Gradient:
@@ -74,12 +74,12 @@ class Network:
 
         Args:
             stack: R networks.
-            images: (B, C, H, W) that all are given, or (R, B, C, H, W).
+            images: (B, C, H, W), the same for all, or (R, B, C, H, W).
             labels: class ids (B,) or (R, B), or probabilities (B, classes) or (R, B, classes).
             weights: (R, B).
         """
-        # The networks do not meet, so the gradient of the sum of their losses holds the gradient of each. Autograd
-        # around the batch, and not within it, takes the kernels that need not be differentiated once more.
+        # The networks are independent, so the gradient of the sum of their losses holds the gradient of each. One call
+        # of autograd around the batch may use kernels that have no second derivative, unlike a derivative inside vmap.
         leaves = {name: each.detach().requires_grad_() for name, each in stack.items()}
         logits = self.stacked(leaves, images).flatten(0, 1)
         own = labels.ndim == (3 if labels.is_floating_point() else 2)
@@ -93,7 +93,7 @@ class Network:
 def build_network(
     build: Callable[[DataInfo], nn.Module], info: DataInfo, seed: int, device: torch.device
 ) -> tuple[Network, Parameters]:
-    """Build a backbone and its initial parameters θ_0 without touching the global random state.
+    """Build a backbone and its initial parameters θ_0; the global random state stays as it was.
 
     Raises:
         DDMError: if the module mixes samples in batch statistics, or its logits do not fit the data.

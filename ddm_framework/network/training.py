@@ -18,12 +18,12 @@ from ddm_framework.randomness import generator
 from ddm_framework.recipe.settings import Training
 
 TARGET_COPIES = 2
-"""The target is trained as a stack of two: a stack of one rounds differently from every larger one."""
+"""The target is trained as a stack of two, because a stack of one rounds differently from every larger one."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """A stack of networks after some epochs, and the momentum of each (zero where there is none)."""
+    """A stack of networks after some epochs, and the momentum buffer of each (zero without momentum)."""
 
     epoch: int
     parameters: Parameters
@@ -36,7 +36,7 @@ def start(initial: Parameters, count: int) -> TrainingState:
 
 
 def start_each(initial: Sequence[Parameters]) -> TrainingState:
-    """A stack of networks, each from a start of its own."""
+    """A stack of networks, each with its own initial weights."""
     parameters = {name: torch.stack([each[name] for each in initial]) for name in initial[0]}
     return TrainingState(0, parameters, {name: torch.zeros_like(each) for name, each in parameters.items()})
 
@@ -53,19 +53,19 @@ def train(
 ) -> Iterator[TrainingState]:
     """Train on, one epoch at a time.
 
-    Every network sees the same samples in the same order; a deleted sample's term is left out of the mean over the
-    full batch size, so that nothing else is rescaled. A last, smaller batch is divided by the full size too.
+    Every network sees the same samples in the same order. The term of a deleted sample is left out of the mean over the
+    full batch size, so that nothing else is rescaled. The last, smaller batch is divided by the full size too.
 
     Args:
         network: the architecture.
-        state: where to go on.
+        state: where to continue.
         images: (N, C, H, W).
         labels: class ids (N,), or probabilities (N, classes).
         weights: (R, N); 1 = the sample is there, 0 = it is deleted.
         settings: of the training.
-        seed: of the batch order and of augmentation, or one a network; what an epoch draws depends on the seed and the
-            epoch alone.
-        push: moves each network (R of them, stacked) as far in each epoch, spread evenly over its batches.
+        seed: of the batch order and of augmentation, or one per network; the draws of an epoch depend only on the seed
+            and the epoch.
+        push: added to each network (R of them, stacked) in every epoch, spread evenly over its batches.
     Yields:
         The state after each epoch.
     Raises:
@@ -98,7 +98,7 @@ def train(
 
 
 def _order(count: int, seeds: Sequence[int], epoch: int) -> Tensor:
-    """Order of the samples in an epoch, int64 (N,), or (R, N) where each network has a seed of its own."""
+    """Order of the samples in an epoch, int64 (N,), or (R, N) if each network has its own seed."""
     orders = [torch.randperm(count, generator=generator(seed, "order", epoch)) for seed in seeds]
     return orders[0] if len(orders) == 1 else torch.stack(orders)
 

@@ -38,7 +38,7 @@ def extract_features(
 
 
 def penultimate(network: Network, parameters: Parameters, images: Images) -> Tensor:
-    """What goes into the last linear layer that the network calls, (N, D), float32, on the CPU.
+    """The input of the last linear layer that the network calls, (N, D), float32, on the CPU.
 
     Raises:
         DDMError: if the network calls no linear layer.

@@ -31,13 +31,13 @@ from ddm_framework.recipe.settings import Matching
 Distance = Callable[[Gradient, Gradient], Tensor]
 """Dist of Eq. 6: of the synthetic gradient and its target, to a scalar."""
 SECOND_ORDER_COPIES = 16
-"""Activations that second-order differentiation keeps at a time, in forward passes; for sizing chunks."""
+"""Memory of second-order differentiation, in multiples of the activations of a forward pass; for sizing chunks."""
 
 
 def cluster_chunks(
     network: Network, pairs: Sequence[Pair], settings: Matching, total: int, memory_mb: int
 ) -> list[slice]:
-    """Clusters that are matched at a time: their real gradients and their second-order graph must fit the memory."""
+    """Chunks of clusters that are matched together; their real gradients and second-order graph must fit the memory."""
     weights = num_weights(dict(network.module.named_parameters()))
     real = len({real for real, _ in pairs}) * weights
     graph = SECOND_ORDER_COPIES * settings.images_per_cluster * network.activation_values + 6 * weights
@@ -57,7 +57,7 @@ def match(
     advance: Callable[[], None] = lambda: None,
     real: Mapping[int, Gradient] | None = None,
 ) -> Synset:
-    """Match one chunk of clusters, all at once.
+    """Match one chunk of clusters in one stack.
 
     Args:
         network: the architecture.
@@ -65,12 +65,12 @@ def match(
         data: the training split.
         partition: of the training split.
         clusters: which of its clusters.
-        distance: of two gradients; the target is already reversed.
+        distance: of two gradients, of which the target is reversed already.
         settings: of the matching.
         seed: of pairs and starts; a cluster's start depends on the seed and its id alone, not on the chunk.
         memory_mb: bounds the work on real gradients.
         advance: called after each step.
-        real: the clusters' real gradients, where they are known already.
+        real: the real gradients of the clusters, if they are known already.
     Returns:
         The synset of these clusters.
     Raises:
@@ -151,7 +151,7 @@ def start_images(
 def _optimizer(
     images: Tensor, logits: Tensor, settings: Matching
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Both optimisers work value by value, so a stack of clusters is optimised as each would be alone."""
+    """Both optimisers are elementwise, so a stack of clusters is optimised exactly as each cluster would be alone."""
     groups = [{"params": [images], "lr": settings.lr}]
     if settings.labels == "learned":
         groups.append({"params": [logits], "lr": settings.label_lr})
@@ -163,7 +163,7 @@ def _optimizer(
 
 
 def _draw(pairs: Sequence[Pair], steps: int, seed: int) -> Iterator[Pair]:
-    """One random pair a step, the same for every chunk of clusters (Alg. 1 l.4)."""
+    """One random pair per step, the same for every chunk of clusters (Alg. 1 l.4)."""
     for index in torch.randint(len(pairs), (steps,), generator=generator(seed, "pairs")).tolist():
         yield pairs[index]
 

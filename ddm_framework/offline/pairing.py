@@ -1,4 +1,4 @@
-"""Which checkpoint's real gradient is matched at which checkpoint by the synthetic one (Eq. 6, Alg. 1 l.4-5)."""
+"""Pairs of checkpoints: of the real gradient and of the synthetic one that matches it (Eq. 6, Alg. 1 l.4-5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divide the training data of each class into clusters: the units whose influence is asked for (Sec. 3.2, 6.1)."""
+"""Divide the training data of each class into clusters, the units of attribution (Sec. 3.2, 6.1)."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def make_partition(
     class_names: tuple[str, ...],
     seed: int,
 ) -> Partition:
-    """Cluster each class by itself.
+    """Cluster each class separately.
 
     Args:
         labels: int64 (N,).
         features: float (N, D).
-        clusterer: called once a class.
+        clusterer: called once per class.
         clusters_per_class: C of Sec. 6.1.
         class_names: for messages.
-        seed: each class draws from a stream of its own.
+        seed: each class has its own random stream.
     Raises:
-        DataError: if a class has fewer samples than it is to have clusters.
+        DataError: if a class has fewer samples than clusters.
         PluginError: if the clusterer breaks its contract, for instance by leaving a cluster empty.
     """
     clusters = torch.zeros(len(labels), dtype=torch.int64)

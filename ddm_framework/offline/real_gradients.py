@@ -16,7 +16,7 @@ from ddm_framework.offline.pairing import Pair
 from ddm_framework.offline.partition import Partition
 
 BLOCK = 16
-"""Samples in a block. Clusters of any size are cut into blocks, so that one large cluster pads no other."""
+"""Samples in a block. Clusters are cut into blocks, so that a large cluster causes no padding in the others."""
 
 
 def cluster_gradients(
@@ -63,7 +63,7 @@ def _blocks(clusters: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor
     within = nth[:, None] * BLOCK + torch.arange(BLOCK, device=clusters.device)
     present = within < sizes[owners, None]
     first = (sizes.cumsum(0) - sizes)[owners, None]
-    # An empty place repeats the cluster's own first sample: another's could spoil it, for NaN times 0 is NaN.
+    # Padding repeats the first sample of the same cluster: NaN times 0 is NaN, so another cluster's could spread.
     return order[first + within * present], present, owners
 
 

@@ -1,4 +1,4 @@
-"""The attribution matrix W: behaviours of perturbed networks regressed on which clusters were there (Eq. 7, 8)."""
+"""The attribution matrix W: behaviours of perturbed networks regressed on the clusters that they kept (Eq. 7, 8)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fit_attribution(
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """What one objective says.
+    """The attribution by one objective.
 
     Attributes:
         objective: which.
@@ -70,13 +70,13 @@ class Attribution:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an attributor says.
+    """The effects that an attributor estimates.
 
     Attributes:
-        objective: what it attributed, the objective asked for or its surrogate.
+        objective: the objective that was attributed, or its surrogate.
         effect: of deleting each cluster, float64 (N, K, m).
-        partition: whose clusters they are.
-        on_run_partition: whether that is the run's own partition.
+        partition: of the clusters.
+        on_run_partition: whether this is the partition of the run.
     """
 
     objective: Objective
@@ -104,7 +104,7 @@ def fit(
         logits: (P, N, classes).
         weights: β, (P,).
     """
-    # A loop, not a vmap: objectives of others may use `.item()` or scikit-learn, and no network runs here.
+    # A loop, not a vmap: objectives may use `.item()` or scikit-learn, and no network runs here.
     behaviours = torch.stack([objective.measure(each, reference) for each in logits])
     matrix, intercept = fit_attribution(perturbations, behaviours, weights, ridge)
     own = objective.measure(reference.target_logits, reference).double().cpu()

@@ -1,4 +1,4 @@
-"""Networks without some clusters, estimated by a few small steps on the synset (Eq. 9)."""
+"""Estimate networks without some clusters by a few small steps on the synset (Eq. 9)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def finetune(
         synset: of all K clusters.
         perturbations: (P, K); 0 = deleted.
     Returns:
-        P networks, stacked; one that lacks nothing is the target itself.
+        P networks, stacked; without deletions a network is the target itself.
     Source: Eq. 9; Eq. 2.
     """
     deleted = 1 - perturbations.to(synset.images.device)
@@ -64,7 +64,7 @@ def step_lengths(target: Parameters, synset: Synset, online: Online) -> Tensor:
 def _first_step(
     network: Network, target: Parameters, synset: Synset, moves: Tensor, scale: str, memory_mb: int
 ) -> Parameters:
-    """All networks still are the target, so each cluster's gradient is needed once, however many rows delete it."""
+    """All networks are still the target, so the gradient of each cluster is needed only once for all rows."""
     stack = broadcast(target, len(moves))
     wanted = (moves != 0).any(0).nonzero()[:, 0]
     for part in wanted.split(_gradients_at_a_time(network, synset, memory_mb)) if len(wanted) else ():
@@ -77,7 +77,7 @@ def _first_step(
 def _next_step(
     network: Network, stack: Parameters, synset: Synset, moves: Tensor, scale: str, memory_mb: int
 ) -> Parameters:
-    """Every network is elsewhere by now: one gradient for each network and each cluster that it lacks."""
+    """The networks differ by now, so each needs one gradient for each cluster that it lacks."""
     moved = {name: each.clone() for name, each in stack.items()}
     rows, clusters = moves.nonzero(as_tuple=True)
     size = _gradients_at_a_time(network, synset, memory_mb)
@@ -151,8 +151,8 @@ def anchored(
 ) -> Parameters:
     """Take the way from θ_τ to each of P networks once more, along with a training on the images of its kept clusters.
 
-    What the same training does to θ_τ with all images and no way to go is taken off, so that a network which lacks
-    nothing stays the target.
+    The effect of the same training on θ_τ with all images and without a step is subtracted, so that a network without
+    deletions stays the target.
 
     Args:
         network: the architecture.

@@ -1,4 +1,4 @@
-"""Which clusters are deleted in which network: perturbations p in {0, 1}^K (Eq. 7), and their weights β (Eq. 8)."""
+"""Perturbations p in {0, 1}^K, which say what clusters each network lacks (Eq. 7), and their weights β (Eq. 8)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def leave_one_out(num_clusters: int) -> Tensor:
 
 
 def random_perturbations(num_clusters: int, count: int, keep_probability: float, random: torch.Generator) -> Tensor:
-    """The unperturbed row, then `count` rows in which each cluster is kept by chance: float32 (count + 1, K)."""
+    """The unperturbed row, then `count` rows that keep each cluster by chance: float32 (count + 1, K)."""
     kept = torch.rand(count, num_clusters, generator=random) < keep_probability
     return torch.cat([torch.ones(1, num_clusters), kept.float()])
 
 
 def random_deletions(num_clusters: int, count: int, share: float, random: torch.Generator) -> Tensor:
-    """Rows that each delete the same share of the clusters, drawn at random: float32 (count, K).
+    """Rows that each delete the same share of the clusters, chosen at random: float32 (count, K).
 
     Raises:
         DDMError: if the share rounds to none or to all of the clusters.
@@ -35,7 +35,7 @@ def random_deletions(num_clusters: int, count: int, share: float, random: torch.
 
 
 def design(num_clusters: int, settings: Online, seed: int) -> Tensor:
-    """The perturbations that a recipe asks for, (P, K); the first row is the unperturbed one.
+    """The perturbations of a recipe, (P, K); the first row is the unperturbed one.
 
     Raises:
         DDMError: if they cannot determine K effects and an intercept.
@@ -49,7 +49,7 @@ def design(num_clusters: int, settings: Online, seed: int) -> Tensor:
 
 
 def check_determined(perturbations: Tensor, ridge: float = 0.0) -> None:
-    """Refuse a design of too low a rank, unless a ridge settles what it leaves open.
+    """Refuse perturbations of too low a rank, unless a ridge determines the rest.
 
     Raises:
         DDMError: with advice.

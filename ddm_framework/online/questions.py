@@ -16,11 +16,11 @@ from ddm_framework.plugin.declarations import Declaration, Direction
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """What is asked about.
+    """Images that are asked about.
 
     Attributes:
         images: network inputs, float32 (N, C, H, W).
-        labels: int64 (N,), or None where nobody knows them.
+        labels: int64 (N,), or None if they are unknown.
         ids: a name for each, such as `test 17` or a file name.
     """
 
@@ -72,11 +72,11 @@ def _in_range(labels: Tensor, num_classes: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a network is measured against.
+    """What an objective measures a network against.
 
     Attributes:
         images: the queries, float32 (N, C, H, W), normalised.
-        labels: int64 (N,), or None where nobody knows them.
+        labels: int64 (N,), or None if they are unknown.
         target_logits: the target network's logits on them, float32 (N, classes).
         data: shape, classes and normalisation of the data set.
     """
@@ -89,7 +89,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """An objective with its options, what it declares of itself, and which effect is sought if not the declared one."""
+    """An objective with its options and its declaration; `sought` replaces the declared direction of its effect."""
 
     choice: Choice
     declaration: Declaration
@@ -102,7 +102,7 @@ class Objective:
 
     @property
     def more_influential(self) -> Direction:
-        """Which effect is sought."""
+        """Which effect makes a cluster more influential."""
         if self.sought is not None:
             return self.sought
         declared = self.declaration.more_influential

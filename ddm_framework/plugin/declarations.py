@@ -13,11 +13,11 @@ Measure = TypeVar("Measure", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """What first-order methods attribute instead of an objective without a gradient at the target.
+    """What first-order methods attribute instead of an objective that has no gradient at the target.
 
     Attributes:
         objective: its name.
-        more_influential: which of its effects comes nearest to the one that the objective seeks.
+        more_influential: which of its effects is closest to the one that the objective looks for.
     """
 
     objective: str
@@ -41,14 +41,14 @@ def objective(
     set_level: bool = False,
     needs_labels: bool = False,
 ) -> Callable[[Measure], Measure]:
-    """Declare a function an evaluation objective.
+    """Declare that a function is an evaluation objective.
 
     Args:
-        more_influential: whether the cluster with the `larger`, the `smaller` or the `nearest_zero` effect (behaviour
-            without it minus behaviour of the target) is the one sought; a function of the options where it depends on
-            them.
-        surrogate: what first-order methods use instead where this objective has no gradient at the target.
-        set_level: the objective returns one row for the whole set of queries (Eq. 14) instead of one a query.
+        more_influential: whether the most influential cluster is the one with the `larger`, the `smaller` or the
+            `nearest_zero` effect (behaviour without it minus behaviour of the target); a function of the options if it
+            depends on them.
+        surrogate: what first-order methods use instead if this objective has no gradient at the target.
+        set_level: the objective returns one row for the whole set of queries (Eq. 14) instead of one row per query.
         needs_labels: it cannot be measured on queries without labels.
     """
 
@@ -78,14 +78,15 @@ class Method:
 def attributor(
     *, linear: bool = False, partition: Callable[[Any], Any] | None = None
 ) -> Callable[[Attribute], Attribute]:
-    """Declare a function an attribution method; one that is not decorated is neither linear nor partitions anew.
+    """Declare that a function is an attribution method; without it, it is not linear and has no own clusters.
 
     Args:
         linear: the method adds up effects of samples, or differentiates the objective at the target. Some objectives
-            have no gradient there (output_shift is at its minimum), so the core hands over the surrogate that the
-            objective names.
-        partition: a function of the workspace that gives the clusters of the method's effects, for methods that divide
-            the training data in their own way. They are judged by retraining without the clusters that they chose.
+            have no gradient there (output_shift is at its minimum), so the core passes the objective's surrogate
+            instead.
+        partition: a function of the workspace that returns the clusters of the method's effects, for methods that
+            divide the training data in their own way. They are judged by retraining without the clusters that they
+            choose.
     """
 
     def declare(attribute: Attribute) -> Attribute:
@@ -96,6 +97,6 @@ def attributor(
 
 
 def method_of(target: Callable[..., Any]) -> Method:
-    """The declaration of an attributor, or the plain one."""
+    """The declaration of an attributor; the default one if it is not decorated."""
     declared = getattr(target, "ddm_method", None)
     return declared if isinstance(declared, Method) else Method()

@@ -1,4 +1,4 @@
-"""Find plugins and take their components in, each by itself: a broken plugin breaks nothing but itself."""
+"""Find plugins and collect their components, each in isolation: a broken plugin affects no other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUP = "ddm"
 _PREFIX = "ddm_register_"
 _HOOKS = tuple(map(hook_name, KINDS))
 _HOSTS = ("importlib", "pluggy", "ddm_framework")
-"""Who stands between us and a plugin's own code when it fails."""
+"""Packages whose frames come before those of a plugin's own code in a traceback."""
 
 
 def load_plugins(files: Sequence[Path] = ()) -> Registry:
@@ -49,7 +49,7 @@ def load_plugins(files: Sequence[Path] = ()) -> Registry:
 
 
 def _installed() -> Iterator[Plugin]:
-    """Plugins of all distributions, each once: the first on the path is the one that Python imports."""
+    """Plugins of all distributions. Of two with the same name the first on the path counts, as for an import."""
     seen = set()
     for distribution in distributions():
         name = ""
@@ -76,7 +76,7 @@ def _load(name: str, version: str, load: Callable[[], Any]) -> Plugin:
 
 
 def _drain(module: Any, name: str) -> Iterator[tuple[str, Component]]:
-    """The components of one plugin. A manager of its own keeps a bad plugin from touching the others."""
+    """The components of one plugin. Each has its own plugin manager, so that a bad one cannot affect the others."""
     _check_names(module)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -93,7 +93,7 @@ def _drain(module: Any, name: str) -> Iterator[tuple[str, Component]]:
 
 
 def _check_names(module: Any) -> None:
-    """Refuse what looks like a hook and would be ignored."""
+    """Refuse functions that look like hooks but would be ignored."""
     for name in dir(module):
         if not name.startswith(_PREFIX):
             continue
@@ -133,7 +133,7 @@ def _import_entry_point(entry: EntryPoint) -> Any:
 
 
 def _import_file(file: Path) -> ModuleType:
-    """Import a local file under a name of its own, so that its targets can be found again."""
+    """Import a local file under a unique module name, so that its targets can be imported by that name."""
     if not file.is_file():
         raise PluginError("there is no such file")
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]

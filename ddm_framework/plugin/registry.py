@@ -1,4 +1,4 @@
-"""Look a component up by kind and name, and import its target only then."""
+"""Components by kind and name; a target is imported only when its component is used."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class Registered:
 
 
 class Registry:
-    """All components by kind and name; two of one name are an error only for who uses that name.
+    """All components by kind and name; a name that two plugins bring is an error only when it is used.
 
     Attributes:
         plugins: those that were found, broken ones included.
-        used: kind and name of the components that were asked for, in that order, so that a study's result can be tied
-            to the methods that it chose by name. Whoever watches clears it first.
+        used: kind and name of each component that was looked up, in order. A study's result depends on the methods that
+            it looks up by name; the pipeline clears this before the study runs and reads it afterwards.
     """
 
     def __init__(self, plugins: tuple[Plugin, ...], components: Sequence[Registered]) -> None:

@@ -28,12 +28,13 @@ class Settings(BaseModel):
 
 
 class Corruption(Settings):
-    """Training images that are spoilt on purpose, to see whether they are found (Table 6); by default none.
+    """Training images that are corrupted on purpose, to see whether they are found (Table 6); none by default.
 
     `share` of them get noise of size `noise`, measured on pixels between 0 and 1: its root mean square over the pixels
-    (`norm: per_pixel`), or its Euclidean length over the whole image (`euclidean`). The paper's "perturbation norm of
-    0.1" says neither; a Euclidean 0.1 is less than one grey level of 255 a pixel on MNIST and could harm nothing.
-    `labels` of them, drawn anew, get the label of another class. The same samples are drawn whatever the run's seed.
+    (`norm: per_pixel`), or its Euclidean norm over the whole image (`euclidean`). The paper's "perturbation norm of
+    0.1" does not say which; a Euclidean norm of 0.1 is less than one grey level (of 255) per pixel on MNIST and does no
+    harm. A share `labels` of the images, drawn separately, gets the label of another class. Which samples are drawn
+    depends on `seed` here, not on the seed of the run.
     """
 
     share: Share = 0.0
@@ -47,7 +48,7 @@ class Training(Settings):
     """Training of the target network: stochastic gradient descent on means over the full batch size (Eq. 2).
 
     `augmentation` lists `crop` (a window moved by up to an eighth of the image's side) and `flip` (left to right). It
-    belongs to training alone: gradients are matched on the images as they are.
+    applies to training only: gradients are matched on the original images.
     """
 
     epochs: PositiveInt = 30
@@ -63,9 +64,9 @@ class Training(Settings):
 class Target(Settings):
     """A network that was trained elsewhere, instead of one that `training` describes.
 
-    `checkpoint` holds its weights, `trajectory` the checkpoints that were kept on the way, the earliest first; epochs
-    are then counted in checkpoints. Without a trajectory, matching pairs the network with itself (`pairing: final`).
-    `mean` and `std` are those that its inputs were normalised by, one number a channel, in units of [0, 1].
+    `checkpoint` holds its weights, `trajectory` the checkpoints that were kept during training, the earliest first;
+    epochs are then counted in checkpoints. Without a trajectory, the synset is matched at the last checkpoint only
+    (`pairing: final`). `mean` and `std` normalised its inputs: one number per channel, in units of [0, 1].
     """
 
     checkpoint: Path | None = None
@@ -97,14 +98,14 @@ class Matching(Settings):
 class Online(Settings):
     """Perturbed networks (Eq. 9) and the regression on which clusters were there (Eq. 8).
 
-    `start: target` fine-tunes the target on the deleted clusters' synset; `start: initial` trains from the initial
-    weights on the kept clusters' synset, which is what ordinary matching is made for (Eq. 13, Table 4).
+    `start: target` fine-tunes the target on the synset of the deleted clusters; `start: initial` trains from the
+    initial weights on the synset of the kept clusters, as ordinary matching intends (Eq. 13, Table 4).
 
-    `anchor` counts passes over the training images, 0.3 being one over three tenths of them. With it each network that
-    is fine-tuned from the target takes its step along a short training on what is left of these images, and what the
-    same training does without a step and with all clusters is taken off again. So the curvature of the training loss
-    comes in, of which a gradient knows nothing. It costs so many epochs for each network, needs the training data
-    online, and wants a `step_size` of about the true displacement (0.02 is a good start).
+    `anchor` is a number of passes over the training images; 0.3 is one pass over three tenths of them. Each network
+    that is fine-tuned from the target then takes its step during a short training on the images that are left, and
+    the effect of the same training with all clusters and without a step is subtracted. This brings in the curvature of
+    the training loss, which a gradient does not contain. It costs that many epochs per network, needs the training
+    data online, and works best with a `step_size` near the true displacement (0.02 is a good start).
     """
 
     perturbations: Literal["leave_one_out", "random"] = "leave_one_out"
@@ -126,9 +127,9 @@ class Online(Settings):
 
 
 class Certificate(Settings):
-    """Exact retrainings that are spent on telling how well the attribution agrees with the truth; 0 = none.
+    """Exact retrainings that measure how well the attribution agrees with the truth; 0 = none.
 
-    Fewer than three make no rank correlation worth the name.
+    A rank correlation needs at least three.
     """
 
     retrainings: NonNegativeInt = 0

@@ -1,4 +1,4 @@
-"""What attributors cost: offline work is charged once, and told apart from that of a question."""
+"""What attributors cost: offline work is counted once, and kept apart from the cost of a question."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Ledger:
-    """Offline work that attributors asked for.
+    """Offline work that attributors caused.
 
     Attributes:
-        charged: seconds that it cost when it was done, perhaps by an earlier run.
-        elapsed: seconds that it took now.
+        charged: seconds that it took when it was done, perhaps in an earlier run.
+        elapsed: seconds that it took in this process.
     """
 
     charged: float = 0.0
@@ -19,12 +19,12 @@ class Ledger:
     _known: set[str] = field(default_factory=set, init=False)
 
     def enter(self, elapsed: float, charged: float | None = None, once: str = "") -> None:
-        """Note a piece of work.
+        """Record a piece of work.
 
         Args:
             elapsed: seconds that it took now.
-            charged: seconds that it cost once, where it was found done already.
-            once: names an artifact, which is charged the first time alone.
+            charged: seconds that it took originally, if it was done before.
+            once: name of an artifact that is counted only the first time.
         """
         self.elapsed += elapsed
         if once in self._known:
@@ -34,6 +34,6 @@ class Ledger:
         self.charged += elapsed if charged is None else charged
 
     def clear(self) -> None:
-        """Begin a new account."""
+        """Start again from zero."""
         self.charged = self.elapsed = 0.0
         self._known.clear()

@@ -1,4 +1,4 @@
-"""Names and layout of a run's artifacts: what each file holds, how it is written and how it is read."""
+"""The artifacts of a run: what each file holds, and how it is written and read."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _EPOCH = re.compile(r"epoch_(\d+)\.safetensors")
 
 
 def save_info(folder: RunFolder, info: DataInfo, sizes: Mapping[str, int]) -> None:
-    """Note the data's shape, classes, normalisation and sizes in the manifest."""
+    """Record shape, classes, normalisation and sizes of the data in the manifest."""
     folder.note(data={**asdict(info), "sizes": dict(sizes)})
 
 
 def load_info(folder: RunFolder) -> DataInfo:
-    """The noted DataInfo.
+    """The recorded DataInfo.
 
     Raises:
         RunFolderError: if the manifest has none.
@@ -84,7 +84,7 @@ def load_target(folder: RunFolder, device: torch.device) -> Parameters:
 
 
 def save_state(folder: RunFolder, state: TrainingState) -> None:
-    """Everything needed to go on training after an interruption."""
+    """Everything that is needed to continue training after an interruption."""
     tensors = {f"parameters.{name}": each for name, each in state.parameters.items()}
     tensors |= {f"velocity.{name}": each for name, each in state.velocity.items()}
     tensors["epoch"] = torch.tensor(state.epoch)
@@ -120,12 +120,12 @@ def load_partition(folder: RunFolder, device: torch.device) -> Partition:
 
 
 def save_synset_chunk(folder: RunFolder, name: str, synset: Synset) -> None:
-    """A finished chunk of clusters; enough to go on from after an interruption."""
+    """A finished chunk of clusters, from which matching continues after an interruption."""
     _save(folder, "matching", folder.file("offline", "synset", f"{name}.safetensors"), synset.tensors())
 
 
 def load_synset_chunk(folder: RunFolder, name: str, device: torch.device) -> Synset | None:
-    """A chunk that was finished before, if it was."""
+    """A chunk that was finished before; None if it was not."""
     path = folder.file("offline", "synset", f"{name}.safetensors")
     if not path.is_file():
         return None
@@ -166,7 +166,7 @@ def load_synset(folder: RunFolder, level: str, device: torch.device) -> Synset:
 
 
 def save_attribution(folder: RunFolder, tensors: Mapping[str, Tensor]) -> None:
-    """What the study found."""
+    """The tensors of the study's report."""
     _save(folder, "online", folder.file("online", "attribution.safetensors"), tensors)
 
 

@@ -1,4 +1,4 @@
-"""Take up a run that a folder holds: its recipe, its device and number of threads, its workspace."""
+"""Open a run that a folder holds: its recipe, its device and number of threads, its workspace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ddm_framework.runs.workspace import Workspace
 
 
 def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
-    """Replace `auto` by what the run was begun with, else by what this machine has; both change roundings.
+    """Replace `auto` by what the run was started with, or else by what this machine has; both change rounding.
 
     Raises:
         DDMError: if cuda is asked for and there is none.
@@ -63,7 +63,7 @@ def recorded_recipe(folder: RunFolder, registry: Registry, settings: Sequence[st
 
 
 def workspace_of(folder: Path, plugins: Sequence[Path]) -> Workspace:
-    """The workspace of a run that need not be finished, for the workers that share its work."""
+    """The workspace of a run, finished or not, for worker processes."""
     found, registry = RunFolder.open(folder), load_plugins(plugins)
     recipe, device = settle(recorded_recipe(found, registry), found)
     return Workspace(recipe, found, registry, device)

@@ -1,4 +1,4 @@
-"""What a stage was made from and what a run was made with, and how that differs from what is asked for now."""
+"""What a stage was made from and what a run was made with, and how that differs from what is requested now."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class StageInputs:
     Attributes:
         hashed: plain values; the stage is reused while they stay the same.
         shown: further values that help to say what changed, such as the path that data came from.
-        defaults: of the settings among the hashed values, in the same places: a setting that the stage knew nothing of,
-            because it was added later, changes nothing as long as it has its default.
-        code_of: the code of a component by kind and name, for those that the stage asked for while it ran.
+        defaults: of the settings among the hashed values, in the same places. A setting that was added after the stage
+            was made changes nothing as long as it has its default.
+        code_of: digest of the code of a component, by kind and name, for those that the stage looked up while it ran.
     """
 
     hashed: Mapping[str, Any]
@@ -59,8 +59,8 @@ class StageInputs:
 
         Args:
             record: of the stage, as the manifest holds it.
-            before: the recorded digest of the stage before, where that one can be reused: what was made from it then is
-                as good as made from it now, whatever its digest would be today.
+            before: the recorded digest of the previous stage if that can be reused. A stage made from it remains valid
+                even if the digest would be computed differently today.
         """
         used = [(name, digest, self.code_of(name)) for name, digest in record.get("used", {}).items()]
         found: list[Difference] = [(("code", name), old, new) for name, old, new in used if old != new]
@@ -73,7 +73,7 @@ class StageInputs:
         return [*told, *found] if decisive or found else []
 
     def _is_none(self, difference: Difference, before: str | None) -> bool:
-        """Whether a difference makes none: the stage was made before what is new came to be, and it changes nothing."""
+        """Whether a difference can be ignored: the value is new since the stage was made, and has no effect."""
         place, old, new = difference
         if place == ("after",):
             return before is not None and old == before

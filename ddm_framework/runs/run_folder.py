@@ -1,4 +1,4 @@
-"""A run's folder: which stages are done, with which inputs, so that they are reused, resumed or refused."""
+"""The folder of a run: which stages are done, and with which inputs, so that they are reused, resumed or refused."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class RunFolder:
         return self.path.joinpath(*parts)
 
     def files(self, stage: str) -> list[Path]:
-        """The files of a stage: those that it made, where it is done, else those that are there."""
+        """The files of a stage: those that it made if it is done, otherwise those that exist."""
         if self.is_done(stage):
             return [self.path / name for name in self.manifest["stages"][stage].get("files", [])]
         return stage_files(self.path, stage)
@@ -86,15 +86,15 @@ class RunFolder:
         return bool(self.manifest["stages"].get(stage, {}).get("done"))
 
     def input(self, stage: str, name: str) -> Any:
-        """One of the values that a stage was begun with; None if it was not begun."""
+        """One of the inputs that a stage was started with; None if it was not started."""
         return self.manifest["stages"].get(stage, {}).get("inputs", {}).get(name)
 
     def stamp(self, stage: str, path: Path) -> dict[str, str]:
-        """What a file of a stage is stamped with: the inputs that it was made from, and its own name."""
+        """The stamp of a file: the inputs that its stage was made from, and its own name."""
         return {"inputs": self.manifest["stages"][stage]["hash"], "file": path.relative_to(self.path).as_posix()}
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage, as spent when it was made."""
+        """Seconds that each stage took when it was made."""
         return {stage: float(record.get("seconds", 0.0)) for stage, record in self.manifest["stages"].items()}
 
     def note(self, **values: Any) -> None:
@@ -103,7 +103,7 @@ class RunFolder:
         self._write()
 
     def claim(self, inputs: Mapping[str, StageInputs], *, fresh: bool) -> None:
-        """Make sure that what the folder holds came from these inputs, and is whole.
+        """Make sure that the contents of the folder were made from these inputs and are complete.
 
         Args:
             inputs: of each stage, in order.
@@ -123,7 +123,7 @@ class RunFolder:
             self.discard(STAGES[STAGES.index(bad[0]) :])
 
     def check(self, inputs: Mapping[str, StageInputs]) -> None:
-        """Make sure that the stages begun so far had these inputs.
+        """Make sure that the stages started so far had these inputs.
 
         Raises:
             RunFolderError: listing what differs.
@@ -158,7 +158,7 @@ class RunFolder:
         return None if record is None else str(record["hash"])
 
     def _damage(self, stage: str) -> str:
-        """What is wrong with the files of a stage, by a look at their headers; empty if nothing is."""
+        """What is wrong with the files of a stage, judged by their headers; empty if nothing is."""
         for path in self.files(stage):
             try:
                 if path.suffix == ".safetensors":
@@ -172,7 +172,7 @@ class RunFolder:
         return ""
 
     def _sweep(self) -> None:
-        """Remove what killed processes were about to write."""
+        """Remove partial files of killed processes."""
         for pattern in (f".*{PARTIAL}", f"offline/**/.*{PARTIAL}", f"online/.*{PARTIAL}"):
             for path in self.path.glob(pattern):
                 with suppress(OSError):
@@ -213,7 +213,7 @@ class RunFolder:
 
 
 class StageClock:
-    """Counts the seconds of a stage, those before an interruption included."""
+    """Counts the seconds of a stage, including those before an interruption."""
 
     def __init__(self, folder: RunFolder, record: dict[str, Any]) -> None:
         self._folder, self._record = folder, record
@@ -221,16 +221,16 @@ class StageClock:
         self._stopped = False
 
     def used(self, code: Mapping[str, str]) -> None:
-        """Digests of the code of what the stage asked for while it ran, by name; it is redone when they change."""
+        """Record digests of the code that the stage looked up while it ran; if one changes, the stage is redone."""
         self._record["used"] = dict(code)
 
     def stop(self) -> None:
-        """What the stage does from here on is not counted."""
+        """Stop counting: what the stage does from here on is not its own work."""
         self.saved()
         self._stopped = True
 
     def saved(self) -> None:
-        """Something lasting was written: remember the time spent on it too."""
+        """Record the time so far, because something lasting was written."""
         if not self._stopped:
             self._record["seconds"] = round(self._before + time.monotonic() - self._begun, 3)
         self._folder._write()
@@ -249,7 +249,7 @@ def stage_files(path: Path, stage: str) -> list[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep others from working in a run folder; the system unlocks it however this process ends.
+    """Keep other processes out of a run folder; the system removes the lock however this process ends.
 
     Raises:
         RunFolderError: if another process works in it, or it cannot be made.

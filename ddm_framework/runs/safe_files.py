@@ -20,7 +20,7 @@ AGAIN = "run with --fresh to make it again"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name, flush, rename: whoever looks sees the old file or the new one.
+    """Write to a temporary name, flush and rename, so that a reader sees either the old file or the new one.
 
     Raises:
         RunFolderError: if the disk is full or the folder cannot be written to.

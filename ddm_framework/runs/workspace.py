@@ -1,4 +1,4 @@
-"""What the core hands to studies and attributors: one run's artifacts, each loaded when it is asked for."""
+"""What the core passes to studies and attributors: the artifacts of a run, each loaded when it is first used."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ddm_framework.runs.run_folder import RunFolder
 
 @dataclass
 class Workspace:
-    """One run, as studies and attributors see it. Nothing here is computed twice, and nothing here is written."""
+    """A run, as studies and attributors see it. Nothing is computed twice, and nothing is written."""
 
     recipe: Recipe
     folder: RunFolder
@@ -54,7 +54,7 @@ class Workspace:
 
     @property
     def root(self) -> RunFolder:
-        """The folder with the target and its trajectory; that of the parent for a variant of a run."""
+        """The folder with the target and its trajectory; for a variant of a run, that of its parent."""
         return self.parent.root if self.parent else self.folder
 
     @cached_property
@@ -62,7 +62,7 @@ class Workspace:
         """The data set, on the device.
 
         Raises:
-            RunFolderError: if it is no longer what the run was made with.
+            RunFolderError: if the data are no longer those of the run.
         """
         data = self.loaded_data if self.loaded_data is not None else self._reloaded()
         return data.to(self.device)
@@ -87,7 +87,7 @@ class Workspace:
 
     @property
     def untrained(self) -> Parameters:
-        """θ_0 as the backbone and the seed give it."""
+        """θ_0, from the backbone and the seed."""
         return self._built[1]
 
     @property
@@ -140,7 +140,7 @@ class Workspace:
         return declared(choose(self.registry, "objective", name, options))
 
     def surrogate(self, objective: Objective) -> Objective:
-        """What a method that needs a gradient at the target attributes instead of an objective."""
+        """What a method that needs a gradient at the target attributes in place of an objective."""
         named = objective.declaration.surrogate
         if named is None:
             return objective
@@ -184,7 +184,7 @@ class Workspace:
 
     @contextmanager
     def offline_work(self) -> Iterator[None]:
-        """Mark what an attributor does once for all queries, so that its cost is told apart from that of a question."""
+        """Mark what an attributor does once for all queries, so that its cost is kept apart from that of a question."""
         begun = time.monotonic()
         try:
             yield
@@ -202,13 +202,13 @@ class Workspace:
         return Queries(images.images[:number], images.labels[:number], tuple(f"{split} {i}" for i in range(number)))
 
     def charge(self, *stages: str) -> None:
-        """Charge an attributor with stages of this run, each once."""
+        """Count stages of this run as offline work of an attributor, each once."""
         spent = self.folder.seconds()
         for stage in stages:
             self.ledger.enter(0.0, spent.get(stage, 0.0), once=str(self.folder.file(stage)))
 
     def target_logits(self, images: Images) -> Tensor:
-        """The target's logits (N, classes), by the same engine as the perturbed networks."""
+        """Logits (N, classes) of the target, computed in the same way as those of the perturbed networks."""
         return self.network.logits_of(self.target, images)
 
     def accuracy(self, split: str) -> float:
@@ -237,7 +237,7 @@ class Workspace:
         return torch.cat(collected)
 
     def perturbed(self, perturbations: Tensor, synset: Synset) -> Iterator[tuple[slice, Parameters]]:
-        """The estimated networks themselves (Eq. 9), a chunk of rows at a time, stacked."""
+        """The estimated networks (Eq. 9), stacked, one chunk of rows at a time."""
         recipe = self.recipe
         return perturbed_networks(
             self.network,
@@ -255,7 +255,7 @@ class Workspace:
 
     @property
     def anchor(self) -> Anchor | None:
-        """The training images that `online.anchor` asks for, every class in proportion; None where it asks for none."""
+        """The training images of `online.anchor`, every class in proportion; None if there is no anchor."""
         passes = self.recipe.online.anchor
         if not passes:
             return None
@@ -266,7 +266,7 @@ class Workspace:
         return Anchor(part.images, part.labels, clusters[index], epochs)
 
     def with_online(self, **settings: Any) -> Workspace:
-        """The same run, with all that it has loaded, under other settings of `online`."""
+        """The same run under other settings of `online`; what is loaded is shared."""
         online = type(self.recipe.online).model_validate({**self.recipe.online.model_dump(), **settings})
         other = copy.copy(self)
         other.recipe, other._logits = replace(self.recipe, online=online), {}
@@ -280,11 +280,11 @@ class Workspace:
         return module.eval()
 
     def forget_queries(self) -> None:
-        """Drop what is remembered of the queries asked last, so that the next question is answered from the start."""
+        """Drop the cached logits of the last queries, so that the next question is answered from the start."""
         self._logits.clear()
 
     def design_logits(self, queries: Queries) -> Tensor:
-        """Logits (P, N, classes) of the recipe's own design; remembered for the queries asked last."""
+        """Logits (P, N, classes) of the networks of the recipe's perturbations; cached for the last queries."""
         known = self._logits.get(id(queries))
         if known is None:
             self._logits.clear()

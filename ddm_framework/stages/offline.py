@@ -23,7 +23,7 @@ from ddm_framework.runs.workspace import Workspace
 
 
 def train_target(workspace: Workspace, clock: StageClock) -> None:
-    """Train the target, saving θ_0 and every `checkpoint_every`-th epoch; goes on where it was interrupted."""
+    """Train the target, saving θ_0 and every `checkpoint_every`-th epoch; continues after an interruption."""
     settings, folder = workspace.recipe.training, workspace.folder
     images, labels = workspace.data.train.images, workspace.data.train.labels
     due = {*range(0, settings.epochs, settings.checkpoint_every), settings.epochs}
@@ -46,7 +46,7 @@ def train_target(workspace: Workspace, clock: StageClock) -> None:
 
 
 def adopt_target(workspace: Workspace) -> None:
-    """Take over a network that was trained elsewhere, its checkpoints counted as epochs.
+    """Adopt a network that was trained elsewhere; its checkpoints count as epochs.
 
     Raises:
         DDMError: if a file is damaged or does not fit the backbone.
@@ -94,20 +94,20 @@ def distil(workspace: Workspace, clock: StageClock) -> None:
 
 
 class _RealGradients:
-    """Gradients of all clusters where they fit the memory at once, so that those of the classes follow from them."""
+    """Gradients of all clusters, from which those of the classes follow, if they fit the memory at once."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.pairs = possible_pairs(sorted(workspace.trajectory), workspace.recipe.matching)
 
     def chunks(self, partition: Partition) -> list[slice]:
-        """Clusters that are matched at a time."""
+        """Chunks of clusters that are matched together."""
         recipe = self.workspace.recipe
         total, memory_mb = partition.num_clusters, recipe.general.memory_mb
         return cluster_chunks(self.workspace.network, self.pairs, recipe.matching, total, memory_mb)
 
     def of(self, level: str) -> Mapping[int, Gradient] | None:
-        """Of a level as a whole; None if it must be worked on in chunks."""
+        """The gradients of a whole level; None if it has to be matched in chunks."""
         if len(self.chunks(self.workspace.partition)) > 1:
             return None
         return self.fine if level == "cluster" else self.coarse

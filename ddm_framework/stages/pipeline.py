@@ -1,4 +1,4 @@
-"""Run a recipe: each stage once, in order, reusing what the folder already holds."""
+"""Run a recipe: each stage once, in order, reusing what its folder holds."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def execute(
 
     Args:
         recipe: checked.
-        registry: components that a study may ask for by name.
+        registry: components that a study may look up by name.
         out: the run folder.
         fresh: redo the first stage whose inputs changed, and what follows from it, instead of refusing.
         display: where progress is shown.
     Returns:
         The workspace of the finished run and its metrics.
     Raises:
-        DDMError: for a mistake of the user's; what was finished before stays.
+        DDMError: for a mistake of the user; what was finished before stays.
     """
     recipe, device = settle(recipe, RunFolder.open(out))
     display.say("loading the data")
@@ -84,7 +84,7 @@ def work_offline(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> Non
 
 
 def note(workspace: Workspace) -> None:
-    """Write down what the run is made of and with."""
+    """Record in the manifest what the run is made from and with."""
     recipe, folder, data = workspace.recipe, workspace.folder, workspace.data
     artifacts.save_info(
         folder, data.info, {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
@@ -101,7 +101,7 @@ def note(workspace: Workspace) -> None:
 
 
 def save_recipe(workspace: Workspace) -> None:
-    """Write the recipe, unless it stands there: the data may have moved, and a finished run may be read-only."""
+    """Write the recipe if it changed: the data may have moved, and a finished run may be read-only."""
     path, text = workspace.folder.file("recipe.yaml"), workspace.recipe.as_yaml()
     try:
         old = path.read_bytes()
@@ -112,7 +112,7 @@ def save_recipe(workspace: Workspace) -> None:
 
 
 def _online(workspace: Workspace, inputs: StageInputs) -> None:
-    """Run the study and write what it found."""
+    """Run the study and write its results."""
     folder = workspace.folder
     with folder.stage("online", inputs) as clock:
         workspace.registry.used.clear()
@@ -149,7 +149,7 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def core_metrics(workspace: Workspace) -> dict[str, Any]:
-    """Numbers that every run has, whatever its study."""
+    """Figures of every run, whatever its study."""
     synset, class_synset = workspace.synset, workspace.class_synset
     perturbed = (workspace.perturbations == 0).any(1)
     metrics: dict[str, Any] = {

@@ -1,6 +1,7 @@
-"""What an experiment needs beside a run's own artifacts, kept in the run's folder.
+"""What an experiment needs besides the artifacts of a run, stored in the folder of the run.
 
-A variant has the run's target and another synset or partition; a sibling has the run's data and a target of its own.
+A variant has the target of the run and another synset or partition. A sibling has the data of the run and its own
+target.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ def variant(
     matching: Mapping[str, Any] = NO_SETTINGS,
     online: Mapping[str, Any] = NO_SETTINGS,
 ) -> Workspace:
-    """A workspace on the same target with a partition or a synset of its own; made once and then reused.
+    """A workspace on the same target with another partition or synset; made once and then reused.
 
-    Its partition and synset lie in `variants/<name>` of the run folder. What they cost when they were made counts as
-    offline work of the workspace that asks.
+    Its partition and synset are stored in `variants/<name>` of the run folder. Their original cost counts as offline
+    work of the given workspace.
 
     Args:
         workspace: a run whose target is trained and whose data are divided.
@@ -71,9 +72,9 @@ def sibling(
     distance: Choice | None = None,
     matching: Mapping[str, Any] = NO_SETTINGS,
 ) -> Workspace:
-    """A run of its own on the same data, up to its synset: another network or matching; made once, then reused.
+    """Another run on the same data, up to its synset, with another network or matching; made once and then reused.
 
-    Its artifacts lie in `variants/<name>` of the run folder.
+    Its artifacts are stored in `variants/<name>` of the run folder.
 
     Args:
         workspace: a run.

@@ -1,4 +1,4 @@
-"""A run of a second, of components of its own: what attributors and studies are tried on."""
+"""A run of one second with components of its own, on which attributors and studies are checked."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def network(data: DataInfo, /) -> nn.Module:
 
 
 def alternating(features: Tensor, num_clusters: int, generator: torch.Generator, /) -> Tensor:  # noqa: ARG001
-    """Clusters of every so manieth sample."""
+    """Every `num_clusters`-th sample is in the same cluster."""
     return torch.arange(len(features)) % num_clusters
 
 
@@ -122,9 +122,9 @@ def _finished() -> Path:
 
 
 def small_workspace(registry: Registry) -> Workspace:
-    """The finished small run as nobody has looked at it yet, with the components of a registry.
+    """The finished small run with nothing loaded yet, and with the components of a registry.
 
-    All cores are promised to one process, so that networks are retrained in it: workers would not know the recipe.
+    It claims all cores for one process, so that networks are retrained in it: workers would not know the recipe.
     """
     folder = RunFolder.existing(_finished())
     return Workspace(small_recipe(num_cores()), folder, registry, torch.device("cpu"), loaded_data=stripes())

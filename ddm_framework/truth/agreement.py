@@ -1,4 +1,4 @@
-"""How near an attribution comes to exact retraining: figures with floor, ceiling and interval (Eq. 10, Fig. 7)."""
+"""Agreement of an attribution with exact retraining, with floor, ceiling and interval (Eq. 10, Fig. 7)."""
 
 from __future__ import annotations
 

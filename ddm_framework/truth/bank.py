@@ -1,4 +1,4 @@
-"""The bank of exact retrainings: each network is trained once and lies in a file of its own, found by what made it."""
+"""The bank of exact retrainings: each network is trained once and stored in a file named by what it was made from."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ddm_framework.network.stacks import Parameters
 from ddm_framework.runs.tensor_files import check_tensors, load_tensors, save_tensors
 
 Coupling = Literal["same_order", "independent"]
-"""`same_order`: from the target's own θ_0 in its own batch order. `independent`: each from a θ_0 and in an order of its
-own, as somebody would get who trains again."""
+"""How a retraining relates to the target. `same_order`: the same θ_0 and batch order. `independent`: its own θ_0 and
+batch order, as when training again from scratch."""
 
 _WEIGHTS = "parameters."
 
 
 @dataclass(frozen=True, slots=True)
 class Retraining:
-    """One network to be trained exactly.
+    """A network to retrain exactly.
 
     Attributes:
-        kept: bool (N,), the training samples that are there.
-        seed: of θ_0 and of the batch order; the recipe's own seed gives the target's.
+        kept: bool (N,), the training samples that it keeps.
+        seed: of θ_0 and of the batch order; the seed of the recipe gives those of the target.
     """
 
     kept: Tensor
@@ -47,7 +47,7 @@ class Bank:
     """Exactly retrained networks.
 
     Attributes:
-        files: of each of R networks, some perhaps the same.
+        files: one per network, R in all; some may be the same.
         device: where networks are loaded to.
     """
 
@@ -64,12 +64,12 @@ class Bank:
 
     @property
     def seconds(self) -> float:
-        """What it took to make them, on the wall, when they were made; each file counts once."""
+        """Wall-clock seconds that the networks took to train; each file counts once."""
         return sum(float(load_tensors(file, ["seconds"])["seconds"]) for file in set(self.files))
 
 
 def save_network(file: Path, parameters: Parameters, seconds: float) -> None:
-    """One finished network and its share of the time."""
+    """Save a finished network and its share of the time."""
     tensors = {f"{_WEIGHTS}{name}": each for name, each in parameters.items()}
     save_tensors(file, {**tensors, "seconds": torch.tensor(seconds, dtype=torch.float64)}, {"network": file.stem})
 

@@ -1,4 +1,4 @@
-"""How far can this very attribution be trusted? A few exact retrainings, spent on clusters drawn at random, tell."""
+"""How far this attribution can be trusted, measured by a few exact retrainings without random clusters."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Certificate:
 
     Attributes:
         objective: whose effects were compared.
-        clusters: that were really deleted, ascending.
-        spearman: rank correlation over these clusters of estimated with true effects, mean over the queries.
+        clusters: those that the network was retrained without, ascending.
+        spearman: rank correlation of estimated and true effects over these clusters, mean over the queries.
         interval: 95 %, from resampling queries and clusters.
-        seconds: that the retrainings cost.
+        seconds: that the retrainings took.
     """
 
     objective: str
@@ -63,7 +63,7 @@ class Certificate:
 
 
 def certify(workspace: Workspace, queries: Queries, objective: Objective, count: int) -> Certificate:
-    """Spend some exact retrainings on comparing this run's attribution with the truth.
+    """Compare the attribution of a run with the truth by some exact retrainings.
 
     Args:
         workspace: a run whose target is trained and whose synset is matched.
@@ -88,7 +88,7 @@ def certify(workspace: Workspace, queries: Queries, objective: Objective, count:
 
 
 def certified(workspace: Workspace, report: Report) -> Report:
-    """The report with the certificate that the recipe asks for, if it asks for one."""
+    """The report, with a certificate if the recipe asks for one."""
     count = workspace.recipe.certificate.retrainings
     if count == 0:
         return report

@@ -1,7 +1,7 @@
-"""Train the networks that a bank lacks: chunks of them side by side, and one worker process for each share of cores.
+"""Train the networks that a bank lacks, in chunks of stacked networks, by one worker process for each share of cores.
 
 Small networks gain nothing from a second thread, so a run with `threads: 1` trains one chunk on every core. A worker is
-this module run as a program: it opens the run folder by itself, and only numbers pass between the processes.
+this module run as a program. It opens the run folder itself, so only numbers pass between the processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ddm_framework.runs.workspace import Workspace
 from ddm_framework.truth.bank import Retraining, save_network
 
 MOST_SIDE_BY_SIDE = 10
-"""Networks in a chunk: beyond it their activations leave the cache (benchmarks/bank.py)."""
+"""Networks in a chunk; the activations of more do not fit the cache (benchmarks/bank.py)."""
 
 _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**26)}
 """Keep freed memory: giving it back to the system and asking for it again took a fifth of the time of 35
@@ -55,13 +55,13 @@ def train_missing(workspace: Workspace, missing: Mapping[Path, Retraining]) -> N
 
 
 def num_workers(workspace: Workspace) -> int:
-    """Processes that share the cores, each with the run's number of threads; one where there is a GPU."""
+    """Processes that share the cores, each with the threads of the run; one on a GPU."""
     threads = workspace.recipe.general.threads
     return 1 if workspace.device.type != "cpu" or threads == "auto" else max(1, num_cores() // threads)
 
 
 def _parts(workspace: Workspace, count: int) -> list[slice]:
-    """Chunks of nearly one size, as many for each worker where there are enough."""
+    """Chunks of nearly equal size, the same number for each worker if there are enough."""
     network, workers = workspace.network, num_workers(workspace)
     each = 4 * num_weights(workspace.initial) + 4 * workspace.recipe.training.batch_size * network.activation_values
     fitting = chunk_size(workspace.recipe.general.memory_mb // workers, each, most=MOST_SIDE_BY_SIDE)
@@ -102,7 +102,7 @@ def _in_processes(
     workers: int,
     advance: Callable[[], None],
 ) -> None:
-    """Deal the chunks out to worker processes and wait for all of them."""
+    """Distribute the chunks among worker processes and wait for all of them."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as watchers:
         processes = [
             _start_worker(workspace, Path(folder, f"job_{number}.safetensors"), listed, parts[number::workers], workers)
@@ -154,7 +154,7 @@ def _python_path() -> str:
 
 
 def _watch(process: subprocess.Popen[str], advance: Callable[[], None]) -> tuple[int, str]:
-    """Follow a worker to its end: one line an epoch. Returns its exit status and what it said of a failure."""
+    """Follow a worker, which prints one line per epoch, to its end. Returns its exit status and its error message."""
     assert process.stdout is not None
     for _ in process.stdout:
         advance()

@@ -32,11 +32,11 @@ def retrained(
     Args:
         workspace: a run whose target is trained.
         perturbations: (R, K); 0 = the cluster is deleted.
-        partition: whose clusters they are; the run's own by default.
+        partition: of the clusters; that of the run by default.
         coupling: with the target.
-        replicate: number of an independent repetition, or one a row; with `same_order` there is nothing to repeat.
+        replicate: number of an independent repetition, or one per row; has no effect with `same_order`.
     Raises:
-        DDMError: if the target was trained elsewhere, a training diverges or the disk is full; what was finished stays.
+        DDMError: if the target was trained elsewhere, a training diverges or the disk is full; finished networks stay.
     Source: Sec. 4.1, "exact-unlearn network"; Eq. 10.
     """
     if workspace.recipe.target.checkpoint is not None:

@@ -66,7 +66,7 @@ def _centres(workspace: Workspace, values: Tensor) -> Tensor:
 def _effect(
     workspace: Workspace, queries: Queries, objective: Objective, asked: Tensor, centres: Tensor, first: First | None
 ) -> Tensor:
-    """Likeness of queries (N, D) and centres (K, D) as effects that the objective ranks from the likest on."""
+    """Similarity of queries (N, D) and centres (K, D) as effects that the objective ranks from the most similar on."""
     distances = torch.cdist(asked.double().to(centres.device), centres, compute_mode="donot_use_mm_for_euclid_dist")
     # Relative to the query's own mean, features of any scale give likenesses that differ.
     likeness = 1 / (1 + distances / distances.mean(1, keepdim=True).clamp_min(1e-12))

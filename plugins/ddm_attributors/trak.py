@@ -53,7 +53,7 @@ def attribute(
         As in the paper its unit is the objective's up to a factor that is common to all.
     Raises:
         DDMError: if dattri is not installed or the objective has no gradient.
-    Source: Park et al. 2023, TRAK: Attributing Model Behavior at Scale, Alg. 1, Eq. 13-17.
+    Source: Park et al. 2023, TRAK: Attributing Model Behavior at Scale; its Alg. 1, Eq. 13-17.
     """
     library = needed("dattri.algorithm.trak", "trak")
     train, partition, network = workspace.data.train, workspace.partition, workspace.network
@@ -64,7 +64,7 @@ def attribute(
     with undisturbed(workspace.device), _without_bars(library):
         with workspace.offline_work():
             fitted = [_fitted(library, workspace, epoch, projection_dim, damping, batch_size) for epoch in epochs]
-        # Eq. 17 averages the two factors apart; dattri does so too where one attributor holds all checkpoints.
+        # TRAK Eq. 17 averages the two factors apart; dattri does so too where one attributor holds all checkpoints.
         missed = torch.stack([each.Q for each in fitted]).mean(0)
         scores = torch.zeros(len(train), len(queries), dtype=torch.float64, device=workspace.device)
         for epoch, each in zip(epochs, fitted, strict=True):
