@@ -1,4 +1,5 @@
-from .choice import Choice, Grid, choose, choose_grid, use
+from .choice import Choice, Grid, use
+from .choosing import choose, choose_grid
 from .components import KINDS, Component, hook_name
 from .declarations import Declaration, Direction, Method, Surrogate, attributor, method_of, objective
 from .discovery import load_plugins

@@ -8,6 +8,7 @@ import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
@@ -55,6 +56,11 @@ class Option:
     name: str
     hint: Any
     default: Any
+
+    @property
+    def takes_path(self) -> bool:
+        """Whether a value of it is a path, or holds one."""
+        return mentions(self.hint, Path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +166,11 @@ def _fillable(hint: Any) -> Any:
     if origin is typing.Annotated:
         return typing.Annotated[arguments]
     return origin[arguments] if origin in (list, dict) else hint
+
+
+def mentions(hint: Any, wanted: Any) -> bool:
+    """Whether a type is another one, or is made of it."""
+    return hint is wanted or any(mentions(argument, wanted) for argument in typing.get_args(hint))
 
 
 def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tuple[str, str]]:

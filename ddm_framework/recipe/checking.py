@@ -9,7 +9,8 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from ddm_framework.errors import Problem, RecipeError, shown, suggestion
-from ddm_framework.plugin.choice import Choice, fitted_options
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.choosing import fitted_options
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.plugin.signatures import value_problems
 from ddm_framework.recipe.recipe import Recipe

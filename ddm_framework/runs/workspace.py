@@ -27,7 +27,8 @@ from ddm_framework.online.attribution import Attribution, Estimate, fit, fit_att
 from ddm_framework.online.finetuning import Anchor, perturbed_networks
 from ddm_framework.online.perturbations import beta_weights, design
 from ddm_framework.online.questions import Objective, Queries, Reference, declared
-from ddm_framework.plugin.choice import Choice, choose
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.choosing import choose
 from ddm_framework.plugin.declarations import method_of
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay

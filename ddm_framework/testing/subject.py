@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from ddm_framework.errors import DDMError, PluginError, suggestion
-from ddm_framework.plugin.choice import Choice, choose_registered
+from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin.choosing import choose_registered
 from ddm_framework.plugin.components import KINDS, check_kind
 from ddm_framework.plugin.registry import Plugin, Registered, Registry
 from ddm_framework.plugin.signatures import Signature, read_signature

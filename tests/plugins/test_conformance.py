@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from ddm_framework.errors import DataError
-from ddm_framework.plugin.choice import takes_path
 from ddm_framework.plugin.components import KINDS
 from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.testing import Check, NotChecked, Subject, parametrize_with_checks
@@ -60,7 +59,7 @@ def files() -> Iterator[None]:
 
 def lacks_files(component: Subject, reason: NotChecked) -> bool:
     """Whether a data set has told by a DataError which of its files are missing."""
-    published = component.kind == "dataset" and any(takes_path(option.hint) for option in component.signature.options)
+    published = component.kind == "dataset" and any(option.takes_path for option in component.signature.options)
     return published and not component.options and isinstance(reason.__cause__, DataError)
 
 

@@ -16,7 +16,6 @@ import torch
 
 from ddm_framework.data.splits import DataSplits, ImageSet
 from ddm_framework.errors import DDMError
-from ddm_framework.plugin.choice import takes_path
 from ddm_framework.testing.contract import NotChecked, advice, expect, untouched_randomness
 from ddm_framework.testing.subject import Subject
 
@@ -91,7 +90,7 @@ def check_loads_data_splits(subject: Subject) -> None:
 
 def check_missing_files_are_a_data_error(subject: Subject) -> None:
     """Where its files are missing, it says so by a DataError that names the place."""
-    paths = [option.name for option in subject.signature.options if takes_path(option.hint)]
+    paths = [option.name for option in subject.signature.options if option.takes_path]
     if not paths:
         raise NotChecked("none of its options is a path, so no file of it can be missing")
     with tempfile.TemporaryDirectory() as folder, watched_network():

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ddm_framework.errors import DDMError
-from ddm_framework.plugin.choice import choose_registered
+from ddm_framework.plugin.choosing import choose_registered
 from ddm_framework.recipe.yaml_source import parse, write
 from ddm_framework.testing.contract import advice, expect
 from ddm_framework.testing.subject import Subject

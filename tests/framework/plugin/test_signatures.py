@@ -15,7 +15,7 @@ from plugin_sites import REGISTRY
 from pydantic import Field
 
 from ddm_framework.errors import PluginError
-from ddm_framework.plugin.choice import choose, takes_path
+from ddm_framework.plugin.choosing import choose
 from ddm_framework.plugin.components import KINDS
 from ddm_framework.plugin.registry import Registered
 from ddm_framework.plugin.signatures import NUM_CORE_ARGUMENTS, Signature, read_signature
@@ -58,7 +58,7 @@ def test_options_are_read_in_order_as_written_with_their_defaults() -> None:
     assert SIGNATURE.defaults()["eps"] == 1e-8
     assert SIGNATURE.defaults()["shape"] == (1, 2)
     assert tuple(SIGNATURE.defaults()) == SIGNATURE.names
-    assert {option.name for option in SIGNATURE.options if takes_path(option.hint)} == {"file", "files"}
+    assert {option.name for option in SIGNATURE.options if option.takes_path} == {"file", "files"}
 
 
 @pytest.mark.parametrize(

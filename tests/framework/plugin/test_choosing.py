@@ -10,7 +10,8 @@ import pytest
 from plugin_sites import RECIPE, REGISTRY, Site, hooks, swap
 
 from ddm_framework import DDMError, RecipeError, use
-from ddm_framework.plugin.choice import Choice, Grid, choose, choose_grid, plain
+from ddm_framework.plugin.choice import Choice, Grid, plain
+from ddm_framework.plugin.choosing import choose, choose_grid
 from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.recipe.reading import load_recipe

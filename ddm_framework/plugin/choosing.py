@@ -1,0 +1,234 @@
+"""The one way to choose a component, for recipes, the lists in a study's options, Python and the conformance kit."""
+
+from __future__ import annotations
+
+import itertools
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddm_framework.errors import DDMError, shown
+from ddm_framework.plugin.choice import Choice, Grid
+from ddm_framework.plugin.registry import Registered, Registry
+from ddm_framework.plugin.signatures import ComponentOf, Signature, mentions, read_signature
+
+Place = tuple[str | int, ...]
+"""Keys and positions that lead to a value within the options of a component."""
+
+
+NO_OPTIONS: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """What is wrong with an option, and where among the options it stands."""
+
+    place: Place
+    message: str
+
+
+def choose(
+    registry: Registry, kind: str, name: str, options: Mapping[str, Any] = NO_OPTIONS, folder: Path | None = None
+) -> Choice:
+    """A component with its options, those that are left out at their defaults.
+
+    Args:
+        registry: where components are looked up.
+        kind, name: of the component.
+        options: values as a recipe or Python gives them: text may stand for a path, a list for a tuple, and
+            `{use: name, option: value}` for another component.
+        folder: where relative paths start; the current folder by default.
+    Raises:
+        DDMError: for an unknown name, or naming every option that is wrong.
+    """
+    return choose_registered(registry.get(kind, name), registry, options, folder)
+
+
+def choose_registered(
+    registered: Registered, registry: Registry, options: Mapping[str, Any] = NO_OPTIONS, folder: Path | None = None
+) -> Choice:
+    """The same for a component at hand, which need not be the one of its name in the registry."""
+    fitting = _Fitting(registry, lambda _: folder or Path.cwd())
+    chosen = fitting.choice(registered, options, ())
+    if chosen is None:
+        raise DDMError("\n".join(misfit.message for misfit in fitting.misfits))
+    return chosen
+
+
+def choose_grid(
+    registry: Registry, kind: str, name: str, options: Mapping[str, Any] = NO_OPTIONS, folder: Path | None = None
+) -> Grid:
+    """A component with every combination of the values that its options list; arguments and errors as `choose`."""
+    fitting = _Fitting(registry, lambda _: folder or Path.cwd())
+    chosen = fitting.grid(registry.get(kind, name), options, ())
+    if chosen is None:
+        raise DDMError("\n".join(misfit.message for misfit in fitting.misfits))
+    return chosen
+
+
+def fitted_options(
+    registry: Registry,
+    kind: str,
+    written: Mapping[str, Any],
+    folder_of: Callable[[Place], Path],
+    core_names: Sequence[str] = (),
+) -> tuple[Choice | None, list[Misfit]]:
+    """A component as a recipe writes it, or all that is wrong with it.
+
+    Args:
+        registry: where components are looked up.
+        kind: of the component.
+        written: `use` and the options.
+        folder_of: where a relative path starts, by its place.
+        core_names: settings of the core that stand beside the options, to be named in messages.
+    """
+    fitting = _Fitting(registry, folder_of)
+    registered = fitting.found(kind, written, ())
+    if registered is None:
+        return None, fitting.misfits
+    return fitting.choice(registered, _options(written), (), core_names), fitting.misfits
+
+
+class _Fitting:
+    """Walks over the options of a component, and of those among them, and collects what is wrong."""
+
+    def __init__(self, registry: Registry, folder_of: Callable[[Place], Path]) -> None:
+        self.registry = registry
+        self.folder_of = folder_of
+        self.misfits: list[Misfit] = []
+
+    def found(self, kind: str, written: Mapping[str, Any], place: Place) -> Registered | None:
+        """The component that is written; None if there is none."""
+        try:
+            return self.registry.get(kind, written["use"])
+        except DDMError as error:
+            self._add((*place, "use"), str(error))
+            return None
+
+    def choice(
+        self, registered: Registered, given: Mapping[str, Any], place: Place, core_names: Sequence[str] = ()
+    ) -> Choice | None:
+        """One component with its options; None if something is wrong with it."""
+        try:
+            target = registered.load()
+            signature = read_signature(target, registered.kind, registered.who)
+        except DDMError as error:
+            self._add((*place, "use"), str(error))
+            return None
+        fitted = self._fitted(signature, given, place)
+        wrong = {misfit.place[len(place)] for misfit in self.misfits if misfit.place[: len(place)] == place}
+        sound = {name: value for name, value in fitted.items() if name not in wrong}
+        kind, own = registered.kind, registered.component.name
+        for name, message in signature.problems(sound, f"{kind} {own!r}", core_names):
+            wrong.add(name)
+            self._add((*place, name), f"{message}; `ddm show {kind} {own}` explains them")
+        if wrong:
+            return None
+        values = signature.model.model_validate(fitted)
+        options = {name: getattr(values, name) for name in signature.names}
+        # Defaults are as good as given values: their paths are spelled out and their components chosen too.
+        options |= self._fitted(signature, {name: options[name] for name in options if name not in given}, place)
+        return Choice(kind, own, options, target, fitted, registered.home)
+
+    def grid(self, registered: Registered, given: Mapping[str, Any], place: Place) -> Grid | None:
+        """A component of which an option may list the values to try; a list that fits as it is, is one value."""
+        tried = {name: self._tried(registered, name, value, place) for name, value in given.items()}
+        combinations = [dict(zip(tried, values, strict=True)) for values in itertools.product(*tried.values())]
+        choices = [self.choice(registered, options, place) for options in combinations]
+        sound = tuple(choice for choice in choices if choice is not None)
+        if not sound or len(sound) < len(choices):
+            return None
+        return Grid(sound, {name: _seen(sound, name, len(values)) for name, values in tried.items()})
+
+    def _tried(self, registered: Registered, name: str, value: Any, place: Place) -> list[Any]:
+        """The values to try of one option."""
+        if not isinstance(value, list):
+            return [value]
+        alone = _Fitting(self.registry, self.folder_of).choice(registered, {name: value}, place)
+        return [value] if alone is not None or not value else value
+
+    def _add(self, place: Place, message: str) -> None:
+        if (misfit := Misfit(place, message)) not in self.misfits:  # the combinations of a grid share their faults
+            self.misfits.append(misfit)
+
+    def _fitted(self, signature: Signature, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        """Values with their paths spelled out and components chosen; unknown ones as they are."""
+        hints = {option.name: option.hint for option in signature.options}
+        return {name: self._value(hints.get(name), value, (*place, name)) for name, value in values.items()}
+
+    def _value(self, hint: Any, value: Any, place: Place) -> Any:
+        """A value as its type wants it, as far as a recipe cannot write it so."""
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if hint is Path:
+            return self._path(value, place)
+        if origin is typing.Annotated:
+            kind = next((mark.kind for mark in hint.__metadata__ if isinstance(mark, ComponentOf)), None)
+            inner = arguments[0]
+            return self._value(inner, value, place) if kind is None else self._components(kind, inner, value, place)
+        if origin in (typing.Union, types.UnionType):
+            return self._member(arguments, value, place)
+        if origin is list and isinstance(value, list):
+            return [self._value(arguments[0], each, (*place, index)) for index, each in enumerate(value)]
+        if origin is tuple and isinstance(value, list | tuple):
+            kinds = arguments[:1] * len(value) if Ellipsis in arguments else arguments
+            if len(kinds) != len(value):
+                return value
+            pairs = enumerate(zip(kinds, value, strict=True))
+            return type(value)([self._value(each, one, (*place, index)) for index, (each, one) in pairs])
+        if origin is dict and isinstance(value, dict):
+            return {key: self._value(arguments[1], each, (*place, key)) for key, each in value.items()}
+        return value
+
+    def _member(self, hints: Sequence[Any], value: Any, place: Place) -> Any:
+        """A value of one of several types: text is a path only where it is not what another of them takes."""
+        if isinstance(value, str) and any(hint is str or value in _literals(hint) for hint in hints):
+            return value
+        fitted = (self._value(hint, value, place) for hint in hints)
+        return next((each for each in fitted if each is not value), value)
+
+    def _path(self, value: Any, place: Place) -> Any:
+        if not isinstance(value, str | Path):
+            return value
+        try:
+            return (self.folder_of(place) / Path(value).expanduser()).resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            self._add(place, f"{shown(value)} is no path: {error}")
+            return Path(value)
+
+    def _components(self, kind: str, hint: Any, value: Any, place: Place) -> Any:
+        """One component or several, as an option takes them."""
+        fit = self.grid if mentions(hint, Grid) else self.choice
+        if value is None:
+            return None
+        if isinstance(value, list | tuple):
+            return [self._component(kind, fit, each, (*place, index)) for index, each in enumerate(value)]
+        return self._component(kind, fit, value, place)
+
+    def _component(
+        self, kind: str, fit: Callable[[Registered, Mapping[str, Any], Place], Any], value: Any, place: Place
+    ) -> Any:
+        if isinstance(value, Choice | Grid) and value.kind == kind:
+            return value
+        if isinstance(value, Mapping) and isinstance(value.get("use"), str):
+            registered = self.found(kind, value, place)
+            return registered and fit(registered, _options(value), place)
+        self._add(place, f"{kind}: write {{use: name, option: value}}, found {shown(value)}")
+        return None
+
+
+def _options(written: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in written.items() if name != "use"}
+
+
+def _seen(choices: Sequence[Choice], name: str, count: int) -> Any:
+    """The value of an option, or the list of those that are tried."""
+    values = [choice.given[name] for choice in choices]
+    distinct = [value for place, value in enumerate(values) if value not in values[:place]]
+    return distinct if count > 1 else values[0]
+
+
+def _literals(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
