@@ -67,7 +67,7 @@ class Network:
 
     def logits_of(self, parameters: Parameters, images: Images) -> Tensor:
         """Logits (N, classes) of one network, with the same rounding as in a stack."""
-        return self.logits(broadcast(parameters, 2), images)[0]
+        return self.logits(broadcast(parameters, 2), images)[0]  # a stack of one runs other kernels
 
     def gradients(self, stack: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Gradient:
         """∇ Σ_b w_rb ℓ(θ_r, x_b) of each of R networks, stacked; ℓ is the cross entropy.

@@ -39,6 +39,7 @@ def fit_attribution(
         )
     count, num_clusters = perturbations.shape
     _, num_queries, num_behaviours = behaviours.shape
+    # svd is exact for any scale of the behaviours; the other solvers iterate to a tolerance.
     model = Ridge(alpha=ridge, solver="svd") if ridge else LinearRegression()
     observed = behaviours.reshape(count, -1).double().cpu().numpy()
     model.fit(perturbations.double().cpu().numpy(), observed, sample_weight=weights.double().cpu().numpy())

@@ -83,6 +83,7 @@ def _next_step(
     size = _gradients_at_a_time(network, synset, memory_mb)
     for row, cluster in zip(rows.split(size), clusters.split(size), strict=True):
         gradient = paired_gradients(network, take(stack, row), synset.images[cluster], synset.labels[cluster])
+        # index_add_, because a row stands here once for each cluster that it lacks.
         for name, each in scaled(_sized(gradient, scale), -moves[row, cluster]).items():
             moved[name].index_add_(0, row, each)
     return moved

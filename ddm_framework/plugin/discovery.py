@@ -81,7 +81,7 @@ def _drain(module: Any, name: str) -> Iterator[tuple[str, Component]]:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name)
-    manager.check_pending()
+    manager.check_pending()  # without it pluggy ignores a misspelt hook in silence
     for kind in KINDS:
         seen: set[str] = set()
         for implementation in getattr(manager.hook, hook_name(kind)).get_hookimpls():

@@ -271,7 +271,7 @@ class Workspace:
         online = type(self.recipe.online).model_validate({**self.recipe.online.model_dump(), **settings})
         other = copy.copy(self)
         other.recipe, other._logits = replace(self.recipe, online=online), {}
-        other.__dict__.pop("perturbations", None)
+        other.__dict__.pop("perturbations", None)  # a cached property, of the old settings
         return other
 
     def module(self, parameters: Parameters) -> nn.Module:
