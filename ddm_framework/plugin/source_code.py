@@ -36,8 +36,8 @@ def code_digest(target: Callable[..., Any], home: str = "") -> str:
     if not files:
         return ""
     if len(files) == 1:
-        return _file_digest(*files.values())
-    told = "\n".join(f"{name} {_file_digest(path)}" for name, path in sorted(files.items()))
+        return file_digest(*files.values())
+    told = "\n".join(f"{name} {file_digest(path)}" for name, path in sorted(files.items()))
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
@@ -144,6 +144,7 @@ def _statements(path: Path, changed: int) -> tuple[tuple[int, str, tuple[str, ..
     return tuple(found)
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """A digest of the contents of a file: 16 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

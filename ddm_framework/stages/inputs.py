@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from ddm_framework.errors import DDMError
 from ddm_framework.plugin.choice import Choice, Grid, plain
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.plugin.signatures import read_signature
-from ddm_framework.plugin.source_code import code_digest
+from ddm_framework.plugin.source_code import code_digest, file_digest
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.runs.provenance import StageInputs
 
@@ -77,7 +76,7 @@ def _target_inputs(recipe: Recipe) -> dict[str, Any]:
     brought = recipe.target
     if brought.checkpoint is None:
         return {"training": recipe.as_dict()["training"]}
-    return {"target": [_digest(path) for path in (*brought.trajectory, brought.checkpoint)]}
+    return {"target": [file_digest(path) for path in (*brought.trajectory, brought.checkpoint)]}
 
 
 def _inputs(choice: Choice) -> dict[str, Any]:
@@ -123,9 +122,4 @@ def _files(options: Any) -> Iterator[tuple[str, str]]:
         for each in options.values() if isinstance(options, Mapping) else options:
             yield from _files(each)
     elif isinstance(options, Path) and options.is_file():
-        yield str(options), _digest(options)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        yield str(options), file_digest(options)
