@@ -28,7 +28,7 @@ from ddm_framework.runs.tensor_files import save_tensors
 from ddm_framework.stages import pipeline
 
 Split = tuple[Tensor, Tensor] | Dataset[Any]
-"""Images (N, C, H, W), float in [0, 1] or uint8, with class ids (N,); or a data set of such pairs, one a sample."""
+"""Images (N, C, H, W), float in [0, 1] or uint8, with class ids (N,); or a data set of such pairs, one per sample."""
 Checkpoint = str | Path | Mapping[str, Tensor]
 """A state dict, or a file that holds one."""
 
@@ -58,8 +58,8 @@ def from_module(
         test: what is asked about.
         checkpoints: states that were kept during training, the earliest first, without the last, which `module` holds.
             Without them, matching sees the end of training alone (`pairing: final`).
-        class_names: one a class; numbers by default.
-        mean, std: what its inputs were normalised by, one number a channel, in units of [0, 1]; by default it takes
+        class_names: one per class; numbers by default.
+        mean, std: what its inputs were normalised by, one number per channel, in units of [0, 1]; by default it takes
             pixels as they are.
         validation: share of the training images held out. What the network was trained on is no validation, so none is
             by default.

@@ -35,7 +35,7 @@ def answer(
     Args:
         workspace: of a finished run.
         paths: image files, or folders of them.
-        labels: classes by name or id, separated by commas; one, or one an image.
+        labels: classes by name or id, separated by commas; one, or one per image.
         objective: name, or None for the recipe's first.
         top: how many clusters to name for each image.
         out: the page; `RUN/questions/<n>.html` by default.

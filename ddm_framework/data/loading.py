@@ -13,7 +13,7 @@ def load_data(recipe: Recipe) -> DataSplits:
 
     Raises:
         PluginError: if the data set returns something else.
-        DDMError: if `target.mean` or `target.std` is not one number a channel.
+        DDMError: if `target.mean` or `target.std` is not one number per channel.
     """
     data = recipe.dataset()
     if not isinstance(data, DataSplits):
@@ -25,7 +25,7 @@ def load_data(recipe: Recipe) -> DataSplits:
     channels = data.info.shape[0]
     if not len(mean) == len(std) == channels:
         raise DDMError(
-            f"target.mean and target.std hold one number a channel: the images have {channels}, found {len(mean)} and"
+            f"target.mean and target.std hold one number per channel: the images have {channels}, found {len(mean)} and"
             f" {len(std)}"
         )
     return data.normalised_by(tuple(mean), tuple(std))

@@ -94,7 +94,7 @@ class DataSplits:
         Args:
             train: pixels (N, C, H, W), float in [0, 1] or uint8 from 0 to 255, and labels (N,).
             test: the same for the test split.
-            class_names: one name a class.
+            class_names: one name per class.
             validation: share of the training set that is held out, at least 0 and less than 1.
             split_seed: which samples are held out.
         Raises:

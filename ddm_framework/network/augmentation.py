@@ -45,7 +45,7 @@ def augmentations(
     Args:
         settings: `augmentation` lists `crop`, `flip`, both or neither.
         shape: (N, C, H, W) of the training images.
-        seeds: of the batch order, one or one a network.
+        seeds: of the batch order, one or one per network.
         epoch: from 0.
         device: of the images.
     """
@@ -66,7 +66,7 @@ def augmented(images: Tensor, samples: Tensor, drawn: Sequence[Augmentation]) ->
     Args:
         images: (B, C, H, W) that all networks are given, or (R, B, C, H, W).
         samples: their positions in the training split, int64 (B,) or (R, B).
-        drawn: none, one for all networks, or one a network.
+        drawn: none, one for all networks, or one per network.
     """
     if not drawn:
         return images

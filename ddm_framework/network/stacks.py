@@ -1,4 +1,4 @@
-"""Stacks of parameters or gradients: one tensor a parameter, with a leading dimension R for R networks."""
+"""Stacks of parameters or gradients: one tensor per parameter, with a leading dimension R for R networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
-"""One tensor a parameter by name; of a stack of R networks, each with a leading dimension R."""
+"""One tensor per parameter by name; of a stack of R networks, each with a leading dimension R."""
 
 
 Gradient = Parameters

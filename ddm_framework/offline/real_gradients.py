@@ -38,7 +38,7 @@ def cluster_gradients(
         num_clusters: how many.
         memory_mb: bounds the blocks that are worked on at a time.
     Returns:
-        One gradient a cluster, with a leading dimension num_clusters.
+        One gradient per cluster, with a leading dimension num_clusters.
     """
     index, present, owners = _blocks(clusters, num_clusters)
     shares = present.to(images.dtype) / clusters.bincount(minlength=num_clusters)[owners, None]

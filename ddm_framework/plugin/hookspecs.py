@@ -1,4 +1,4 @@
-"""The seven hooks of a ddm plugin: one a kind of component, no arguments, each yields `Component` records.
+"""The seven hooks of a ddm plugin: one per kind of component, no arguments, each yields `Component` records.
 
 A plugin is a module with `@hookimpl` functions. A package offers it by an entry point in the group `ddm`:
 

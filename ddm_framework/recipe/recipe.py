@@ -74,7 +74,7 @@ class Recipe:
         """One line for `ddm validate`."""
         return (
             f"{self.dataset.name}, {self.backbone.name}, {self.clusterer.name} with "
-            f"{self.clustering.clusters_per_class} clusters a class, {self.distance.name} matching, "
+            f"{self.clustering.clusters_per_class} clusters per class, {self.distance.name} matching, "
             f"{', '.join(objective.name for objective in self.objectives)}, study {self.study.name}"
         )
 

@@ -151,7 +151,7 @@ class TimmFeatures(Settings):
 
 
 class Clustering(Settings):
-    """What the core asks of a clusterer: how many clusters a class, and of which features (Sec. 6.1)."""
+    """What the core asks of a clusterer: how many clusters per class, and of which features (Sec. 6.1)."""
 
     clusters_per_class: PositiveInt = 10
     features: Literal["target", "pixels"] | TimmFeatures = "target"

@@ -41,7 +41,7 @@ class Table:
 class Pictures:
     """Images in a row or grid: network inputs (N, C, H, W), kept together in groups of `group` (2 = pairs).
 
-    Captions: none, one an image, or one a group.
+    Captions: none, one per image, or one per group.
 
     Raises:
         ValueError: if images are not (N, C, H, W), do not fill whole groups, or captions are of another number.
@@ -65,8 +65,8 @@ class Pictures:
 class Heatmap:
     """A matrix (rows, columns) drawn in a diverging colour scale centred on zero, with the extremes printed.
 
-    Labels are one a row and one a column. Where they are too many to be named singly, neighbours whose labels agree up
-    to the last ", " or " · " share one: "cat · cluster 30" ... "cat · cluster 39" become "cat".
+    Labels are one per row and one per column. If there are too many of them, neighbours whose labels agree up to the
+    last ", " or " · " share one: "cat · cluster 30" ... "cat · cluster 39" become "cat".
 
     Raises:
         ValueError: if the values are not a matrix or the labels are of another number.
@@ -128,7 +128,7 @@ class Clusters:
     clusters stand side by side and share the scale of their bars.
 
     Raises:
-        ValueError: if there is not one value a cluster.
+        ValueError: if there is not one value per cluster.
     """
 
     heading: str

@@ -183,7 +183,7 @@ def _draw(chart: Chart, figure: Figure) -> None:
 
 
 def _draw_points(chart: Chart, axes: Axes) -> list[Any]:
-    """Bars or a line a series; returns what the legend shows."""
+    """Bars or a line per series; returns what the legend shows."""
     length = len(next(iter(chart.series.values())))
     names = [str(each) if isinstance(each, str) else f"{each:g}" for each in chart.x or ()]
     measured = chart.kind == "line" and chart.x is not None and not any(isinstance(each, str) for each in chart.x)

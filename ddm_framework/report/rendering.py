@@ -44,7 +44,7 @@ def render(
         seconds: duration of each stage; `total`, if given, is their sum.
         members: network inputs (n, C, H, W) of real members by cluster, of which twelve are shown; each cluster that
             the report refers to is embedded once.
-        cluster_names: a name a cluster, such as "class 3, cluster 7".
+        cluster_names: a name per cluster, such as "class 3, cluster 7".
         recipe_yaml: the recipe with every default spelled out.
     """
     blocks = [block for section in report.sections for block in _walk(section.blocks)]

@@ -42,17 +42,17 @@ def attribute(
     """Effect of deleting each cluster: ∇f·H⁻¹Σ∇L at the target, by captum's ArnoldiInfluenceFunction.
 
     H is the Hessian of the summed training loss, weight decay included, restricted to its largest eigenvalues as long
-    as these are positive; what lies outside of their eigenvectors counts as without influence.
+    as these are positive; directions outside the span of their eigenvectors are taken to have no influence.
 
     Args:
         queries: N of them.
         objective: with one behaviour and a gradient.
-        projection_dim: eigenvectors that are kept; each takes the memory of a network.
-        arnoldi_dim: steps of the iteration, each a Hessian-vector product over the images and one more such vector.
+        projection_dim: number of eigenvectors kept; each takes the memory of a network.
+        arnoldi_dim: steps of the iteration; each takes a Hessian-vector product over the images and stores a vector.
         damping: added to the eigenvalues, in the unit of the mean loss's Hessian.
-        tolerance: the iteration ends where the next vector of the Krylov space is shorter, in the same unit.
-        images: training images, drawn at random, that the Hessian is estimated from; all if there are fewer.
-        batch_size: images of one pass.
+        tolerance: the iteration stops when the next Krylov vector is shorter than this, in the same unit.
+        images: number of random training images for estimating the Hessian; all if there are fewer.
+        batch_size: images in one pass.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
     Raises:
@@ -80,7 +80,7 @@ def attribute(
                 arnoldi_dim=arnoldi_dim,
                 seed=workspace.generator("arnoldi").initial_seed(),
                 hessian_reg=added,
-                # Only directions of positive curvature: in others the damped inverse may be anything.
+                # Directions of positive curvature only: in the others the damped inverse is arbitrary.
                 hessian_inverse_tol=added,
                 arnoldi_tol=len(seen) * tolerance,
                 projection_on_cpu=False,
@@ -92,6 +92,6 @@ def attribute(
 
 
 def _batches(seen: ImageSet, size: int) -> DataLoader[Any]:
-    """Training images in groups of many, each with one Hessian."""
+    """Training images in large groups, each with one Hessian."""
     pairs = zip(seen.images.split(size), seen.labels.split(size), strict=True)
     return DataLoader([(images[None], labels[None]) for images, labels in pairs], batch_size=None)

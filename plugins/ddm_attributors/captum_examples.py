@@ -1,4 +1,4 @@
-"""Clusters and queries as captum's examples: one gradient each, of a sum over the images of a group."""
+"""Clusters and queries as examples for captum: one gradient each, of a sum over the images of a group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ddm_framework.runs import Workspace
 PART = 128
 """Images of a cluster that are differentiated at a time."""
 QUERIES_AT_A_TIME = 4
-"""Captum goes back through the graph of a whole batch for each of its examples, so that large batches are slow."""
+"""Captum runs one backward pass through the whole batch for each example, so large batches are slow."""
 
 
 class GroupedNetwork(nn.Module):
@@ -55,7 +55,7 @@ class GroupSlope(nn.Module):
 
 
 def grouped_network(workspace: Workspace, parameters: Parameters) -> GroupedNetwork:
-    """The backbone with these weights, ready to be differentiated by them."""
+    """The backbone with these weights, which require gradients."""
     return GroupedNetwork(workspace.module(parameters).requires_grad_())
 
 
@@ -63,7 +63,7 @@ def cluster_examples(train: ImageSet, partition: Partition) -> tuple[DataLoader[
     """Each cluster as one example, or as several if it is large.
 
     Returns:
-        A loader of E examples, one a batch: images (1, M, C, H, W) and class ids (1, M).
+        A loader of E examples, one per batch: images (1, M, C, H, W) and class ids (1, M).
         The cluster of each example, int64 (E,).
     """
     parts = [(k, part) for k in range(partition.num_clusters) for part in partition.members(k).split(PART)]

@@ -1,4 +1,4 @@
-"""The distilled datamodel, and what is left of it when one of its ideas is taken away (Table 1)."""
+"""The distilled datamodel, and its ablations: one of its ideas left out at a time (Table 1)."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def attribute_anchored(
     passes: Annotated[float, Field(gt=0)] = 1.0,
     step_size: Annotated[float, Field(gt=0)] = 0.02,
 ) -> Tensor:
-    """As `ddm`, but each network takes its step along a short training on the data that stay.
+    """As `ddm`, but each network takes its step during a short training on the remaining data.
 
-    The training brings the curvature of the loss in, and so what influence functions invert a matrix for. It costs
-    `passes` epochs a network for each question, beside as many epochs as the target was trained for a retraining, and
-    it needs the training data.
+    The training brings in the curvature of the loss, for which influence functions invert a matrix. It costs `passes`
+    epochs per network and question, where a retraining costs as many epochs as the target was trained for, and it needs
+    the training data.
 
     Args:
         queries: N of them.
         objective: with m behaviours.
-        passes: over the training images; 0.3 is one over three tenths of them.
-        step_size: instead of the recipe's `online.step_size`, which is made for a step without training.
+        passes: over the training images; 0.3 is one pass over three tenths of them.
+        step_size: instead of the recipe's `online.step_size`, which suits a step without training.
     Returns:
         As `ddm`.
     """
@@ -69,7 +69,7 @@ def attribute_anchored(
 def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
     """As `ddm`, but the synthetic images keep the label of their class.
 
-    A reversed gradient cannot be matched so: that of the last bias is p - y, and its reverse needs labels of its own.
+    A reversed gradient cannot be matched so: that of the last bias is p - y, and its reverse needs other labels.
 
     Args, Returns: as `ddm`.
     """
@@ -86,12 +86,12 @@ def attribute_by_forward_matching(
     start: Literal["initial", "target"] = "target",
     steps: Annotated[int, Field(ge=1)] | None = None,
 ) -> Tensor:
-    """Ordinary gradient matching: synthetic images that teach what the cluster teaches.
+    """Ordinary gradient matching: synthetic images whose gradient is that of the cluster.
 
     Args:
         queries: N of them.
         objective: with m behaviours.
-        start: `initial` trains from θ_0 on the synset of the kept clusters, as distilled data are meant to be used;
+        start: `initial` trains from θ_0 on the synset of the kept clusters, the usual way to use distilled data;
             `target` takes a step up the loss of the deleted clusters' synset from θ_τ.
         steps: of the training or fine-tuning; by default as many epochs as the target was trained, or the recipe's.
     Returns:
@@ -118,7 +118,7 @@ def _runs_of_samples(workspace: Workspace) -> Partition:
 
 @attributor(partition=_runs_of_samples)
 def attribute_sequentially(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
-    """As `ddm`, but runs of samples in file order stand instead of clusters.
+    """As `ddm`, but with runs of samples in file order instead of clusters.
 
     Args, Returns: as `ddm`; the K effects are of runs of samples.
     Source: Table 1, "DDM w/o cluster".

@@ -1,4 +1,4 @@
-"""Influence functions with a Kronecker-factored curvature in its own eigenbasis (EK-FAC), by kronfluence."""
+"""Influence functions with eigenvalue-corrected Kronecker-factored curvature (EK-FAC), by kronfluence."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def attribute(
     """Effect of deleting each cluster: ∇f·(G + λ)⁻¹Σ∇L / n at the target, by kronfluence's Analyzer.
 
     G is the Fisher information of the mean training loss. Only the weights and biases of convolutions and linear layers
-    are tracked: those of norms are held fixed.
+    are tracked; those of normalisation layers are held fixed.
 
     Args:
         queries: N of them.
         objective: with one behaviour and a gradient.
         strategy: how G is approximated: Kronecker factors with corrected eigenvalues, without them, or a diagonal.
         damping: λ, to which weight decay is added; if null, a tenth of each layer's mean eigenvalue.
-        fisher: `exact` weighs every label by its predicted probability, in as many passes as there are classes;
-            `sampled` draws one label an image, which a confident network makes a noisy estimate.
+        fisher: `exact` weights every label by its predicted probability, in as many passes as there are classes;
+            `sampled` draws one label per image, a noisy estimate for a confident network.
         batch_size: images in one pass.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
@@ -117,7 +117,7 @@ def _task(base: Any, fisher: str, generator: torch.Generator) -> Any:
             if fisher == "sampled":
                 labels = torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0].to(labels.device)
                 return F.cross_entropy(logits, labels, reduction="sum")
-            # Labels come equally often: with these weights the mean of squares is the expectation over predictions.
+            # Every label occurs equally often: with these weights the mean of squares is the expectation.
             weights = (probabilities.shape[1] * probabilities.gather(1, labels[:, None])[:, 0]).sqrt()
             return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
 
@@ -129,7 +129,7 @@ def _task(base: Any, fisher: str, generator: torch.Generator) -> Any:
 
 
 def _in(arguments: Any, dtype: torch.dtype) -> Any:
-    """Kronfluence's arguments with every number in the network's own precision."""
+    """Arguments of kronfluence with every precision set to that of the network."""
     for each in fields(arguments):
         if each.name.endswith("_dtype") and each.name not in ("amp_dtype", "eigendecomposition_dtype"):
             setattr(arguments, each.name, dtype)
@@ -137,14 +137,14 @@ def _in(arguments: Any, dtype: torch.dtype) -> Any:
 
 
 def _queries_at_a_time(workspace: Workspace, most: int) -> int:
-    """Queries whose gradients and scores fit the memory: for each batch of them the training set is passed once."""
+    """Queries whose gradients and scores fit the memory; each batch takes one pass over the training set."""
     values = 2 * num_weights(workspace.target) + len(workspace.data.train)
     return chunk_size(workspace.recipe.general.memory_mb, values, most)
 
 
 @contextmanager
 def _own_state() -> Iterator[None]:
-    """Kronfluence remembers for the whole process which device it first ran on: let it forget, and put it back."""
+    """Kronfluence keeps the first device for the whole process: reset that, and restore it afterwards."""
     shared = needed("kronfluence.utils.state", "ekfac").State._shared_state
     before = dict(shared)
     shared.clear()

@@ -1,4 +1,4 @@
-"""FastIF: influence functions of a query's nearest training images alone, with a short and cheap inverse."""
+"""FastIF: influence functions of the training images nearest to a query, with a short and cheap inverse."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def attribute(
     """Effect of deleting each cluster: ∇f·(H + damping)⁻¹∇L / n, summed over its images near the query.
 
     The product of the inverse with the query's gradient ("s_test") is a LiSSA recursion of few and small batches, by
-    dattri. Images beyond the nearest in penultimate features count as without influence.
+    dattri. Images beyond the nearest ones in penultimate features are taken to have no influence.
 
     Args:
         queries: N of them.
         objective: with one behaviour and a gradient.
-        neighbours: training images that a query's influence is computed for.
+        neighbours: number of training images whose influence on a query is computed.
         damping: added to the diagonal of H, the Gauss-Newton matrix of the mean training loss.
-        rows: of the matrix whose square H is, at most; batches are drawn from them.
+        rows: largest number of rows R with H = RᵀR, from which batches are drawn.
         depth: of the recursion.
         batch_size: rows drawn for each step and query.
         repeats: recursions that are averaged.

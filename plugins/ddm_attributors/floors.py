@@ -1,4 +1,4 @@
-"""What an attribution must beat: effects drawn at random."""
+"""The floor of every comparison: random effects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ddm_framework.runs import Workspace
 
 
 def random(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
-    """Normally distributed effects; a query's do not depend on the others that are asked with it.
+    """Normally distributed effects; those of a query do not depend on the other queries.
 
     Args:
-        workspace: the run, whose seed decides.
+        workspace: of the run, whose seed is used.
         queries: N of them.
-        objective: any, with m behaviours; each has effects of its own.
+        objective: any, with m behaviours; each gets its own effects.
     Returns:
         float64 (N, K, m); N = 1 for a set-level objective.
     Source: Table 1, "Random Select".

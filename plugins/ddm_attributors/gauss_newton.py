@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix of the training loss as a tall matrix of rows, and dattri's two ways to apply its inverse."""
+"""The Gauss-Newton matrix of the training loss as RᵀR, and the two ways of dattri to apply its inverse."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def curvature_rows(
 ) -> Tensor:
     """Rows R with RᵀR the Gauss-Newton matrix of the mean cross entropy, which for a linear model is its Hessian.
 
-    Each image has a row √(p_c / N) ∇log p_c for each class c. Where these are more than `count`, so many are drawn,
-    each with a probability proportional to its part p_c ‖e_c − p‖² in the trace of the matrix by the logits, and scaled
-    so that RᵀR is right in the mean.
+    Each image has a row √(p_c / N) ∇log p_c for each class c. If there are more than `count` rows, `count` of them are
+    drawn, with probabilities proportional to p_c ‖e_c − p‖², their part of the trace with respect to the logits, and
+    scaled so that RᵀR is unbiased.
 
     Args:
         network: the architecture.
-        parameters: where.
+        parameters: of one network.
         images: (N, C, H, W).
-        count: of rows at most; count times weights numbers are held in memory.
-        memory_mb: bounds what a chunk of gradients takes beside them.
-        generator: draws.
+        count: largest number of rows; count times weights numbers are held in memory.
+        memory_mb: bounds the additional memory of a chunk of gradients.
+        generator: of the draws.
     Returns:
         (count or fewer, weights).
     """
@@ -38,7 +38,7 @@ def curvature_rows(
     weights = probabilities.flatten() / len(images)
     chosen = torch.arange(len(parts), device=parts.device)
     if len(parts) > count:
-        # Equally spaced, from a random start: a part that weighs more than a share of 1 / count is never missed.
+        # Systematic sampling: equally spaced from a random start, so a row of weight above 1 / count is never missed.
         places = (torch.arange(count) + torch.rand(1, generator=generator)) / count
         chosen = torch.searchsorted(parts.cumsum(0), places.to(parts) * parts.sum()).clamp(max=len(parts) - 1)
         weights = weights * parts.sum() / (count * parts)
@@ -72,7 +72,7 @@ def by_conjugate_gradients(
         origin = rows.new_zeros(rows.shape[1])
         solver = hessian.ihvp_at_x_cg(half_squared, origin, max_iter=steps, regularization=damping)
         products: Tensor = solver(some)
-        # dattri does not stop: once converged, it divides a residual of zero by itself.
+        # dattri does not stop when it has converged, but divides a zero residual by itself.
         lost = ~products.isfinite().all(1)
         if steps and lost.any():
             products[lost] = solve(some[lost], steps // 2)
@@ -94,7 +94,7 @@ def by_lissa(
 ) -> Tensor:
     """(RᵀR + damping)⁻¹ v of each vector, by dattri's LiSSA; draws from the global random state.
 
-    The recursion is scaled by the largest eigenvalue and by what a batch can have beyond it, so that it converges.
+    The recursion is scaled by a bound on the largest eigenvalue of any batch, so that it converges.
 
     Args:
         rows: R, (M, weights).
@@ -111,7 +111,7 @@ def by_lissa(
     """
     hessian = needed("dattri.func.hessian", attributor)
 
-    # Positions, and not the rows: dattri would differentiate by them too.
+    # Positions instead of rows, because dattri would differentiate with respect to the rows too.
     def half_squared(shift: Tensor, positions: Tensor) -> Tensor:
         return (rows[positions.long()] @ shift).square().mean() * len(rows) / 2
 
@@ -132,7 +132,7 @@ def by_lissa(
 
 
 def _largest_eigenvalue(rows: Tensor) -> float:
-    """Of RᵀR, by power iteration."""
+    """The largest eigenvalue of RᵀR, by power iteration."""
     vector = rows.sum(0) + rows.abs().sum(0)
     for _ in range(_POWER_STEPS):
         vector = rows.T @ (rows @ (vector / vector.norm().clamp(min=torch.finfo(rows.dtype).tiny)))

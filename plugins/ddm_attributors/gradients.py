@@ -1,4 +1,4 @@
-"""One gradient a sample by all weights, in chunks that fit the memory."""
+"""Per-sample gradients with respect to all weights, in chunks that fit the memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def loss_of(network: Network) -> Scalar:
 
 
 def behaviour_of(network: Network) -> Scalar:
-    """Inner product of one image's logits with its slope (classes,): it has the gradient of the behaviour."""
+    """Inner product of the logits of one image with its slope (classes,), whose gradient is that of the behaviour."""
 
     def behaviour(parameters: Parameters, image: Tensor, slope: Tensor) -> Tensor:
         return (network(parameters, image[None])[0] * slope).sum()
@@ -39,10 +39,10 @@ def gradients(
     Args:
         function: of the parameters and of one sample.
         network: that it calls, for sizing the chunks.
-        parameters: where it is differentiated.
+        parameters: at which it is differentiated.
         images: (N, C, H, W).
         others: the function's third argument of each sample, (N, ...).
-        memory_mb: bounds what a chunk takes.
+        memory_mb: bounds the memory of a chunk.
     Yields:
         (n, weights), in order, N rows in all.
     """

@@ -1,4 +1,4 @@
-"""Run a library without a trace: random state, warnings and grad mode are as they were before."""
+"""Run a library without side effects: random state, warnings and grad mode are restored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """Differentiation on, warnings silent, and the global random state put back afterwards."""
+    """Enable differentiation, silence warnings, and restore the global random state afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Influence functions: the first-order move of the target's weights when a cluster is left out of the training loss."""
+"""Influence functions: the first-order change of the weights when a cluster is left out of the training loss."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def attribute(
 ) -> Tensor:
     """Effect of deleting each cluster: ∇f·(H + damping)⁻¹Σ∇L / n at the target, by dattri's CG or LiSSA.
 
-    H is the Gauss-Newton matrix of the mean training loss, which is positive definite where the Hessian of a network is
-    not and equals it for a linear model, plus the weight decay. As it is symmetric, the inverse is applied to the K
-    gradients of the clusters and not to those of the queries: that is done once for all questions.
+    H is the Gauss-Newton matrix of the mean training loss plus the weight decay. It is positive semidefinite, unlike
+    the Hessian of a network, and equals it for a linear model. As it is symmetric, its inverse is applied to the K
+    gradients of the clusters instead of those of the queries, once for all questions.
 
     Args:
         queries: N of them.
         objective: with one behaviour and a gradient.
         solver: `cg`, conjugate gradients, or `lissa`, a stochastic recursion.
         damping: added to the diagonal of H.
-        rows: of the matrix whose square H is, at most; fewer than images times classes are a weighted draw.
+        rows: largest number of rows R with H = RᵀR; fewer than images times classes are drawn with weights.
         iterations: of conjugate gradients.
         depth: steps of LiSSA's recursion.
         batch_size: rows drawn for each step and cluster.

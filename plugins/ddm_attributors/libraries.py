@@ -1,4 +1,4 @@
-"""Libraries of the comparison methods, which only they need and which not every installation has."""
+"""Libraries that only the comparison methods need, and that may not be installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ddm_framework import DDMError
 
 
 def needed(module: str, attributor: str) -> ModuleType:
-    """Import what an attributor stands on, without the warnings that this may give.
+    """Import a library that an attributor needs, without the warnings that this may give.
 
     Args:
         module: its name, as in `captum.influence`.

@@ -1,4 +1,4 @@
-"""Methods that pay with exact retrainings: the truth itself, and a datamodel fitted to random ones."""
+"""Methods that need exact retrainings: the truth itself, and a datamodel fitted to random subsets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ddm_framework.truth import bank_logits, retrained
 
 
 def exact(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
-    """Retrain without each cluster and look.
+    """Retrain without each cluster and measure the effect.
 
     Args:
         queries: N of them.
@@ -41,7 +41,7 @@ def datamodel(
     num_retrainings: Annotated[int, Field(ge=2)] = 100,
     deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
 ) -> Tensor:
-    """Regress behaviours of networks retrained on random subsets on which clusters were there.
+    """Regress behaviours of networks, retrained on random subsets, on the clusters that they kept.
 
     The penalty is chosen by leave-one-out cross-validation on the retrainings.
 

@@ -1,4 +1,4 @@
-"""Influence guessed from likeness: the clusters that the network sees as it sees the query (Table 1)."""
+"""Influence guessed from similarity: clusters that the network represents like the query (Table 1)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ First = Literal["most_similar", "least_similar"]
 def prediction(
     workspace: Workspace, queries: Queries, objective: Objective, /, *, first: First | None = None
 ) -> Tensor:
-    """Rank clusters by how near the mean of their predicted probabilities is to the query's.
+    """Rank clusters by the distance of their mean predicted probabilities from those of the query.
 
     Args:
         queries: N of them.
         objective: any; its direction decides the sign of the effects, which have no unit.
-        first: which clusters its ranking begins with; by default the most similar, but for objectives such as
-            stability, whose surrogate says that they seek the cluster of least influence.
+        first: which clusters come first in the ranking; by default the most similar, except for objectives such as
+            stability that look for the cluster of least influence.
     Returns:
-        float64 (N, K, m), alike for all m behaviours; N = 1 for a set-level objective, with the mean over the queries.
+        float64 (N, K, m), the same for all m behaviours; N = 1 for a set-level objective, the mean over queries.
     Source: Table 1, "Predict-based".
     """
     with workspace.offline_work():
@@ -37,15 +37,15 @@ def prediction(
 def clustering(
     workspace: Workspace, queries: Queries, objective: Objective, /, *, first: First | None = None
 ) -> Tensor:
-    """Rank clusters by how near their centre is to the query, in what the target's last linear layer sees.
+    """Rank clusters by the distance of their centre from the query, in the input of the last linear layer.
 
     Args:
         queries: N of them.
         objective: any; its direction decides the sign of the effects, which have no unit.
-        first: which clusters its ranking begins with; by default the most similar, but for objectives such as
-            stability, whose surrogate says that they seek the cluster of least influence.
+        first: which clusters come first in the ranking; by default the most similar, except for objectives such as
+            stability that look for the cluster of least influence.
     Returns:
-        float64 (N, K, m), alike for all m behaviours; N = 1 for a set-level objective, with the mean over the queries.
+        float64 (N, K, m), the same for all m behaviours; N = 1 for a set-level objective, the mean over queries.
     Raises:
         DDMError: if the network has no linear layer.
     Source: Table 1, "Clustering-based".
@@ -68,7 +68,7 @@ def _effect(
 ) -> Tensor:
     """Similarity of queries (N, D) and centres (K, D) as effects that the objective ranks from the most similar on."""
     distances = torch.cdist(asked.double().to(centres.device), centres, compute_mode="donot_use_mm_for_euclid_dist")
-    # Relative to the query's own mean, features of any scale give likenesses that differ.
+    # Relative to the mean of the query, similarities differ whatever the scale of the features.
     likeness = 1 / (1 + distances / distances.mean(1, keepdim=True).clamp_min(1e-12))
     score = likeness if (first or _by_default(objective)) == "most_similar" else 1 - likeness
     effect = {"larger": score, "smaller": -score, "nearest_zero": 1 - score}[objective.more_influential]

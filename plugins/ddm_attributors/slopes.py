@@ -1,4 +1,4 @@
-"""An objective as its derivative by the logits: what first-order methods need of it, one vector a query."""
+"""The derivative of an objective with respect to the logits, one vector per query, for first-order methods."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ddm_framework.online import Objective
 
 
 def slopes(objective: Objective, logits: Tensor, reference: Reference) -> Tensor:
-    """Derivative of the behaviour by the logits.
+    """Derivative of the behaviour with respect to the logits.
 
-    The inner product of a query's logits with its slope has the gradient of the behaviour by the weights, and it is a
-    sum over queries also where the behaviour is that of the whole set.
+    The inner product of the logits of a query with its slope has the same gradient as the behaviour. For a behaviour of
+    a whole set, the gradient is the sum over its queries.
 
     Args:
         objective: with one behaviour (m = 1).
         logits: (N, classes), of the network at which it is differentiated.
         reference: of the N queries.
     Returns:
-        (N, classes), of the logits' type.
+        (N, classes), of the dtype of the logits.
     Raises:
         DDMError: if the objective has no gradient, or several behaviours.
     """
@@ -40,6 +40,6 @@ def slopes(objective: Objective, logits: Tensor, reference: Reference) -> Tensor
 
 
 def gathered(objective: Objective, effect: Tensor) -> Tensor:
-    """Effects of single queries (N, K) as the objective's own, float64: (N, K, 1), or (1, K, 1) of the whole set."""
+    """Effects on single queries (N, K) as effects of the objective, float64 (N, K, 1), or (1, K, 1) for a set."""
     rows = effect.double().sum(0, keepdim=True) if objective.declaration.set_level else effect.double()
     return rows[:, :, None]

@@ -1,4 +1,4 @@
-"""TracIn: what the descent steps on a cluster did to a query, added up over the checkpoints of training."""
+"""TracIn: the effect of the descent steps on a cluster on a query, summed over checkpoints of the training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ddm_framework.recipe import Training
 from ddm_framework.runs import Workspace
 
 _COPIES = 4
-"""Gradients that captum holds at a time for each that it returns."""
+"""Gradients that captum holds in memory for each that it returns."""
 
 
 @attributor(linear=True)
@@ -36,14 +36,14 @@ def attribute(
 ) -> Tensor:
     """Effect of deleting each cluster: the sum over checkpoints of lr ∇f(θ_t)·Σ∇L(θ_t), by captum's TracInCP.
 
-    A checkpoint stands for all epochs since the one before, and a sample's step is its gradient over the batch size, so
-    that the effects are in the objective's own unit.
+    A checkpoint stands for all epochs since the previous one, and the step of a sample is its gradient divided by the
+    batch size, so that effects have the unit of the objective.
 
     Args:
-        workspace: the run, of whose trajectory the checkpoints are.
+        workspace: of the run whose trajectory is used.
         queries: N of them.
         objective: with one behaviour and a gradient.
-        checkpoints: how many of the saved ones, evenly spaced and with θ_τ; all of them if there are fewer.
+        checkpoints: number of saved ones to use, evenly spaced and including θ_τ; all if there are fewer.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
     Raises:
@@ -65,7 +65,7 @@ def attribute(
 
 
 def _gradients(captum: Any, network: nn.Module, examples: DataLoader[Any], loss: nn.Module, rate: float = 1) -> Tensor:
-    """Gradient of each example times the rate, (E, weights)."""
+    """Gradient of each example times the learning rate, (E, weights)."""
     tracin = captum.TracInCP(
         network, examples, checkpoints=[rate], checkpoints_load_func=lambda _, rate: rate, loss_fn=loss
     )
@@ -76,7 +76,7 @@ def _gradients(captum: Any, network: nn.Module, examples: DataLoader[Any], loss:
 def _asked(
     workspace: Workspace, queries: Queries, objective: Objective, network: nn.Module
 ) -> Iterator[tuple[slice, DataLoader[Any]]]:
-    """Queries whose gradients fit the memory, as examples of what this network does with them."""
+    """Batches of queries whose gradients fit the memory, as examples for this network."""
     with torch.no_grad():
         logits = torch.cat([network(batch) for batch in queries.images.split(128)])
     directions = slopes(objective, logits, workspace.reference(queries))
@@ -87,7 +87,7 @@ def _asked(
 
 
 def _steps(saved: list[int], count: int, training: Training) -> Iterator[tuple[int, float]]:
-    """Evenly spaced epochs after θ_0, each with what the learning rates since the one before sum to for one sample."""
+    """Evenly spaced epochs after θ_0, each with the sum of the learning rates since the previous one for one sample."""
     later = sorted(epoch for epoch in saved if epoch > 0)
     count = min(count, len(later))
     before = 0

@@ -1,4 +1,4 @@
-"""TRAK: the network as a linear model of its own randomly projected gradients, by dattri."""
+"""TRAK: the network as a linear model of its randomly projected gradients, by dattri."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def attribute(
     the objective, and p the probability of the label.
 
     Args:
-        workspace: the run, of whose trajectory the checkpoints are.
+        workspace: of the run whose trajectory is used.
         queries: N of them.
         objective: with one behaviour and a gradient.
-        projection_dim: dimensions that gradients are projected to.
+        projection_dim: number of dimensions that gradients are projected to.
         damping: added to the diagonal of ΦᵀΦ / n, as a share of the mean squared length of the features. The paper has
-            none, for many more images than dimensions; with more dimensions than images there is no inverse without.
-        checkpoints: how many of the saved epochs, all if there are fewer; never θ_0.
-        spacing: the `last` ones, or `even`ly spaced with θ_τ.
+            none, as it has many more images than dimensions; with fewer images there is no inverse without damping.
+        checkpoints: number of saved epochs to use, never θ_0; all if there are fewer.
+        spacing: the `last` ones, or `even`ly spaced ones including θ_τ.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
-        As in the paper its unit is the objective's up to a factor that is common to all.
+        As in the paper, the unit is that of the objective up to a common factor.
     Raises:
         DDMError: if dattri is not installed or the objective has no gradient.
     Source: Park et al. 2023, TRAK: Attributing Model Behavior at Scale; its Alg. 1, Eq. 13-17.
@@ -58,13 +58,13 @@ def attribute(
     library = needed("dattri.algorithm.trak", "trak")
     train, partition, network = workspace.data.train, workspace.partition, workspace.network
     epochs, reference = _epochs(list(workspace.trajectory), checkpoints, spacing), workspace.reference(queries)
-    # dattri draws the whole projection anew for each batch, so that many small ones are slow.
+    # dattri draws the whole projection again for each batch, so many small batches are slow.
     values_each = 4 * network.activation_values + 4 * num_weights(workspace.target)
     batch_size = chunk_size(workspace.recipe.general.memory_mb, values_each, most=1024)
     with undisturbed(workspace.device), _without_bars(library):
         with workspace.offline_work():
             fitted = [_fitted(library, workspace, epoch, projection_dim, damping, batch_size) for epoch in epochs]
-        # TRAK Eq. 17 averages the two factors apart; dattri does so too where one attributor holds all checkpoints.
+        # TRAK Eq. 17 averages the two factors separately, as dattri does if one attributor holds all checkpoints.
         missed = torch.stack([each.Q for each in fitted]).mean(0)
         scores = torch.zeros(len(train), len(queries), dtype=torch.float64, device=workspace.device)
         for epoch, each in zip(epochs, fitted, strict=True):
@@ -79,7 +79,7 @@ def attribute(
 def _fitted(
     library: ModuleType, workspace: Workspace, epoch: int, projection_dim: int, damping: float, batch_size: int
 ) -> Any:
-    """A TRAKAttributor of one checkpoint that has seen the training set."""
+    """A TRAKAttributor of one checkpoint, fitted to the training set."""
     network, train, parameters = workspace.network, workspace.data.train, workspace.trajectory[epoch]
     log_odds = _log_odds(network)
     task = needed("dattri.task", "trak").AttributionTask(
@@ -98,7 +98,7 @@ def _fitted(
         # The sum over n is n times the mean, and dattri divides gradients by the root of the number of weights.
         regularization=damping * squares / num_weights(parameters),
     )
-    # Handed to the constructor, these would stay in a dictionary of the module.
+    # Passed to the constructor, these would stay in a dictionary of the module.
     fitted.projector_kwargs = {
         "proj_dim": projection_dim,
         "proj_max_batch_size": 32,
@@ -110,7 +110,7 @@ def _fitted(
 
 
 def _epochs(saved: list[int], count: int, spacing: str) -> list[int]:
-    """Saved epochs after θ_0, the last of them always among them."""
+    """Saved epochs after θ_0, always including the last one."""
     later = sorted(epoch for epoch in saved if epoch > 0)
     count = min(count, len(later))
     if spacing == "last":
@@ -119,7 +119,7 @@ def _epochs(saved: list[int], count: int, spacing: str) -> list[int]:
 
 
 def _of_pair(function: Scalar) -> Callable[[Parameters, tuple[Tensor, Tensor]], Tensor]:
-    """A function of one sample as dattri calls it, with the image and its companion in one argument."""
+    """A function of one sample in the form that dattri calls, with the image and its companion in one argument."""
 
     def paired(parameters: Parameters, pair: tuple[Tensor, Tensor]) -> Tensor:
         return function(parameters, *pair)
@@ -154,7 +154,7 @@ def _logits(network: Network, parameters: Parameters, images: Tensor) -> Tensor:
 
 @contextmanager
 def _without_bars(library: ModuleType) -> Iterator[None]:
-    """dattri draws progress bars and cannot be told not to."""
+    """Silence the progress bars of dattri, which has no option for it."""
     bar = library.tqdm
     library.tqdm = lambda batches, **_: batches
     try:

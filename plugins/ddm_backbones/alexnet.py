@@ -1,4 +1,4 @@
-"""AlexNet as dataset condensation has it: five convolutions for small images, normalised, and one linear layer."""
+"""The AlexNet of dataset condensation: five convolutions with norms for small images, and one linear layer."""
 
 from __future__ import annotations
 
@@ -77,5 +77,5 @@ def build(
 def _block(
     channels: int, width: int, make_norm: Callable[[int], nn.Module], *, kernel: int, padding: int, bias: bool
 ) -> tuple[nn.Module, ...]:
-    # Instance norm takes a bias away again: its gradient would be rounding noise, which a distance would match.
+    # Instance norm removes a bias, whose gradient would be rounding noise that a distance would match.
     return nn.Conv2d(channels, width, kernel, padding=padding, bias=bias), make_norm(width), nn.ReLU()

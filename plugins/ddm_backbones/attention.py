@@ -8,9 +8,9 @@ from torch import nn
 
 
 def unfuse_attention(network: nn.Module) -> None:
-    """Have timm's attention layers go step by step, in place: fused attention has no second derivative.
+    """Switch off fused attention in timm's layers, in place, because it has no second derivative.
 
-    It is switched off layer by layer, so that networks elsewhere in the process keep theirs.
+    It is switched off layer by layer, so that other networks in the process keep theirs.
     """
     layers: list[Any] = [layer for layer in network.modules() if hasattr(layer, "fused_attn")]
     for layer in layers:

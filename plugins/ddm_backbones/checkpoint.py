@@ -1,4 +1,4 @@
-"""Weights from a local file into a network, all of them or an error; reading them runs no code."""
+"""Load weights from a local file into a network, all of them or none; reading them runs no code."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 def load_checkpoint(model: nn.Module, path: Path, *, heads: Sequence[str], stems: Sequence[str]) -> None:
     """Copy a state dict into a network whose batch norms have been replaced.
 
-    Statistics of batch norms are passed over. A head of another number of classes, or none, leaves the network's own
-    head as it is. The first convolution is adapted to the number of channels as timm does it.
+    Statistics of batch norms are ignored. If the file has no head, or one of another number of classes, the head of the
+    network stays as it is. The first convolution is adapted to the number of channels as timm does.
 
     Args:
         model: changed in place.

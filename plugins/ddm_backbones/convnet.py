@@ -1,4 +1,4 @@
-"""The ConvNet on which dataset condensation is measured: equal blocks of convolution, norm, ReLU and pooling."""
+"""The ConvNet of dataset condensation: equal blocks of convolution, norm, ReLU and pooling."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build(
     layers: list[nn.Module] = []
     for _ in range(depth):
         layers += [
-            # Instance norm takes a bias away again: its gradient would be rounding noise, which a distance would match.
+            # Instance norm removes a bias, whose gradient would be rounding noise that a distance would match.
             nn.Conv2d(channels, width, 3, padding=1, bias=norm != "instance"),
             make_norm(width),
             nn.ReLU(),

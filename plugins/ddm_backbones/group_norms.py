@@ -1,4 +1,4 @@
-"""Batch norm out, group norm in: a network whose samples know nothing of one another."""
+"""Replace batch norm by group norm, so that samples of a batch do not influence one another."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import nn
 
 
 def replace_batch_norms(module: nn.Module, groups: int) -> None:
-    """Put a group norm instead of each BatchNorm2d, in place.
+    """Replace each BatchNorm2d by a group norm, in place.
 
     Scale, shift and epsilon are carried over, and of timm's BatchNormAct2d the activation and the drop layer.
 
     Args:
-        module: its submodules are searched; itself it is not replaced.
-        groups: wanted number of groups; where it does not divide the channels, the next lower number that does.
+        module: its submodules are searched; the module itself is not replaced.
+        groups: number of groups; if it does not divide the channels, the next lower number that does.
     Source: Sec. 4.1; Wu and He, Group Normalization, 2018.
     """
     for name, child in module.named_children():

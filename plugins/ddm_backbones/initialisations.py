@@ -1,4 +1,4 @@
-"""Initial weights by name, for every backbone alike."""
+"""Initial weights by name, the same for every backbone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 Initialisation = Literal["default", "kaiming", "normal", "xavier"]
-"""`default` is whatever the architecture does itself."""
+"""`default` is the initialisation of the architecture itself."""
 
 NORMAL_STD = 0.02
 """Standard deviation of `normal`, whatever the size of a layer."""
@@ -22,7 +22,7 @@ _DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def initialise(network: nn.Module, initialisation: Initialisation) -> None:
-    """Draw the weights of convolutions and linear layers anew, in place, and set their biases to zero.
+    """Draw new weights of convolutions and linear layers, in place, and set their biases to zero.
 
     All draws are normal around zero. The standard deviation is √(2 / fan_in) for `kaiming`, 0.02 for `normal` and
     √(2 / (fan_in + fan_out)) for `xavier`. Norms, position embeddings and class tokens stay as they are.

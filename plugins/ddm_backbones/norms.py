@@ -1,4 +1,4 @@
-"""The norms that a network may have if it is to learn from one image: instance and group norm."""
+"""The norms that work with one image: instance and group norm."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Norm = Literal["instance", "group", "batch"]
 
 
 def norm_maker(backbone: str, norm: Norm, groups: int, widths: Sequence[int]) -> Callable[..., nn.GroupNorm]:
-    """A function from a number of channels to a norm; what else it is given goes to `nn.GroupNorm`.
+    """A function from a number of channels to a norm; further arguments are passed to `nn.GroupNorm`.
 
     Args:
         backbone: its name, for messages.
-        norm: `instance` is one group a channel.
+        norm: `instance` is one group per channel.
         groups: of group norm.
         widths: channels of the layers to normalise, that of the option `width` first.
     Raises:
@@ -26,7 +26,7 @@ def norm_maker(backbone: str, norm: Norm, groups: int, widths: Sequence[int]) ->
     """
     if norm == "batch":
         raise DDMError(
-            f"backbone {backbone}: `norm: batch` is refused, because a synset has one image a cluster and the"
+            f"backbone {backbone}: `norm: batch` is refused, because a synset has one image per cluster and the"
             " statistics of a batch of one mean nothing; take `norm: instance` or `norm: group`"
         )
     uneven = [width for width in widths if width % groups]

@@ -1,4 +1,4 @@
-"""timm's ResNet as dataset condensation has it: average pooling instead of strides, for small images."""
+"""The ResNet of dataset condensation on timm: average pooling instead of strides, for small images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(
 ) -> nn.Module:
     """ResNet18_AP: a 3x3 stem without pooling, then stages of basic blocks, each but the first halving the map.
 
-    The linear layer sees the whole of the last map, not its mean, to which instance norm leaves little to say.
+    The linear layer sees the whole last map instead of its mean, which instance norm makes uninformative.
 
     Args:
         data: shape of an image and number of classes.
@@ -71,7 +71,7 @@ def build(
 
 
 def _trunk(widths: list[int], blocks: list[int], make_norm: Callable[..., nn.GroupNorm]) -> nn.Module:
-    """timm's ResNet of these stages, the stem and the head of which are still to be replaced."""
+    """timm's ResNet of these stages, before its stem and head are replaced."""
     # Only here, so that a recipe is checked without waiting for timm.
     from timm.models.resnet import BasicBlock, ResNet
 
@@ -85,12 +85,12 @@ def _trunk(widths: list[int], blocks: list[int], make_norm: Callable[..., nn.Gro
         norm_layer=make_norm,
         aa_layer=nn.AvgPool2d,
         avg_down=True,
-        # Blocks that start as nothing have no gradient to match at θ_0.
+        # Blocks that are initialised to zero have no gradient to match at θ_0.
         zero_init_last=False,
     )
     for layer in network.modules():
         if isinstance(layer, nn.AvgPool2d):
-            # timm rounds the shortcut's map up and the block's own down, which differ where a side is odd.
+            # timm rounds the size of the shortcut up and that of the block down, which differ if a side is odd.
             layer.ceil_mode = False
     for stage in range(len(widths), MOST_STAGES):
         setattr(network, f"layer{stage + 1}", nn.Identity())

@@ -1,4 +1,4 @@
-"""Every classifier of timm by name, made fit for matching: no batch norm, no fused attention."""
+"""Every classifier of timm by name, adapted for matching: no batch norm, no fused attention."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def build(
         pretrained: start from timm's weights, which are downloaded.
         checkpoint: start from a local state dict, `.safetensors`, `.pt` or `.pth`. A head of another number of
             classes is left out.
-        groups: of the group norms; where it does not divide the channels, the next lower number that does.
+        groups: of the group norms; if it does not divide the channels, the next lower number that does.
         arguments: passed to `timm.create_model`, such as `{img_size: 32, patch_size: 4}` for a ViT.
-        initialisation: of the weights; `default` is the model's own, the only one beside weights that are loaded.
+        initialisation: of the weights; `default` is the model's own, and the only choice if weights are loaded.
     Returns:
         (B, C, H, W) -> logits (B, classes).
     Raises:
-        DDMError: if timm does not know or cannot create the network, weights cannot be had or do not fit, a layer
+        DDMError: if timm does not know or cannot create the network, weights cannot be loaded or do not fit, a layer
             mixes the samples of a batch or has no second derivative, or the data set's images do not fit.
     Source: Sec. 4.1, Table 5; Wightman, PyTorch Image Models, 2019.
     """

@@ -35,7 +35,7 @@ def build(
     Args:
         data: shape of an image and number of classes.
         patch_size: pixels along a side of a patch; must divide height and width. Left out, it is the largest that
-            leaves 7 patches a side or more: 4 at 28 and 32 pixels, 8 at 64.
+            leaves at least 7 patches per side: 4 at 28 and 32 pixels, 8 at 64.
         width: of a token's embedding.
         depth: number of transformer blocks.
         heads: of the attention; must divide `width`.

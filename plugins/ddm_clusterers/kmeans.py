@@ -24,10 +24,10 @@ def assign(
         features: (N, D), float.
         num_clusters: how many clusters; at most N.
         generator: the only source of randomness.
-        restarts: k-means runs from different centres; the tightest is kept.
+        restarts: runs of k-means from different centres; the one with the lowest inertia is kept.
         max_iterations: of each run.
     Returns:
-        int64 (N,), every id from 0 to num_clusters - 1 used, also where samples coincide.
+        int64 (N,), every id from 0 to num_clusters - 1 used, even if samples coincide.
     Source: Sec. 6.1.
     """
     from sklearn.cluster import KMeans
@@ -39,7 +39,7 @@ def assign(
 
 
 def _without_empty(ids: Tensor, num_clusters: int) -> Tensor:
-    """Give each empty cluster (k-means on coinciding samples leaves some) a sample of the largest one."""
+    """Give each empty cluster, which coinciding samples can cause, a sample of the largest one."""
     sizes = ids.bincount(minlength=num_clusters)
     for empty in (sizes == 0).nonzero()[:, 0].tolist():
         largest = int(sizes.argmax())

@@ -1,4 +1,4 @@
-"""Consecutive samples form a cluster: what the paper calls DDM without clustering."""
+"""Clusters of consecutive samples, which the paper calls DDM without clustering."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def assign(features: Tensor, num_clusters: int, generator: torch.Generator, /) -
     Args:
         features: (N, D); only N is used.
         num_clusters: how many runs; at most N.
-        generator: unused, there is nothing random here.
+        generator: unused.
     Returns:
         int64 (N,), every id used.
     Source: Table 1, "DDM w/o cluster".

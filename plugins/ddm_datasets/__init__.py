@@ -1,4 +1,4 @@
-"""Data sets to start with (digits needs no file at all), those of the paper, and the two doors for your own images."""
+"""Data sets: digits, which needs no file, those of the paper, and two ways to bring your own images."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ def ddm_register_datasets() -> Iterator[Component]:
         "Sec. 4.1; Le and Yang 2015",
     )
     yield Component("npz", "ddm_datasets.npz:load", "Your images and labels as arrays, in one .npz file or a folder")
-    yield Component("imagefolder", "ddm_datasets.imagefolder:load", "Your images as files, one folder a class")
+    yield Component("imagefolder", "ddm_datasets.imagefolder:load", "Your images as files, one folder per class")

@@ -1,4 +1,4 @@
-"""Reading arrays from files that nobody vouches for: nothing in them is ever unpickled."""
+"""Read arrays from untrusted files; nothing in them is ever unpickled."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ddm_framework import DataError
 
 
 def read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """These arrays of an .npz file, by name, or of a folder of .npy files, which are memory-mapped copy-on-write.
+    """Arrays of an .npz file, by name, or of a folder of .npy files, which are memory-mapped copy-on-write.
 
     Args:
         path: the file or folder.
-        needed: arrays that must be there.
-        optional: arrays that are read where they are there.
+        needed: arrays that must exist.
+        optional: arrays that are read if they exist.
     Raises:
         DataError: if it is missing, damaged or no such file, lacks an array, or holds one of Python objects.
     """
@@ -59,6 +59,6 @@ def _read(read: Callable[[str], object], name: str, path: Path) -> NDArray[Any]:
                 " save numbers, and names as an array of strings (dtype=str)"
             ) from error
         raise DataError(f"{path}: {name} cannot be read, the file is damaged: {error}") from error
-    if not isinstance(array, np.ndarray):  # numpy hands over what is no .npy file as bytes
+    if not isinstance(array, np.ndarray):  # numpy returns files that are not .npy as bytes
         raise DataError(f"{path}: {name} is not an array; write the file with numpy.savez")
     return array

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in torchvision's layout; an archive is read as it lies, nothing is extracted."""
+"""CIFAR-10 and CIFAR-100 in torchvision's layout; an archive is read without being extracted."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def cifar10(
 
     Args:
         root: the folder that holds `cifar-10-batches-py` or `cifar-10-python.tar.gz`, as for torchvision.
-        download: fetch the archive (170 MB) where neither is there.
+        download: fetch the archive (170 MB) if neither exists.
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
     Raises:
-        DataError: if files are missing, damaged or not to be fetched, or if there are fewer images than asked for.
+        DataError: if files are missing, damaged or cannot be fetched, or if there are fewer images than asked for.
     Source: Sec. 4.1; Krizhevsky 2009.
     """
     files = _read_files(CIFAR10, "CIFAR-10", root, download)
@@ -61,13 +61,13 @@ def cifar100(
 
     Args:
         root: the folder that holds `cifar-100-python` or `cifar-100-python.tar.gz`, as for torchvision.
-        download: fetch the archive (169 MB) where neither is there.
+        download: fetch the archive (169 MB) if neither exists.
         labels: `fine`, the 100 classes, or `coarse`, their 20 superclasses.
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
     Raises:
-        DataError: if files are missing, damaged or not to be fetched, or if there are fewer images than asked for.
+        DataError: if files are missing, damaged or cannot be fetched, or if there are fewer images than asked for.
     Source: Sec. 4.1; Krizhevsky 2009.
     """
     files = _read_files(CIFAR100, "CIFAR-100", root, download)
@@ -78,7 +78,7 @@ def cifar100(
 
 
 def _read_files(dataset: type[CIFAR10], name: str, root: Path, download: bool) -> dict[str, dict[str, Any]]:
-    """What each published file holds, by its name: read in the folder where that is complete, else in the archive."""
+    """The contents of each published file, by name: from the folder if it is complete, or else from the archive."""
     folder, archive, md5 = root / dataset.base_folder, root / dataset.filename, _md5(dataset)
     places = tuple(folder / file for file in md5)
     missing = [path.name for path in places if not path.is_file()]

@@ -1,4 +1,4 @@
-"""Image files -> uint8 pixels, one file at a time; with a cache, once and for all."""
+"""Image files to uint8 pixels, one file at a time, and only once with a cache."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ddm_datasets.sizes import positions
 from ddm_framework.data import fitted, open_image, to_pixels, unreadable
 
 Samples = Sequence[tuple[str, int]]
-"""Files and the number of each one's class."""
+"""Files, each with its class id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How image files become pixels, and where those are kept.
+    """How image files become pixels, and where these are stored.
 
     Attributes:
         size: height and width; images are resized to the shorter side and cropped to the centre.
         mode: Pillow's: one channel or three.
-        cache: the folder that keeps what was decoded; None decodes to memory, each time.
+        cache: folder of the decoded pixels; None decodes to memory every time.
     """
 
     size: int
@@ -40,9 +40,9 @@ class Decoding:
         """Pixels uint8 (N, C, size, size) and labels int64 (N,) of a split; files that are not drawn stay unread.
 
         Args:
-            samples: all there are.
+            samples: all samples.
             size: how many of them the split keeps; None keeps all.
-            option: the recipe's option that says so, named in errors.
+            option: the option of the recipe that sets it, for errors.
         Raises:
             DataError: if there are fewer, one is no image, or the cache cannot be written.
         """
@@ -64,7 +64,7 @@ class Decoding:
             yield to_pixels(fitted(open_image(path, self.mode), self.size, self.size))
 
     def _digest(self, paths: Sequence[Path]) -> str:
-        """Changes with every file's name, size and time, and with all that decides what it is decoded to."""
+        """A digest of the name, size and time of every file, and of all that affects decoding."""
         digest = hashlib.sha256(repr((self.size, self.mode, PIL.__version__)).encode())
         for path in paths:
             try:

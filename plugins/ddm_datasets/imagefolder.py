@@ -1,4 +1,4 @@
-"""Anybody's images as files, one folder a class."""
+"""Your own images as files, one folder per class."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def load(
         grayscale: one channel instead of three.
         train: name of the folder with the training images.
         test: name of the folder with the test images.
-        test_share: share of each class cut off as test images where neither of these two folders exists.
+        test_share: share of each class used as test images if neither of these two folders exists.
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
-        cache: a folder (outside of root) that keeps the decoded pixels, which are then read from disk as needed: the
-            next run decodes nothing, and the images may be more than fit in memory.
+        cache: a folder (outside of root) for the decoded pixels, which are then read from disk as needed. The next run
+            decodes nothing, and the images need not fit in memory.
     Raises:
-        DataError: if folders are not laid out so, an image cannot be read, there are fewer images than asked for, or
-            the cache cannot be written.
+        DataError: if the folders have another layout, an image cannot be read, there are fewer images than asked for,
+            or the cache cannot be written.
     """
     layout = f"images belong in <root>/{train}/<class>/ and <root>/{test}/<class>/, or all in <root>/<class>/"
     if root is None:

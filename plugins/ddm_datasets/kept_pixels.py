@@ -1,4 +1,4 @@
-"""Decoded pixels kept on disk: written once, checked each time, memory-mapped from then on."""
+"""Decoded pixels on disk: written once, checked every time, and memory-mapped."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ddm_framework import DataError
 from ddm_framework.runs import PARTIAL
 
 CHECKSUM_BYTES = hashlib.sha256().digest_size
-"""A kept file is an .npy file with the SHA-256 sum of all that after its end, where readers of .npy do not look."""
+"""The file is an .npy file followed by its SHA-256 sum, which readers of .npy ignore."""
 
 
 def kept_pixels(path: Path, shape: tuple[int, ...], images: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The array of an .npy file, memory-mapped copy-on-write, which is made first where it is missing or damaged.
+    """The array of an .npy file, memory-mapped copy-on-write; the file is made first if it is missing or damaged.
 
     Args:
         path: the file; its name must say all that its content depends on.
         shape: (N, C, H, W).
-        images: N arrays (C, H, W); gone through only to make the file, and never held together.
+        images: N arrays (C, H, W); read only to make the file, one at a time.
     Raises:
         DataError: if the file cannot be written or read.
     """
@@ -48,7 +48,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _write(path: Path, shape: tuple[int, ...], images: Iterable[NDArray[np.uint8]]) -> None:
-    """Image by image to a temporary name; written rather than mapped, since a full disk kills who writes to a map."""
+    """Image by image to a temporary name. Not through a memory map: a full disk would kill the process."""
     header, checksum = io.BytesIO(), hashlib.sha256()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")

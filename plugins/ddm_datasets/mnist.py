@@ -1,4 +1,4 @@
-"""MNIST in torchvision's layout, read in place: compressed or extracted, nothing is written beside the files."""
+"""MNIST in torchvision's layout, read in place, compressed or extracted; nothing is written."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def load(
 
     Args:
         root: the folder that holds `MNIST/raw`, as for torchvision.
-        download: fetch the files where they are missing.
+        download: fetch the files if they are missing.
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
     Raises:
-        DataError: if files are missing, damaged or not to be fetched, or if there are fewer images than asked for.
+        DataError: if files are missing, damaged or cannot be fetched, or if there are fewer images than asked for.
     Source: Sec. 4.1; LeCun et al. 1998.
     """
     places = tuple(root / "MNIST" / "raw" / name for name, _ in MNIST.resources)
@@ -57,11 +57,11 @@ def read_idx(path: Path, md5: str, num_dimensions: int) -> Tensor:
     """The array of an idx file, uint8, of the shape that its header gives.
 
     Args:
-        path: the compressed file; where there is none, the extracted one beside it is read.
+        path: the compressed file; if there is none, the extracted one beside it is read.
         md5: checksum of the compressed file, as torchvision publishes it.
         num_dimensions: 3 of images, 1 of labels.
     Raises:
-        DataError: if the checksum or the header is another, or the file too short or too long.
+        DataError: if the checksum or the header differs, or the file is too short or too long.
     """
     compressed = path.is_file()
     if compressed:

@@ -1,4 +1,4 @@
-"""Anybody's images and labels as arrays, in one .npz file or in a folder of .npy files."""
+"""Your own images and labels as arrays, in one .npz file or in a folder of .npy files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ddm_framework.data import DataSplits
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 MOST_CHANNELS = 4
-"""An axis this short (grey, colour, colour and transparency) is taken for the channels, a longer one for pixels."""
+"""An axis of this length or less (grey, colour, colour and transparency) holds channels, a longer one pixels."""
 BLOCK = 1024
-"""Images that are looked at together."""
+"""Images that are checked together."""
 
 
 def load(
@@ -35,14 +35,14 @@ def load(
     """Arrays `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`.
 
     Images are uint8 from 0 to 255 or floats from 0 to 1, of shape (N, H, W), (N, H, W, C) or (N, C, H, W). Labels
-    are integers (N,) that count from 0. Class names are strings, one a class.
+    are integers (N,) that count from 0. Class names are strings, one per class.
 
     In a folder the arrays are files, `x_train.npy` and so on, as `numpy.save` writes them. Images of uint8 are then
-    read from disk as needed, so that they may be more than fit in memory, as long as no size below is given.
+    read from disk as needed, so that they need not fit in memory, as long as no size below is given.
 
     Args:
         path: the .npz file, as `numpy.savez` writes it, or the folder.
-        layout: which of four axes holds the channels; `auto` finds it where it is the only short one.
+        layout: which of four axes holds the channels; `auto` finds it if it is the only short one.
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
@@ -113,7 +113,7 @@ def to_labels(labels: NDArray[Any], where: str) -> Tensor:
     if labels.dtype.kind not in "iu":
         raise DataError(f"{where} is {labels.dtype}; labels are integers that count from 0")
     if labels.ndim != 1 or len(labels) == 0:
-        raise DataError(f"{where} has shape {labels.shape}; labels are (N,), one an image")
+        raise DataError(f"{where} has shape {labels.shape}; labels are (N,), one per image")
     if labels.min() < 0:
         raise DataError(f"{where} holds the label {labels.min()}; labels count from 0")
     return torch.from_numpy(labels.astype(np.int64))
@@ -145,10 +145,10 @@ def _channel_axis(shape: tuple[int, ...], layout: str, where: str) -> int:
 
 
 def _class_names(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[str, ...]:
-    """One name a class: those of the file, else the numbers.
+    """One name per class: those of the file, or else the numbers.
 
     Raises:
-        DataError: if names are no strings (classes,), or a class has no training image.
+        DataError: if the names are not strings (classes,), or a class has no training image.
     """
     present = np.unique(arrays["y_train"])
     names = arrays.get("class_names")

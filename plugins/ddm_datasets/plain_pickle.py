@@ -1,4 +1,4 @@
-"""Reading a pickle of plain data and uint8 arrays; whatever else one asks for could run code, and is refused."""
+"""Read a pickle of plain data and uint8 arrays; anything else in it could run code and is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ddm_framework import DataError
 
 
 class _Array:
-    """Stands in for numpy's array, and notes what the file says of one: numpy itself builds nothing from a pickle."""
+    """Stands in for numpy's array and records its state, so that numpy itself builds nothing from a pickle."""
 
     def __init__(self, *_: object) -> None:
         self.state: Any = ()
@@ -30,7 +30,7 @@ class _Array:
 
 
 class _DType:
-    """Stands in for numpy's dtype; its state (the byte order) means nothing to single bytes."""
+    """Stands in for numpy's dtype; its state, the byte order, is irrelevant for single bytes."""
 
     def __init__(self, name: str, *_: object) -> None:
         self.name = name
@@ -56,7 +56,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _ForbiddenError(Exception):
-    """The name of what a pickle asked for."""
+    """The name of a function or class that a pickle asked for."""
 
 
 def read_plain_pickle(content: bytes, where: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Data sets that others publish: where their files belong, how they come there, and how to tell that they are whole."""
+"""Published data sets: where their files belong, how they are fetched, and how they are verified."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ddm_framework.runs import PARTIAL
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A data set as its authors offer it.
+    """A data set as its authors publish it.
 
     Attributes:
         name: for messages.
         origin: the address that its files come from.
-        root: the folder that they are looked for in.
+        root: the folder in which they are looked for.
         places: where each file belongs.
-        archive: where the archive of them all may lie in their stead.
+        archive: where the archive of all files may lie instead.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Published:
         """Fetch the files if some are missing.
 
         Args:
-            missing: names of what is not there.
-            fetch: downloads it all.
+            missing: names of the missing files.
+            fetch: downloads all files.
             download: whether that is allowed.
         Raises:
-            DataError: if it is not, or if it fails: with the reason, and how to place the files by hand.
+            DataError: if it is not allowed or fails, with the reason and how to place the files by hand.
         """
         if missing and not download:
             raise DataError(
@@ -53,13 +53,13 @@ class Published:
             raise DataError(f"{self.name} could not be downloaded: {str(error).strip()}\n{self.by_hand()}") from error
 
     def by_hand(self) -> str:
-        """What to do where nothing can be downloaded: every place a line."""
+        """What to do without a download: one line per file."""
         text = f"place these files by hand (from {self.origin} or any mirror):{_lines(self.places)}"
         return text if self.archive is None else f"{text}\nor the archive itself, unopened:{_lines([self.archive])}"
 
 
 def download_file(url: str, path: Path, md5: str) -> None:
-    """Fetch one file with a progress bar, to a temporary name first: under its own name it is always whole.
+    """Fetch a file with a progress bar, under a temporary name until it is complete.
 
     Raises:
         OSError, RuntimeError: if the address does not answer, or with something else.
@@ -73,7 +73,7 @@ def download_file(url: str, path: Path, md5: str) -> None:
 
 
 def verify(path: Path, md5: str) -> None:
-    """Refuse a file that is not the published one.
+    """Refuse a file that differs from the published one.
 
     Raises:
         DataError: if its checksum is another.

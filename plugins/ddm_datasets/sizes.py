@@ -15,7 +15,7 @@ def positions(labels: Tensor, size: int | None, option: str) -> Tensor:
     Args:
         labels: int64 (N,).
         size: how many samples to keep; None keeps all.
-        option: the recipe's option that says so, named in errors.
+        option: the option of the recipe that sets it, for errors.
     Raises:
         DataError: if there are fewer samples than that.
     """
@@ -28,13 +28,13 @@ def positions(labels: Tensor, size: int | None, option: str) -> Tensor:
 
 
 def drawn(pixels: Tensor, labels: Tensor, size: int | None, option: str) -> tuple[Tensor, Tensor]:
-    """The samples that a split keeps: the very same tensors where it keeps all, which may be larger than the memory.
+    """The samples that a split keeps; the same tensors if it keeps all, as these may be larger than the memory.
 
     Args:
         pixels: (N, C, H, W), of any dtype.
         labels: int64 (N,).
         size: how many samples to keep; None keeps all.
-        option: the recipe's option that says so, named in errors.
+        option: the option of the recipe that sets it, for errors.
     Raises:
         DataError: if there are fewer samples than that.
     """

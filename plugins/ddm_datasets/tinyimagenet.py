@@ -34,21 +34,21 @@ def load(
 ) -> DataSplits:
     """100,000 training and 10,000 test photographs of 64x64 pixels, 200 classes, images (N, 3, size, size).
 
-    A class is called by the first of its words in `words.txt`, followed by its wnid where two classes share that, and
-    by its wnid where it has no words. It derives from ImageNet: for non-commercial research.
+    A class is named by the first of its words in `words.txt`, followed by its wnid if two classes share that word, or
+    by its wnid if it has no words. The data derive from ImageNet and are for non-commercial research.
 
     Args:
         root: the folder that holds `tiny-imagenet-200`, or `tiny-imagenet-200.zip`, which is then extracted there.
-        download: fetch the archive (237 MB) where neither is there.
+        download: fetch the archive (237 MB) if neither exists.
         size: height and width in pixels; images are resized if it is not 64.
-        classes: the first so many of `wnids.txt`; all if left out.
+        classes: number of classes, from the start of `wnids.txt`; all if left out.
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
-        cache: a folder that keeps the decoded pixels (1.4 GB at 64 pixels), which are then read from disk as needed:
-            the next run decodes nothing.
+        cache: a folder for the decoded pixels (1.4 GB at 64 pixels), which are then read from disk as needed; the next
+            run decodes nothing.
     Raises:
-        DataError: if files are missing, damaged, not to be fetched or at odds with one another, if more classes or
+        DataError: if files are missing, damaged, inconsistent or cannot be fetched, if more classes or
             images are asked for than there are, or if the cache cannot be written.
     Source: Sec. 4.1; Le and Yang 2015.
     """
@@ -68,7 +68,7 @@ def load(
 
 
 def _provide(root: Path, download: bool) -> Path:
-    """The folder of the data set; extracted, and before that downloaded, where it is not there yet."""
+    """The folder of the data set, downloaded and extracted if necessary."""
     folder, archive = root / FOLDER, root / f"{FOLDER}.zip"
     published = Published("TinyImageNet", URL, root, tuple(folder / name for name in LAYOUT), archive)
     missing = [name for name in LAYOUT if not (folder / name).exists()]
@@ -83,7 +83,7 @@ def _provide(root: Path, download: bool) -> Path:
 
 
 def _wnids(folder: Path) -> list[str]:
-    """The classes' WordNet ids, in the order that numbers them."""
+    """WordNet ids of the classes, in the order of their class ids."""
     wnids = [line.strip() for line in _lines(folder / "wnids.txt") if line.strip()]
     twice = [wnid for wnid, count in Counter(wnids).items() if count > 1]
     if len(wnids) < 2 or twice:
@@ -93,7 +93,7 @@ def _wnids(folder: Path) -> list[str]:
 
 
 def _names(folder: Path, wnids: list[str]) -> dict[str, str]:
-    """One name a class, each different, whichever classes are used."""
+    """One name per class, all different, whichever classes are used."""
     words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt") if "\t" in line)
     first = {wnid: words.get(wnid, "").split(",")[0].strip() or wnid for wnid in wnids}
     counts = Counter(first.values())
@@ -115,7 +115,7 @@ def _tested(folder: Path, labels: dict[str, int], listed: frozenset[str]) -> Sam
     """The annotated validation images of these classes: each line holds a file, its wnid and a box, which is not used.
 
     Raises:
-        DataError: naming the line, if it names a class that is not listed or a file that is not there.
+        DataError: naming the line, if it names per class that is not listed or a file that is not there.
     """
     annotations, images = folder / "val" / "val_annotations.txt", folder / "val" / "images"
     present = {path.name for path in images.iterdir()}

@@ -1,4 +1,4 @@
-"""Extracting a zip archive: one folder, complete or not at all, and nothing outside of it."""
+"""Extract a zip archive: one folder, complete or not at all, and nothing outside of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ddm_framework import DataError
 
 
 def extract_folder(archive: Path, name: str) -> None:
-    """Extract the folder `name`, which is all that the archive may hold, to lie beside the archive.
+    """Extract the folder `name`, the only allowed content of the archive, beside the archive.
 
     Raises:
         DataError: before anything is written, if the archive holds anything else or a link; or if it is damaged or

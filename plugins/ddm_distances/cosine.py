@@ -1,4 +1,4 @@
-"""One minus the cosine of two gradients: their direction counts, their length does not."""
+"""One minus the cosine of two gradients, which compares their direction and ignores their length."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def distance(
     """One minus the cosine of the angle between two gradients.
 
     Args:
-        synthetic: gradient on synthetic images, one tensor a parameter.
+        synthetic: gradient on synthetic images, one tensor per parameter.
         target: the (reversed) gradient on real images, of the same shapes.
-        per: one cosine over the whole network, or the mean of one a parameter tensor.
+        per: one cosine over the whole network, or the mean of the cosines of the parameter tensors.
     Returns:
         A scalar in [0, 2]; 1 where either gradient is zero.
     Source: Eq. 6.

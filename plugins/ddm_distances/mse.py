@@ -1,4 +1,4 @@
-"""Mean squared difference of two gradients: direction and length both count."""
+"""Mean squared difference of two gradients, which compares direction and length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def distance(synthetic: Mapping[str, Tensor], target: Mapping[str, Tensor], /) -
     """Squared difference of two gradients, averaged over all weights of the network.
 
     Args:
-        synthetic: gradient on synthetic images, one tensor a parameter.
+        synthetic: gradient on synthetic images, one tensor per parameter.
         target: the (reversed) gradient on real images, of the same shapes.
     Returns:
         A scalar, at least 0.

@@ -1,4 +1,4 @@
-"""What can be asked of a network: behaviours of single queries (Eq. 10) and of whole sets (Eq. 14)."""
+"""Behaviours of a network that can be attributed: on single queries (Eq. 10) and on whole sets (Eq. 14)."""
 
 from __future__ import annotations
 

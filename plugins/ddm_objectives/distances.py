@@ -17,7 +17,7 @@ def output_shift(logits: Tensor, reference: Reference, /) -> Tensor:
         reference: with the target's logits.
     Returns:
         (N, 1), between 0 and 2; 0 for the target itself.
-    Source: Eq. 10, read on probabilities: logits have no common scale.
+    Source: Eq. 10, taken on probabilities, because logits have no common scale.
     """
     return (logits.softmax(1) - reference.target_logits.softmax(1)).square().sum(1, keepdim=True)
 
@@ -39,7 +39,7 @@ def correctness(logits: Tensor, reference: Reference, /) -> Tensor:
 
 @objective(more_influential="larger", surrogate=Surrogate("margin", "nearest_zero"))
 def stability(logits: Tensor, reference: Reference, /) -> Tensor:
-    """1 / (1 + Dist_1), which is largest where the prediction stays: Dist_3 seeks the least influential cluster.
+    """1 / (1 + Dist_1), largest if the prediction does not change: Dist_3 looks for the least influential cluster.
 
     Args:
         logits: (N, classes).

@@ -1,4 +1,4 @@
-"""How far a prediction goes from the target's, as distillation measures it."""
+"""Divergence of a prediction from that of the target, as in distillation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ddm_framework import Reference, Surrogate, objective
 def divergence(logits: Tensor, reference: Reference, /) -> Tensor:
     """KL divergence KL(target ‖ network) of the predicted probabilities, in nats.
 
-    Where the reference holds a teacher's logits instead of the target's, this is the second term of the loss that
-    a student is distilled by.
+    If the reference holds the logits of a teacher instead of the target, this is the second term of the distillation
+    loss of a student.
 
     Args:
         logits: (N, classes).

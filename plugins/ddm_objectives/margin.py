@@ -1,4 +1,4 @@
-"""How far the true (or else predicted) class leads: what first-order methods attribute."""
+"""The lead of the true (or else predicted) class, which first-order methods attribute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def margin(logits: Tensor, reference: Reference, /) -> Tensor:
 
     Args:
         logits: (N, classes), two classes or more.
-        reference: its labels name the class; where there are none, the target's prediction does.
+        reference: its labels name the class; without labels, the prediction of the target does.
     Returns:
         (N, 1), in nats.
     Source: Park et al. 2023 (TRAK), Sec. 3.

@@ -1,4 +1,4 @@
-"""How well a network does on a whole set, or on a slice of it given by labels."""
+"""The performance of a network on a set of images, or on a slice of it given by labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORSE_WHEN_LARGER = ("loss", "false_positives")
 
 
 def _direction(options: dict[str, Any]) -> Literal["larger", "smaller"]:
-    """The cluster sought is the one whose deletion hurts most."""
+    """The most influential cluster is the one whose deletion hurts most."""
     return "larger" if options["metric"] in _WORSE_WHEN_LARGER else "smaller"
 
 
@@ -33,19 +33,19 @@ def performance(
 
     `loss` is the mean cross entropy in nats (Eq. 14 with Dist_2), `accuracy` a share. `precision`, `recall` and `f1`
     are those of the class `positive`, or without one the mean over the classes that occur among the labels (macro), so
-    that all networks are averaged over the same ones. `false_positives` counts the images taken for `positive` that are
-    not.
+    that all networks are averaged over the same ones. `false_positives` counts the images that are wrongly classified
+    as `positive`.
 
     Args:
         logits: (N, classes).
         reference: with labels.
         metric: which figure.
-        classes: measure on the slice of images with these labels alone.
+        classes: measure only on images with these labels.
         positive: the class in question.
     Returns:
         (1, 1).
     Raises:
-        DDMError: if the slice is empty, a class does not exist, or `false_positives` is not told of which class.
+        DDMError: if the slice is empty, a class does not exist, or `false_positives` has no class.
     Source: Eq. 14; Sec. 3.1, model functionality analysis.
     """
     assert reference.labels is not None

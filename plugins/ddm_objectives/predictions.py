@@ -1,4 +1,4 @@
-"""Every class's probability: the attribution matrix of the paper, one column a label."""
+"""The probability of every class, for the attribution matrix of the paper with one column per label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def predictions(logits: Tensor, reference: Reference, /) -> Tensor:  # noqa: ARG
         logits: (N, classes).
         reference: unused.
     Returns:
-        (N, classes); with several behaviours clusters have no rank, W is for looking at.
+        (N, classes); clusters have no rank with several behaviours, so W is for display.
     Source: Eq. 7, 8: W has a row for each of the labels' confidence scores.
     """
     return logits.softmax(1)

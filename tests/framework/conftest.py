@@ -23,7 +23,7 @@ from ddm_framework.network.stacks import Parameters
 from ddm_framework.offline.partition import Partition
 
 SIZES = (5, 3, 1, 4, 2, 6)
-"""Images of each cluster; two clusters a class."""
+"""Images of each cluster; two clusters per class."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def _expect_all_used(ids: Tensor, num_clusters: int, what: str) -> None:
 
 
 def check_returns_an_id_for_each_sample(subject: Subject) -> None:
-    """It returns int64 ids, one a sample."""
+    """It returns int64 ids, one per sample."""
     assigned(subject, features(NUM_SAMPLES), 4)
 
 

@@ -178,7 +178,7 @@ def check_labels_are_class_ids(subject: Subject) -> None:
 
 
 def check_classes_have_names(subject: Subject) -> None:
-    """There is one name a class, and no two are alike."""
+    """There is one name per class, and no two are alike."""
     info = loaded(subject).info
     expect(
         len(info.class_names) == info.num_classes == len(set(info.class_names)),

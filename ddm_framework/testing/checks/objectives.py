@@ -15,7 +15,7 @@ from ddm_framework.testing.contract import NotChecked, advice, expect, same, unt
 from ddm_framework.testing.samples import perturbed_logits, reference
 from ddm_framework.testing.subject import Subject
 
-_SHAPE = "return (N, m), one row a query, or declare @objective(set_level=True) and return (1, m)"
+_SHAPE = "return (N, m), one row per query, or declare @objective(set_level=True) and return (1, m)"
 _STEP = 1e-2
 
 

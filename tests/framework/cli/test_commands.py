@@ -174,7 +174,7 @@ def test_an_interruption_is_told_with_what_to_do(ddm: Callable[..., Told]) -> No
 def test_a_valid_recipe_is_told_in_one_line(ddm: Callable[..., Told]) -> None:
     assert ddm("validate", "r.yaml", "--set", "objectives=[{use: margin}, {use: stability}]") == (
         0,
-        "r.yaml is a valid recipe: digits, convnet, kmeans with 2 clusters a class, cosine matching, margin, "
+        "r.yaml is a valid recipe: digits, convnet, kmeans with 2 clusters per class, cosine matching, margin, "
         "stability, study attribution\n",
         "",
     )

@@ -75,7 +75,7 @@ def test_options_and_settings_become_what_they_say() -> None:
 
 def test_a_recipe_is_told_in_one_line() -> None:
     assert load().in_words() == (
-        "digits, convnet, kmeans with 2 clusters a class, cosine matching, output_shift, study attribution"
+        "digits, convnet, kmeans with 2 clusters per class, cosine matching, output_shift, study attribution"
     )
 
 

@@ -20,7 +20,7 @@ from ddm_framework.stages.inputs import stage_inputs
 
 OLD = Path(__file__).with_name("made_by_0_1_0")
 """Made by commit 19b0eec, before the modules stood in packages and before digests saw code:
-`ddm run digits_convnet` with threads 1, width 4, depth 1, four epochs, two clusters a class and four matching steps."""
+`ddm run digits_convnet` with threads 1, width 4, depth 1, four epochs, two clusters per class, four matching steps."""
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_image_of_one_pixel(info: Info) -> None:
 
 
 def test_batch_norm_is_refused_with_the_reason(info: Info) -> None:
-    with pytest.raises(DDMError, match=r"`norm: batch` is refused, because a synset has one image a cluster .* take"):
+    with pytest.raises(DDMError, match=r"`norm: batch` is refused, because a synset has one image per cluster .* take"):
         build(info(), norm="batch")
 
 

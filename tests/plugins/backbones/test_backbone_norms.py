@@ -21,7 +21,9 @@ def test_group_norm_has_the_groups() -> None:
 
 
 def test_batch_norm_is_refused_with_the_reason() -> None:
-    with pytest.raises(DDMError, match=r"^backbone x: `norm: batch` is refused, because a synset has one image a clus"):
+    with pytest.raises(
+        DDMError, match=r"^backbone x: `norm: batch` is refused, because a synset has one image per clus"
+    ):
         norm_maker("x", "batch", 4, [8])
 
 

@@ -191,7 +191,7 @@ def test_labels_of_another_dtype(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", [np.eye(12, 3, dtype=int), np.zeros(0, int), np.int64(3)])
 def test_labels_of_wrong_dimensions(tmp_path: Path, labels: Any) -> None:
-    refused(tmp_path, r"y_train has shape .*; labels are \(N,\), one an image", y_train=labels)
+    refused(tmp_path, r"y_train has shape .*; labels are \(N,\), one per image", y_train=labels)
 
 
 def test_negative_labels(tmp_path: Path) -> None:
