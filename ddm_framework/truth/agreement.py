@@ -98,7 +98,7 @@ def top_overlap(ranking: Tensor, truth: Tensor, k: int) -> Tensor:
         raise ValueError(f"k must be between 1 and {truth.shape[1]}, the number of clusters; it is {k}")
     first = _clusters("ranking", ranking, truth, k)[:, :k]
     if (first.sort(1).values.diff(dim=1) == 0).any():
-        raise ValueError("ranking names per cluster twice for one query")
+        raise ValueError("ranking names a cluster twice for one query")
     return (_rank(truth).gather(1, first) <= k).double().mean(1)
 
 

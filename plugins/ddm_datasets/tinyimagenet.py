@@ -115,7 +115,7 @@ def _tested(folder: Path, labels: dict[str, int], listed: frozenset[str]) -> Sam
     """The annotated validation images of these classes: each line holds a file, its wnid and a box, which is not used.
 
     Raises:
-        DataError: naming the line, if it names per class that is not listed or a file that is not there.
+        DataError: naming the line, if it names a class that is not listed or a file that is not there.
     """
     annotations, images = folder / "val" / "val_annotations.txt", folder / "val" / "images"
     present = {path.name for path in images.iterdir()}

@@ -1,4 +1,4 @@
-"""Membership inference attacks: deciding which images per network was trained on."""
+"""Membership inference attacks: deciding which images a network was trained on."""
 
 from __future__ import annotations
 
