@@ -1,4 +1,4 @@
-"""Errors for the person who made the mistake: where, what was found, what instead."""
+"""Errors for users: each message says where the mistake is, what was found and what to write instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class DDMError(Exception):
-    """A mistake of the user's, told in one message; the command line exits with status 2."""
+    """A user's mistake, explained in one message; the command line exits with status 2."""
 
 
 class DataError(DDMError):
@@ -20,11 +20,11 @@ class PluginError(DDMError):
 
 
 class RunFolderError(DDMError):
-    """A run folder holds something else than what was asked for, or something unreadable."""
+    """A run folder does not hold what was asked for, or cannot be read."""
 
 
 class DivergenceError(DDMError):
-    """Numbers stopped being finite; the message names what to lower."""
+    """Weights, images or gradients became NaN or infinite; the message names the setting to lower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Problem:
 
 
 class RecipeError(DDMError):
-    """Everything that is wrong with a recipe, at once."""
+    """All problems of a recipe, reported together."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -58,7 +58,7 @@ class RecipeError(DDMError):
 
 
 def shown(value: object) -> str:
-    """What was found, short enough for a message."""
+    """The repr of a value, shortened to fit into a message."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -1,4 +1,4 @@
-"""Progress bars with time left on a terminal, silence elsewhere."""
+"""Progress bars with the remaining time on a terminal; no output elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressDisplay:
-    """Shows what is going on, on standard error."""
+    """Shows progress on standard error."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
@@ -22,7 +22,7 @@ class ProgressDisplay:
 
     @contextmanager
     def bar(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
-        """A bar; call what it yields after each unit of work."""
+        """A progress bar; call the yielded function after each unit of work."""
         progress = Progress(
             TextColumn("{task.description:<34}", markup=False),
             BarColumn(),

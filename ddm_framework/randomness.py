@@ -1,4 +1,4 @@
-"""Everything random derives from the recipe's seed and a purpose, never from a global state."""
+"""Every random draw derives from the recipe's seed and a purpose, never from global random state."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator for one purpose; draws are moved to the device afterwards, so that devices agree."""
+    """A CPU generator for one purpose; draws are moved to the device afterwards, so all devices get the same."""
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))

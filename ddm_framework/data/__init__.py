@@ -1,6 +1,6 @@
-"""Images and labels: splits of a data set, images as they are stored, files of images, and spoilt data."""
+"""Images and labels: splits of a data set, stored images, image files, and corrupted data."""
 
 import lazy_loader
 
-# The names stand in __init__.pyi; each is imported when it is first used, so that nothing heavy comes in before.
+# The names are listed in __init__.pyi. Each is imported on first use, so that importing the package stays fast.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,27 +11,27 @@ from PIL import Image, ImageOps
 from ddm_framework.errors import DataError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that are decoded, whatever the name of a file; some of Pillow's other formats start programs."""
+"""Formats that are decoded, whatever the file's name; some of Pillow's other formats start external programs."""
 
 
 def open_image(path: Path, mode: str) -> Image.Image:
-    """The picture upright, in Pillow's mode `L`, `RGB` or `RGBA`.
+    """The image, turned upright, in Pillow's mode `L`, `RGB` or `RGBA`.
 
     Raises:
-        DataError: naming the file, if it is damaged, no image, or has more than 8 bits a channel.
+        DataError: if the file is damaged, is not an image, or has more than 8 bits per channel.
     """
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = ImageOps.exif_transpose(file)
-    except Exception as error:  # decoders of damaged files raise whatever they like
+    except Exception as error:  # for a damaged file, decoders can raise anything
         raise unreadable(path, error) from error
-    if image.mode.startswith(("I", "F")):  # Pillow would clip it to white in silence
-        raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
+    if image.mode.startswith(("I", "F")):  # Pillow would silently clip it to white
+        raise DataError(f"{path} has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
     return image.convert(mode)
 
 
 def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The picture resized until it just covers the wanted size, then cropped to the centre; nothing is distorted.
+    """The image resized to just cover the wanted size, then cropped to the centre; its aspect ratio is kept.
 
     For a square this is the usual resizing of the shorter side. Data sets of image files and `ddm attribute` share it,
     because queries must be prepared in the same way as the training images.
@@ -53,5 +53,5 @@ def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def unreadable(path: Path, error: Exception) -> DataError:
-    """The error for a file that is no image."""
+    """The error for a file that is not an image."""
     return DataError(f"{path} cannot be read as an image: {error}; repair or remove it")

@@ -11,7 +11,7 @@ from torch import Tensor
 RESIDENT_BYTES = 4 * 2**30
 """Pixels up to this size move to an accelerator as a whole; larger ones stay in memory or on disk."""
 BLOCK = 1024
-"""Images that are processed together in a pass over all of them."""
+"""Number of images that are processed together in a pass over all of them."""
 
 Index = Tensor | slice | int
 
@@ -60,7 +60,7 @@ class StoredImages:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the tensors that are read."""
+        """float32, the type of the tensors that are read."""
         return torch.float32
 
     def take(self, index: Tensor) -> StoredImages:

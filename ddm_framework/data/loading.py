@@ -12,7 +12,7 @@ def load_data(recipe: Recipe) -> DataSplits:
     """Load the data set, with the corruption that the recipe asks for and the normalisation of the target.
 
     Raises:
-        PluginError: if the data set returns something else.
+        PluginError: if the data set does not return `DataSplits`.
         DDMError: if `target.mean` or `target.std` is not one number per channel.
     """
     data = recipe.dataset()

@@ -14,7 +14,7 @@ from ddm_framework.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class DataInfo:
-    """What a network must know of a data set.
+    """What a network must know about a data set.
 
     Attributes:
         shape: (C, H, W) of one image.
@@ -52,7 +52,7 @@ class DataInfo:
 class ImageSet:
     """Images float32 (N, C, H, W), normalised, and their labels int64 (N,).
 
-    The images are a tensor, or `StoredImages`, which holds them as uint8 and is indexed and split like one.
+    The images are a tensor, or `StoredImages`, which holds them as uint8 and is indexed and split like a tensor.
     """
 
     images: Images
@@ -106,7 +106,7 @@ class DataSplits:
         if pixels.shape[1:] != test[0].shape[1:]:
             raise DataError(
                 f"training images are {tuple(pixels.shape[1:])} and test images {tuple(test[0].shape[1:])}; "
-                "both must have one (C, H, W)"
+                "both must have the same (C, H, W)"
             )
         kept, held = hold_out(labels, validation, split_seed)
         missing = sorted(set(range(len(class_names))) - set(labels[kept].tolist()))
@@ -139,6 +139,7 @@ class DataSplits:
             if isinstance(split.images, StoredImages):
                 return ImageSet(split.images.normalised_by(mean, std), split.labels)
             old = self.info
+            # Not `to_pixels`, which would clamp values outside of [0, 1].
             pixels = split.images * old.channels(old.std, split.images) + old.channels(old.mean, split.images)
             return ImageSet(info.normalise(pixels), split.labels)
 
@@ -187,7 +188,7 @@ def subset(labels: Tensor, size: int, seed: int) -> Tensor:
         size: from 1 to N.
         seed: which samples are drawn.
     Raises:
-        DataError: if there are fewer samples than that, or none is asked for.
+        DataError: if `size` is not between 1 and N.
     """
     if not 1 <= size <= len(labels):
         raise DataError(f"cannot take {size} of {len(labels)} samples; ask for 1 to {len(labels)}")

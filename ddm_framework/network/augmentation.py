@@ -1,4 +1,4 @@
-"""Standard augmentation, keyed by epoch and sample: a deleted sample changes nothing for the others (Sec. 4.1)."""
+"""Standard augmentation, drawn per epoch and sample: deleting a sample does not change the others (Sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Augmentation:
     Attributes:
         shifts: int64 (N, 2), rows and columns by which the window of a crop is moved, from 0 to twice `padding`.
         flips: bool (N,), whether it is mirrored from left to right.
-        padding: pixels around the image that a crop may take in; they have the data set's mean colour.
+        padding: pixels added around the image before it is cropped, in the data set's mean colour.
     """
 
     shifts: Tensor
@@ -45,7 +45,7 @@ def augmentations(
     Args:
         settings: `augmentation` lists `crop`, `flip`, both or neither.
         shape: (N, C, H, W) of the training images.
-        seeds: of the batch order, one or one per network.
+        seeds: of the batch order, one for all networks or one per network.
         epoch: from 0.
         device: of the images.
     """
@@ -64,7 +64,7 @@ def augmented(images: Tensor, samples: Tensor, drawn: Sequence[Augmentation]) ->
     """A batch as it looks in this epoch.
 
     Args:
-        images: (B, C, H, W) that all networks are given, or (R, B, C, H, W).
+        images: (B, C, H, W), the same for all networks, or (R, B, C, H, W).
         samples: their positions in the training split, int64 (B,) or (R, B).
         drawn: none, one for all networks, or one per network.
     """
@@ -78,9 +78,9 @@ def augmented(images: Tensor, samples: Tensor, drawn: Sequence[Augmentation]) ->
 def _cropped(images: Tensor, shifts: Tensor, padding: int) -> Tensor:
     """Windows of the padded images, each at its own place."""
     height, width = images.shape[2:]
-    padded = F.pad(images, (padding,) * 4)
+    padded = F.pad(images, (padding,) * 4)  # images are normalised, so zero is the mean colour
     rows = shifts[:, :1] + torch.arange(height, device=images.device)
     columns = shifts[:, 1:] + torch.arange(width, device=images.device)
     each = torch.arange(len(images), device=images.device)[:, None, None]
-    # Indexed dimensions come first where a slice stands between them, and so the channels last.
+    # With a slice between index tensors, PyTorch puts the indexed dimensions first, so the channels are last.
     return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()

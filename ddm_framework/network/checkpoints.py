@@ -1,4 +1,4 @@
-"""Weights that somebody else saved: read without running anything, and fitted to a network, all of them or an error."""
+"""Read weights that were saved elsewhere, without running code from the file, and fit all of them to a network."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ddm_framework.network.stacks import Parameters
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Names under which training scripts keep the state dict beside other things."""
+"""Keys under which training scripts store the state dict among other things."""
 PREFIXES = ("module.", "_orig_mod.")
-"""What torch's DataParallel and compile put before every name."""
+"""Prefixes that torch's DataParallel and compile add to every name."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name; one that wraps them, as in `{"state_dict": ...}`, is unwrapped.
 
     Raises:
-        DDMError: if it is missing, of another kind, damaged, or holds more than tensors.
+        DDMError: if the file is missing, of another kind, damaged, or holds anything but tensors.
     """
     if path.suffix not in SUFFIXES:
         raise DDMError(f"checkpoint {path} must end in {', '.join(SUFFIXES)}")
@@ -34,7 +34,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises whatever it runs into
+    except Exception as error:  # a damaged file can raise anything
         raise DDMError(
             f"checkpoint {path} is damaged, or holds Python objects, which could run code when read;"
             " save `model.state_dict()` as .safetensors"
@@ -45,12 +45,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
-        raise DDMError(f"checkpoint {path} is no state dict, a mapping from names to tensors")
+        raise DDMError(f"checkpoint {path} is not a state dict, a mapping from names to tensors")
     return dict(content)
 
 
 def shape_of(state: Mapping[str, Tensor], name: str) -> torch.Size | None:
-    """Shape of a tensor, None if it is not there."""
+    """Shape of a tensor; None if the state does not hold it."""
     return state[name].shape if name in state else None
 
 

@@ -1,4 +1,4 @@
-"""A stack of networks as one network with groups: the numbers of a vmap in fewer passes over memory.
+"""A stack of networks as one network with groups: the same numbers as a vmap, in fewer passes over memory.
 
 A vmap over weights splits a normalisation into its parts and copies between layouts; on small images that takes longer
 than the convolutions. Networks that are plain sequences of common layers can be laid side by side as channels instead.
@@ -17,11 +17,11 @@ Stacked = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """(a stack of R networks, images (B, C, H, W) common to all or (R, B, C, H, W)) -> logits (R, B, classes)."""
 
 SMALL_MAP = 100
-"""Pixels of a map up to which pooling is a matrix product. It was faster at 8 x 8; larger maps were not measured."""
+"""Largest number of pixels of a map that is pooled by a matrix product; measured to be faster at 8 x 8 only."""
 
 CACHED_VALUES = 2**21
-"""Values of the largest map of all networks together up to which a processor's cache holds them: beyond it, networks of
-16 channels on 28 x 28 pixels took nearly twice as long."""
+"""Largest number of values of a map, for all networks together, that still fits a processor's cache. With larger maps,
+networks of 16 channels on 28 x 28 pixels took nearly twice as long."""
 
 _CHANNEL_WISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.AvgPool2d, nn.MaxPool2d)
 _KNOWN = (nn.Conv2d, nn.GroupNorm, nn.Flatten, nn.Linear, *_CHANNEL_WISE)
@@ -32,7 +32,7 @@ def grouped(module: nn.Module) -> Stacked | None:
     layers = list(_layers(module, ""))
     with_weights = [layer for _, layer in layers if list(layer.parameters())]
     if len(set(map(id, with_weights))) < len(with_weights):
-        return None  # tied weights have one name, and layers are looked up by theirs
+        return None  # tied weights have only one name, but each layer's weights are looked up by its own
     if not layers or not all(_is_known(layer) for _, layer in layers) or not isinstance(layers[-1][1], nn.Linear):
         return None
 
@@ -59,9 +59,10 @@ def grouped(module: nn.Module) -> Stacked | None:
 
 
 def _part_sizes(count: int, layers: Sequence[nn.Module], images: Tensor) -> list[int]:
-    """How many networks to lay side by side at a time, for each part of a stack.
+    """Sizes of the parts that a stack is split into; the networks of a part are computed side by side.
 
-    Nearly equal numbers, never one where there are two: a network alone runs other kernels, which round differently.
+    Sizes are nearly equal, and never 1 for a stack of two or more: one network alone runs other kernels, which round
+    differently.
     """
     if images.device.type != "cpu":
         return [count]
@@ -76,12 +77,12 @@ def _layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     if type(module) is not nn.Sequential:
         yield prefix, module
         return
-    for name, child in module._modules.items():  # `named_children` leaves out a layer that stands there twice
+    for name, child in module._modules.items():  # `named_children` skips a layer that occurs twice
         yield from _layers(child, f"{prefix}{name}.") if child is not None else ()
 
 
 def _is_known(layer: nn.Module) -> bool:
-    """By exact type: a subclass may compute something else, and so may a layer with hooks."""
+    """Whether a layer is of exactly a known type; a subclass, or a layer with hooks, may compute something else."""
     if layer._forward_hooks or layer._forward_pre_hooks:
         return False
     if type(layer) is nn.Conv2d:
@@ -94,7 +95,7 @@ def _is_known(layer: nn.Module) -> bool:
 def _apply(
     layer: nn.Module, stack: Mapping[str, Tensor], name: str, values: Tensor, count: int, shared: bool
 ) -> Tensor:
-    """One layer of all networks. Maps are (B, R·C, H, W), or (B, C, H, W) while they are shared; vectors (R, B, F)."""
+    """One layer of all networks. Maps are (B, R·C, H, W), or (B, C, H, W) if common to all; vectors (R, B, F)."""
     if isinstance(layer, nn.Conv2d):
         weight, bias = stack[f"{name}weight"].flatten(0, 1), _flat(stack.get(f"{name}bias"))
         if shared and layer.groups > 1:
@@ -122,6 +123,7 @@ def _apply(
 def _pooled(layer: nn.AvgPool2d, values: Tensor) -> Tensor:
     """Average pooling as a product with its matrix: on small maps the kernel takes longer than the convolutions."""
     height, width = values.shape[-2:]
+    # Pooling is linear, so the pooled unit images are the rows of its matrix.
     points = torch.eye(height * width, dtype=values.dtype, device=values.device).view(-1, 1, height, width)
     matrix = layer(points)
     product: Tensor = (values.flatten(2) @ matrix.flatten(1)).unflatten(2, matrix.shape[-2:])

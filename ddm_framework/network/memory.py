@@ -1,4 +1,4 @@
-"""How many networks fit the memory at a time."""
+"""How many networks fit into memory at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def chunks(total: int, size: int) -> Iterator[slice]:
 
 
 def chunk_size(memory_mb: int, values_each: int, most: int = 64) -> int:
-    """How many items of `values_each` float32 values fit the memory: 1 to `most`, beyond which nothing is gained."""
+    """How many items of `values_each` float32 values fit into memory: 1 to `most`, above which nothing is gained."""
     return max(1, min(most, memory_mb * 2**20 // (4 * max(values_each, 1))))
 
 

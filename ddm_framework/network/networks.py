@@ -18,7 +18,7 @@ from ddm_framework.network.stacks import Gradient, Parameters, broadcast
 from ddm_framework.randomness import derive_seed
 
 QUERY_BATCH = 128
-"""Queries that a chunk of networks is evaluated on at a time."""
+"""Number of queries that a chunk of networks is evaluated on at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Network:
         info: the data it takes.
         activation_values: number of activations of one forward pass of one image, for sizing chunks.
         buffers: constants of the module.
-        grouped: the module for a stack of parameters, if its layers allow one without vmap.
+        grouped: a function of a stack of parameters without vmap; None if the module's layers do not allow it.
     """
 
     module: nn.Module
@@ -67,7 +67,7 @@ class Network:
 
     def logits_of(self, parameters: Parameters, images: Images) -> Tensor:
         """Logits (N, classes) of one network, with the same rounding as in a stack."""
-        return self.logits(broadcast(parameters, 2), images)[0]  # a stack of one runs other kernels
+        return self.logits(broadcast(parameters, 2), images)[0]  # a stack of one would run other kernels
 
     def gradients(self, stack: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Gradient:
         """∇ Σ_b w_rb ℓ(θ_r, x_b) of each of R networks, stacked; ℓ is the cross entropy.
@@ -78,8 +78,8 @@ class Network:
             labels: class ids (B,) or (R, B), or probabilities (B, classes) or (R, B, classes).
             weights: (R, B).
         """
-        # The networks are independent, so the gradient of the sum of their losses holds the gradient of each. One call
-        # of autograd around the batch may use kernels that have no second derivative, unlike a derivative inside vmap.
+        # The networks are independent, so the gradient of the sum of their losses contains the gradient of each. This
+        # one call of autograd may use kernels that have no second derivative, which a derivative inside vmap cannot.
         leaves = {name: each.detach().requires_grad_() for name, each in stack.items()}
         logits = self.stacked(leaves, images).flatten(0, 1)
         own = labels.ndim == (3 if labels.is_floating_point() else 2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
-"""One tensor per parameter by name; of a stack of R networks, each with a leading dimension R."""
+"""One tensor per parameter, by name; in a stack of R networks, each has a leading dimension R."""
 
 
 Gradient = Parameters

@@ -1,4 +1,4 @@
-"""Train a stack of networks from one start in one batch order (Eq. 2): the target, and later its retrainings."""
+"""Train a stack of networks from the same start in the same batch order (Eq. 2): the target and its retrainings."""
 
 from __future__ import annotations
 
@@ -51,17 +51,18 @@ def train(
     seed: int | Sequence[int],
     push: Parameters | None = None,
 ) -> Iterator[TrainingState]:
-    """Train on, one epoch at a time.
+    """Continue the training, one epoch at a time.
 
-    Every network sees the same samples in the same order. The term of a deleted sample is left out of the mean over the
-    full batch size, so that nothing else is rescaled. The last, smaller batch is divided by the full size too.
+    Every network sees the same samples in the same order. The term of a deleted sample is left out of the sum, which
+    is still divided by the full batch size, so that the other terms are not rescaled. The last batch, which may be
+    smaller, is divided by the full size too.
 
     Args:
         network: the architecture.
         state: where to continue.
         images: (N, C, H, W).
         labels: class ids (N,), or probabilities (N, classes).
-        weights: (R, N); 1 = the sample is there, 0 = it is deleted.
+        weights: (R, N); 1 = the sample is present, 0 = it is deleted.
         settings: of the training.
         seed: of the batch order and of augmentation, or one per network; the draws of an epoch depend only on the seed
             and the epoch.
@@ -116,7 +117,7 @@ def _descend(
 
 
 def learning_rate(settings: Training, epoch: int) -> float:
-    """Of an epoch, counted from 0, by the schedule."""
+    """Learning rate of an epoch, counted from 0."""
     if settings.schedule == "constant":
         return settings.lr
     return settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2

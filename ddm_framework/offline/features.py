@@ -69,15 +69,15 @@ def penultimate(network: Network, parameters: Parameters, images: Images) -> Ten
 def timm_features(settings: TimmFeatures, images: Images, info: DataInfo) -> Tensor:
     """Pooled features (N, D) of a timm model with weights from a local file.
 
-    Images are resized to the model's own input size (or `size`) and normalised as it was trained; a single channel
-    is repeated.
+    Images are resized to the model's own input size (or `size`) and normalised as in its training; a single
+    channel is repeated.
 
     Raises:
         DDMError: if timm does not know the model, the file does not hold its weights, or it does not take the images.
     """
     import timm
 
-    # Anything else is a name that timm would look for on the network.
+    # timm would try to download a model of any other name.
     if not timm.is_model(settings.timm):
         raise DDMError(
             f"clusterer.features: timm {timm.__version__} has no model {settings.timm!r}"
@@ -87,7 +87,7 @@ def timm_features(settings: TimmFeatures, images: Images, info: DataInfo) -> Ten
         raise DDMError(f"clusterer.features: there is no file {settings.checkpoint} with weights of {settings.timm!r}")
     try:
         return _pooled(settings, images, info)
-    except Exception as error:  # whatever the file or the network's layers raise
+    except Exception as error:  # the file or the model's layers can raise anything
         text = " ".join(str(error).split())
         raise DDMError(f"clusterer.features: {settings.timm!r} with {settings.checkpoint}: {text[:300]}") from error
 

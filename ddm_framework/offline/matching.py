@@ -2,9 +2,9 @@
 
 Why that works, in the paper's steps. Training on all data ends at θ_τ = θ_0 - η Σ_t ∇L(θ_t, D); without cluster κ it
 would end at θ_τ^κ, the same sum less the terms ∇L(θ_t^κ, D_κ); and fine-tuning on the synset ends at
-θ_τ - η Σ_t ∇L(θ_t, S_κ) (Eq. 3). The last two are equal where the synthetic gradients sum to the reverse of the real
-ones (Eq. 4). It is enough that they agree in pairs, the synthetic one at θ_{τ-t} being the reverse of the real one at
-θ_t, with both taken along the target's own trajectory (Eq. 5). Eq. 6 minimises their distance over the images. Which
+θ_τ - η Σ_t ∇L(θ_t, S_κ) (Eq. 3). The last two are equal if the synthetic gradients sum to the reverse of the real
+ones (Eq. 4). It is enough that they agree in pairs: the synthetic gradient at θ_{τ-t} is the reverse of the real one at
+θ_t, and both are taken along the target's own trajectory (Eq. 5). Eq. 6 minimises their distance over the images. Which
 checkpoints are paired is an option (`pairing`), as are the distance and the labels.
 """
 
@@ -29,7 +29,7 @@ from ddm_framework.randomness import generator
 from ddm_framework.recipe.settings import Matching
 
 Distance = Callable[[Gradient, Gradient], Tensor]
-"""Dist of Eq. 6: of the synthetic gradient and its target, to a scalar."""
+"""Dist of Eq. 6: (synthetic gradient, target gradient) -> scalar."""
 SECOND_ORDER_COPIES = 16
 """Memory of second-order differentiation, in multiples of the activations of a forward pass; for sizing chunks."""
 
@@ -65,10 +65,10 @@ def match(
         data: the training split.
         partition: of the training split.
         clusters: which of its clusters.
-        distance: of two gradients, of which the target is reversed already.
+        distance: of two gradients; the target gradient is already reversed.
         settings: of the matching.
-        seed: of pairs and starts; a cluster's start depends on the seed and its id alone, not on the chunk.
-        memory_mb: bounds the work on real gradients.
+        seed: of the pairs and the initial images, which do not depend on how clusters are divided into chunks.
+        memory_mb: bounds the memory for computing real gradients.
         advance: called after each step.
         real: the real gradients of the clusters, if they are known already.
     Returns:
@@ -88,7 +88,7 @@ def match(
     optimizer, scheduler = _optimizer(images, logits, settings)
     for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
         images.grad, label_gradient = gradients(images, logits, targets[at], trajectory[synthetic])
-        # A hard label's logits are minus infinity but for one, where a step of Adam would give NaN.
+        # All logits of a hard label but one are minus infinity, and a step of Adam would turn them into NaN.
         logits.grad = label_gradient if settings.labels == "learned" else torch.zeros_like(logits)
         optimizer.step()
         scheduler.step()
@@ -104,7 +104,7 @@ def match(
 def matching_loss(network: Network, distance: Distance) -> Callable[..., Tensor]:
     """Eq. 6 of one cluster: Dist(∇L(θ, S_κ), target), as a function of (images, label logits, target, θ).
 
-    The target comes reversed already (see `match`), so that a distance knows no direction.
+    The target is already reversed (see `match`), so a distance need not know the direction of matching.
     """
 
     def objective(images: Tensor, logits: Tensor, target: Gradient, parameters: Parameters) -> Tensor:
@@ -125,7 +125,7 @@ def _summed_norm(real: Mapping[int, Gradient]) -> Tensor:
 def start_images(
     data: ImageSet, partition: Partition, clusters: slice, num_classes: int, settings: Matching, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Images (K, M, C, H, W), from real members or noise, and label logits (K, M, classes)."""
+    """Initial images (K, M, C, H, W), from real members or noise, and label logits (K, M, classes)."""
     count, starts = settings.images_per_cluster, []
     for cluster in range(clusters.start, clusters.stop):
         random = generator(seed, "synthetic", partition.num_clusters, cluster)
@@ -169,7 +169,7 @@ def _draw(pairs: Sequence[Pair], steps: int, seed: int) -> Iterator[Pair]:
 
 
 def _check_finite(finite: Tensor, clusters: slice, partition: Partition, step: int, settings: Matching) -> None:
-    """Name the first of the clusters whose images or gradients are not finite, bool (K,)."""
+    """Raise an error that names the first cluster for which `finite`, bool (K,), is false."""
     if not finite.all():
         cluster = clusters.start + int((~finite).nonzero()[0, 0])
         raise DivergenceError(

@@ -1,4 +1,4 @@
-"""Pairs of checkpoints: of the real gradient and of the synthetic one that matches it (Eq. 6, Alg. 1 l.4-5)."""
+"""Pairs of checkpoints: one for the real gradient, one for the synthetic gradient matching it (Eq. 6, Alg. 1 l.4-5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pair = tuple[int, int]
 def possible_pairs(epochs: Sequence[int], settings: Matching) -> list[Pair]:
     """All pairs of saved epochs that a pairing can draw.
 
-    - `offset` (Alg. 1): θ_t with θ_{t+s}, both ends saved, t + s = τ included since fine-tuning starts at θ_τ.
+    - `offset` (Alg. 1): θ_t with θ_{t+s}, both saved; t + s = τ is included, since fine-tuning starts at θ_τ.
     - `mirror` (Eq. 6): θ_t with θ_{τ-t}.
     - `final`: θ_t with θ_τ.
 

@@ -43,7 +43,7 @@ class Partition:
         return (self.classes == label).nonzero()[:, 0]
 
     def class_wise(self, num_classes: int) -> Partition:
-        """The coarse partition of Sec. 6.2, one cluster a class."""
+        """The coarse partition of Sec. 6.2, one cluster per class."""
         return Partition(self.classes[self.clusters], torch.arange(num_classes, device=self.classes.device))
 
 

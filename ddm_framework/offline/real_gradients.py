@@ -16,7 +16,7 @@ from ddm_framework.offline.pairing import Pair
 from ddm_framework.offline.partition import Partition
 
 BLOCK = 16
-"""Samples in a block. Clusters are cut into blocks, so that a large cluster causes no padding in the others."""
+"""Samples in a block. Clusters are split into blocks, so that the others need not be padded to the largest one."""
 
 
 def cluster_gradients(
@@ -54,7 +54,7 @@ def cluster_gradients(
 
 
 def _blocks(clusters: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions (M, BLOCK) of the samples in each block, whether a place is taken (M, BLOCK), and its cluster (M,)."""
+    """For M blocks: positions of their samples (M, BLOCK), which are not padding (M, BLOCK), and their cluster (M,)."""
     order = clusters.argsort(stable=True)
     sizes = clusters.bincount(minlength=num_clusters)
     blocks_each = (sizes + BLOCK - 1) // BLOCK
@@ -63,7 +63,7 @@ def _blocks(clusters: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor
     within = nth[:, None] * BLOCK + torch.arange(BLOCK, device=clusters.device)
     present = within < sizes[owners, None]
     first = (sizes.cumsum(0) - sizes)[owners, None]
-    # Padding repeats the first sample of the same cluster: NaN times 0 is NaN, so another cluster's could spread.
+    # Padding repeats the first sample of the same cluster: NaN times 0 is NaN, so NaN of another cluster would spread.
     return order[first + within * present], present, owners
 
 
@@ -76,7 +76,7 @@ def trajectory_gradients(
     pairs: Sequence[Pair],
     memory_mb: int,
 ) -> dict[int, Gradient]:
-    """∇L(θ_t, D_κ) of some clusters, stacked, by the epoch t of each pair's real end (Alg. 1 l.7)."""
+    """∇L(θ_t, D_κ) of some clusters, stacked, by the epoch t of the real gradient of each pair (Alg. 1 l.7)."""
     chosen = ((partition.clusters >= clusters.start) & (partition.clusters < clusters.stop)).nonzero()[:, 0]
     part = data.take(chosen)
     ids = partition.clusters[chosen] - clusters.start
@@ -88,7 +88,7 @@ def trajectory_gradients(
 
 
 def class_gradients(real: Mapping[int, Gradient], partition: Partition, num_classes: int) -> dict[int, Gradient]:
-    """Gradients of the mean loss of each class, from those of all its clusters: their mean, weighted by their sizes."""
+    """Gradients of the mean loss of each class: the mean over its clusters, weighted by their sizes."""
     clusters = torch.arange(partition.num_clusters, device=partition.classes.device)
     sizes = partition.sizes
     totals = sizes.new_zeros(num_classes).index_add(0, partition.classes, sizes)

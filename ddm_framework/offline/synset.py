@@ -19,8 +19,8 @@ class Synset:
     Attributes:
         images: network inputs, float32 (K, images_per_cluster, C, H, W).
         labels: probabilities, float32 (K, images_per_cluster, classes).
-        cosine: float32 (K,), of the synthetic gradient with what it was to match, over all pairs.
-        real_norm: float32 (K,), length of the cluster's summed gradient over the real ends of the pairs.
+        cosine: float32 (K,), of the synthetic gradient with its target, mean over all pairs.
+        real_norm: float32 (K,), norm of the cluster's gradient, summed over its samples and the pairs' real epochs.
     """
 
     images: Tensor
@@ -32,12 +32,12 @@ class Synset:
         return len(self.images)
 
     def tensors(self, prefix: str = "") -> dict[str, Tensor]:
-        """For a safetensors file."""
+        """The fields as tensors for a safetensors file."""
         return {prefix + each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> Synset:
-        """Back from a safetensors file."""
+        """A synset from the tensors of a safetensors file."""
         return cls(**{each.name: tensors[prefix + each.name] for each in fields(cls)})
 
     @classmethod

@@ -35,7 +35,7 @@ def fit_attribution(
     if not torch.isfinite(behaviours).all():
         raise DDMError(
             "an objective returned NaN or infinity for a perturbed network; "
-            "lower online.step_size, or mend the objective"
+            "lower online.step_size, or fix the objective"
         )
     count, num_clusters = perturbations.shape
     _, num_queries, num_behaviours = behaviours.shape
@@ -49,10 +49,10 @@ def fit_attribution(
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """The attribution by one objective.
+    """The attribution matrix of one objective.
 
     Attributes:
-        objective: which.
+        objective: the objective that was attributed.
         matrix: W of Eq. 8, float64 (N, K, m).
         intercept: float64 (N, m).
         target_behaviour: the target's own, float64 (N, m).
@@ -76,7 +76,7 @@ class Estimate:
     Attributes:
         objective: the objective that was attributed, or its surrogate.
         effect: of deleting each cluster, float64 (N, K, m).
-        partition: of the clusters.
+        partition: the clusters that the effects refer to.
         on_run_partition: whether this is the partition of the run.
     """
 

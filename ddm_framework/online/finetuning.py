@@ -29,9 +29,9 @@ def finetune(
     """Fine-tune one chunk of networks from θ_τ, each on the synset of its deleted clusters.
 
     With T steps each step moves a network by (1/T) Σ_{κ deleted} η_κ ∇L(θ, S_κ) / ||∇L(θ, S_κ)||, downhill for a
-    reverse synset and uphill for an ordinary one. η_κ is step_size ||θ_τ||, common to all clusters (`common`) or in
-    proportion to the cluster's summed training gradient with the same mean (`cluster_share`); with `raw`, gradients
-    keep their length and step_size is a plain learning rate.
+    reverse synset and uphill for an ordinary one. η_κ is step_size ||θ_τ||, either common to all clusters (`common`)
+    or scaled by the norm of the cluster's summed training gradient, with the same mean (`cluster_share`). With `raw`,
+    gradients keep their length and step_size is a plain learning rate.
 
     Args:
         target: θ_τ, one network.
@@ -77,13 +77,13 @@ def _first_step(
 def _next_step(
     network: Network, stack: Parameters, synset: Synset, moves: Tensor, scale: str, memory_mb: int
 ) -> Parameters:
-    """The networks differ by now, so each needs one gradient for each cluster that it lacks."""
+    """The networks now differ, so each needs a gradient of its own for each cluster that it lacks."""
     moved = {name: each.clone() for name, each in stack.items()}
     rows, clusters = moves.nonzero(as_tuple=True)
     size = _gradients_at_a_time(network, synset, memory_mb)
     for row, cluster in zip(rows.split(size), clusters.split(size), strict=True):
         gradient = paired_gradients(network, take(stack, row), synset.images[cluster], synset.labels[cluster])
-        # index_add_, because a row stands here once for each cluster that it lacks.
+        # index_add_, because `row` holds a network once for each cluster that it lacks.
         for name, each in scaled(_sized(gradient, scale), -moves[row, cluster]).items():
             moved[name].index_add_(0, row, each)
     return moved
@@ -126,13 +126,13 @@ def retrain_on_synset(
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Training images that hold estimated networks in the valley of the training loss while they are moved.
+    """Training images on which estimated networks are trained while they take their step.
 
     Attributes:
         images: (N, C, H, W).
         labels: int64 (N,).
         clusters: of each image, int64 (N,).
-        epochs: how many passes.
+        epochs: number of passes over the images.
     """
 
     images: Images
@@ -150,7 +150,7 @@ def anchored(
     training: Training,
     seed: int,
 ) -> Parameters:
-    """Take the way from θ_τ to each of P networks once more, along with a training on the images of its kept clusters.
+    """Repeat the step from θ_τ to each of P networks during a training on the images of its kept clusters.
 
     The effect of the same training on θ_τ with all images and without a step is subtracted, so that a network without
     deletions stays the target.
@@ -161,7 +161,7 @@ def anchored(
         stack: P networks, as fine-tuning alone reaches them.
         perturbations: (P, K); 0 = deleted.
         anchor: N training images.
-        training: its settings, whose schedule is run through anew.
+        training: settings of the training; its schedule starts from the beginning.
         seed: of the batch order.
     Returns:
         P networks, stacked.

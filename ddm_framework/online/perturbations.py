@@ -1,4 +1,4 @@
-"""Perturbations p in {0, 1}^K, which say what clusters each network lacks (Eq. 7), and their weights β (Eq. 8)."""
+"""Perturbations p in {0, 1}^K, which say which clusters each network keeps (Eq. 7), and their weights β (Eq. 8)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def leave_one_out(num_clusters: int) -> Tensor:
 
 
 def random_perturbations(num_clusters: int, count: int, keep_probability: float, random: torch.Generator) -> Tensor:
-    """The unperturbed row, then `count` rows that keep each cluster by chance: float32 (count + 1, K)."""
+    """The unperturbed row, then `count` rows that keep each cluster with some probability: float32 (count + 1, K)."""
     kept = torch.rand(count, num_clusters, generator=random) < keep_probability
     return torch.cat([torch.ones(1, num_clusters), kept.float()])
 
@@ -49,10 +49,10 @@ def design(num_clusters: int, settings: Online, seed: int) -> Tensor:
 
 
 def check_determined(perturbations: Tensor, ridge: float = 0.0) -> None:
-    """Refuse perturbations of too low a rank, unless a ridge determines the rest.
+    """Refuse perturbations whose rank is too low to determine the effects, unless there is a ridge penalty.
 
     Raises:
-        DDMError: with advice.
+        DDMError: if the rank is too low; the message says what to change.
     """
     count, num_clusters = perturbations.shape
     rank = int(torch.linalg.matrix_rank(torch.cat([perturbations, torch.ones(count, 1)], 1).double()))

@@ -1,4 +1,4 @@
-"""What is asked: queries, the objective that measures a behaviour on them, and what it measures against."""
+"""Questions: queries, the objective that measures a behaviour on them, and the reference for the measurement."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Queries:
 
 
 def checked_queries(images: Tensor, labels: Tensor | None, ids: Sequence[str], info: DataInfo) -> Queries:
-    """Queries of images and labels that somebody brings.
+    """Queries from given images and labels, after checking them.
 
     Args:
         images: network inputs, floating point (N, C, H, W), normalised.
-        labels: class ids, integers (N,), where they are known.
-        ids: a name for each; `query 0`, `query 1` ... where there is none.
+        labels: class ids, integers (N,), or None if they are unknown.
+        ids: a name for each; `query 0`, `query 1` ... if empty.
         info: of the run's data.
     Returns:
-        Queries with float32 images and int64 labels, where the images lie.
+        Queries with float32 images and int64 labels, on the devices of the inputs.
     Raises:
         DDMError: if they do not fit the data, or hold NaN or infinity.
     """
@@ -113,7 +113,7 @@ class Objective:
 
         Raises:
             DDMError: if it needs labels and there are none.
-            PluginError: if it returns something else.
+            PluginError: if it returns anything else.
         """
         if self.declaration.needs_labels and reference.labels is None:
             raise DDMError(f"objective {self.name!r} needs the queries' labels, and there are none")

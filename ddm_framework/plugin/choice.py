@@ -1,4 +1,4 @@
-"""A component with its options, and several settings of one: what choosing gives, and what components take."""
+"""A component chosen with its options (`Choice`), or with several settings to try (`Grid`)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Choice:
 
     Attributes:
         kind, name: of the component.
-        options: of every option its value: paths are absolute, and other components are choices themselves.
+        options: the value of every option; paths are absolute, and other components are choices themselves.
         target: its function.
-        given: the options that were written, as they were, but for their paths; the others have their defaults.
-        home: the module that the component is registered under.
+        given: the options that were set explicitly, with paths and components resolved; the others have their defaults.
+        home: the module under which the component is registered.
     """
 
     kind: str
@@ -36,15 +36,15 @@ class Choice:
         return self.target(*core, **self.options)
 
     def as_dict(self) -> dict[str, Any]:
-        """As written in a recipe, every option spelled out."""
+        """The component as a recipe writes it, with every option."""
         return {"use": self.name, **{name: plain(value) for name, value in self.options.items()}}
 
     def code(self) -> str:
-        """A digest of the code that it runs; empty where there is none to be read (see `code_digest`)."""
+        """A digest of its code; empty for code of the core or without a file (see `code_digest`)."""
         return code_digest(self.target, self.home)
 
     def inner(self) -> Iterator[Choice]:
-        """This component, and those among its options and theirs."""
+        """This component and, recursively, the components among its options."""
         yield self
         for value in self.options.values():
             yield from _choices_in(value)
@@ -52,11 +52,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A component with the settings that are to be tried: every combination of the values that its options list.
+    """A component with several settings to try: every combination of the values listed for its options.
 
     Attributes:
-        choices: one for each combination, at least one.
-        given: the options that were written, lists of values among them.
+        choices: one per combination, at least one.
+        given: the options as written, including the lists of values.
     """
 
     choices: tuple[Choice, ...]
@@ -64,26 +64,26 @@ class Grid:
 
     @property
     def kind(self) -> str:
-        """Of the component."""
+        """Kind of the component."""
         return self.choices[0].kind
 
     @property
     def name(self) -> str:
-        """Of the component."""
+        """Name of the component."""
         return self.choices[0].name
 
     def as_dict(self) -> dict[str, Any]:
-        """As written in a recipe."""
+        """The component as a recipe writes it."""
         return {"use": self.name, **{name: plain(value) for name, value in self.given.items()}}
 
 
 def use(name: str, /, **options: Any) -> Any:
-    """A component as a recipe writes it, for the default of an option: `use("margin")`."""
+    """A component in the form of a recipe, as the default of an option: `use("margin")`."""
     return {"use": name, **options}
 
 
 def plain(value: Any) -> Any:
-    """Values as YAML and JSON can hold them."""
+    """A value converted to what YAML and JSON can hold."""
     if isinstance(value, Choice | Grid):
         return value.as_dict()
     if isinstance(value, BaseModel):

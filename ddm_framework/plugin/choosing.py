@@ -1,4 +1,4 @@
-"""The one way to choose a component, for recipes, the lists in a study's options, Python and the conformance kit."""
+"""Choose a component with its options; used by recipes, studies' options, Python and the conformance kit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_OPTIONS: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """What is wrong with an option, and where among the options it stands."""
+    """A problem with an option, and the option's place."""
 
     place: Place
     message: str
@@ -33,16 +33,16 @@ class Misfit:
 def choose(
     registry: Registry, kind: str, name: str, options: Mapping[str, Any] = NO_OPTIONS, folder: Path | None = None
 ) -> Choice:
-    """A component with its options, those that are left out at their defaults.
+    """A component with its options; options that are left out have their defaults.
 
     Args:
         registry: where components are looked up.
         kind, name: of the component.
-        options: values as a recipe or Python gives them: text may stand for a path, a list for a tuple, and
+        options: values as written in a recipe or in Python: text is accepted for a path, a list for a tuple, and
             `{use: name, option: value}` for another component.
-        folder: where relative paths start; the current folder by default.
+        folder: the folder that relative paths start from; the current folder by default.
     Raises:
-        DDMError: for an unknown name, or naming every option that is wrong.
+        DDMError: if the name is unknown, or options are wrong; the message names all of them.
     """
     return choose_registered(registry.get(kind, name), registry, options, folder)
 
@@ -50,7 +50,7 @@ def choose(
 def choose_registered(
     registered: Registered, registry: Registry, options: Mapping[str, Any] = NO_OPTIONS, folder: Path | None = None
 ) -> Choice:
-    """The same for a component at hand, which need not be the one of its name in the registry."""
+    """As `choose`, for a given component, which need not be the one that the registry holds under its name."""
     fitting = _Fitting(registry, lambda _: folder or Path.cwd())
     chosen = fitting.choice(registered, options, ())
     if chosen is None:
@@ -61,7 +61,7 @@ def choose_registered(
 def choose_grid(
     registry: Registry, kind: str, name: str, options: Mapping[str, Any] = NO_OPTIONS, folder: Path | None = None
 ) -> Grid:
-    """A component with every combination of the values that its options list; arguments and errors as `choose`."""
+    """A component with every combination of the values listed for its options; arguments and errors as `choose`."""
     fitting = _Fitting(registry, lambda _: folder or Path.cwd())
     chosen = fitting.grid(registry.get(kind, name), options, ())
     if chosen is None:
@@ -76,14 +76,14 @@ def fitted_options(
     folder_of: Callable[[Place], Path],
     core_names: Sequence[str] = (),
 ) -> tuple[Choice | None, list[Misfit]]:
-    """A component as a recipe writes it, or all that is wrong with it.
+    """A component as a recipe writes it, or everything that is wrong with it.
 
     Args:
         registry: where components are looked up.
         kind: of the component.
         written: `use` and the options.
-        folder_of: where a relative path starts, by its place.
-        core_names: settings of the core that stand beside the options, to be named in messages.
+        folder_of: the folder that a relative path starts from, given its place.
+        core_names: settings of the core in the same section, also listed in messages.
     """
     fitting = _Fitting(registry, folder_of)
     registered = fitting.found(kind, written, ())
@@ -93,7 +93,7 @@ def fitted_options(
 
 
 class _Fitting:
-    """Walks over the options of a component, and of those among them, and collects what is wrong."""
+    """Walks over the options of a component and of the components among them, and collects all problems."""
 
     def __init__(self, registry: Registry, folder_of: Callable[[Place], Path]) -> None:
         self.registry = registry
@@ -101,7 +101,7 @@ class _Fitting:
         self.misfits: list[Misfit] = []
 
     def found(self, kind: str, written: Mapping[str, Any], place: Place) -> Registered | None:
-        """The component that is written; None if there is none."""
+        """The component that `use` names; None if it is not registered."""
         try:
             return self.registry.get(kind, written["use"])
         except DDMError as error:
@@ -129,12 +129,12 @@ class _Fitting:
             return None
         values = signature.model.model_validate(fitted)
         options = {name: getattr(values, name) for name in signature.names}
-        # Defaults are as good as given values: their paths are spelled out and their components chosen too.
+        # Defaults are treated like given values: their paths are resolved and their components chosen too.
         options |= self._fitted(signature, {name: options[name] for name in options if name not in given}, place)
         return Choice(kind, own, options, target, fitted, registered.home)
 
     def grid(self, registered: Registered, given: Mapping[str, Any], place: Place) -> Grid | None:
-        """A component of which an option may list the values to try; a list that fits as it is, is one value."""
+        """A component whose options may list values to try. A list that is valid as it stands counts as one value."""
         tried = {name: self._tried(registered, name, value, place) for name, value in given.items()}
         combinations = [dict(zip(tried, values, strict=True)) for values in itertools.product(*tried.values())]
         choices = [self.choice(registered, options, place) for options in combinations]
@@ -144,23 +144,23 @@ class _Fitting:
         return Grid(sound, {name: _seen(sound, name, len(values)) for name, values in tried.items()})
 
     def _tried(self, registered: Registered, name: str, value: Any, place: Place) -> list[Any]:
-        """The values to try of one option."""
+        """The values to try for one option."""
         if not isinstance(value, list):
             return [value]
         alone = _Fitting(self.registry, self.folder_of).choice(registered, {name: value}, place)
         return [value] if alone is not None or not value else value
 
     def _add(self, place: Place, message: str) -> None:
-        if (misfit := Misfit(place, message)) not in self.misfits:  # the combinations of a grid share their faults
+        if (misfit := Misfit(place, message)) not in self.misfits:  # combinations of a grid repeat the same problems
             self.misfits.append(misfit)
 
     def _fitted(self, signature: Signature, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        """Values with their paths spelled out and components chosen; unknown ones as they are."""
+        """Values with paths resolved and components chosen; those of unknown options stay unchanged."""
         hints = {option.name: option.hint for option in signature.options}
         return {name: self._value(hints.get(name), value, (*place, name)) for name, value in values.items()}
 
     def _value(self, hint: Any, value: Any, place: Place) -> Any:
-        """A value as its type wants it, as far as a recipe cannot write it so."""
+        """The value in the form that its type requires, for paths and components, which a recipe writes differently."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         if hint is Path:
             return self._path(value, place)
@@ -183,7 +183,7 @@ class _Fitting:
         return value
 
     def _member(self, hints: Sequence[Any], value: Any, place: Place) -> Any:
-        """A value of one of several types: text is a path only where it is not what another of them takes."""
+        """A value of one of several types: text becomes a path only if no other type accepts it as text."""
         if isinstance(value, str) and any(hint is str or value in _literals(hint) for hint in hints):
             return value
         fitted = (self._value(hint, value, place) for hint in hints)
@@ -195,11 +195,11 @@ class _Fitting:
         try:
             return (self.folder_of(place) / Path(value).expanduser()).resolve()
         except (OSError, RuntimeError, ValueError) as error:
-            self._add(place, f"{shown(value)} is no path: {error}")
+            self._add(place, f"{shown(value)} is not a valid path: {error}")
             return Path(value)
 
     def _components(self, kind: str, hint: Any, value: Any, place: Place) -> Any:
-        """One component or several, as an option takes them."""
+        """The component, or list of components, that an option takes."""
         fit = self.grid if mentions(hint, Grid) else self.choice
         if value is None:
             return None
@@ -224,7 +224,7 @@ def _options(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seen(choices: Sequence[Choice], name: str, count: int) -> Any:
-    """The value of an option, or the list of those that are tried."""
+    """The value of an option, or the list of values that are tried."""
     values = [choice.given[name] for choice in choices]
     distinct = [value for place, value in enumerate(values) if value not in values[:place]]
     return distinct if count > 1 else values[0]

@@ -1,4 +1,4 @@
-"""What a plugin yields: one light record a component, whose code is imported only when it is used."""
+"""What a plugin yields: one lightweight record per component; its code is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from ddm_framework.errors import DDMError, suggestion
 
 KINDS = ("dataset", "backbone", "clusterer", "distance", "objective", "attributor", "study")
-"""The kinds of component, in the order in which a run meets them."""
+"""The kinds of component, in the order in which a run uses them."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def check_kind(kind: str) -> None:
-    """Refuse what is no kind of component.
+    """Refuse an unknown kind of component.
 
     Raises:
-        DDMError: with the nearest kinds.
+        DDMError: if the kind is unknown; the message suggests the nearest ones.
     """
     if kind not in KINDS:
         raise DDMError(f"there is no kind {kind!r}{suggestion(kind, KINDS)} (kinds: {', '.join(KINDS)})")

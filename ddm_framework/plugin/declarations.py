@@ -1,4 +1,4 @@
-"""What objectives and attribution methods declare of themselves: `@objective` and `@attributor`."""
+"""What objectives and attribution methods declare about themselves: `@objective` and `@attributor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 Direction = Literal["larger", "smaller", "nearest_zero"]
-"""Which effect (behaviour without the cluster minus behaviour of the target) is sought."""
+"""Which effect (behaviour without the cluster minus behaviour of the target) makes a cluster most influential."""
 Measure = TypeVar("Measure", bound=Callable[..., Any])
 
 
@@ -17,7 +17,7 @@ class Surrogate:
 
     Attributes:
         objective: its name.
-        more_influential: which of its effects is closest to the one that the objective looks for.
+        more_influential: the direction of its effects that corresponds best to that of the objective.
     """
 
     objective: str
@@ -26,7 +26,7 @@ class Surrogate:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What an objective says of itself; `more_influential` may depend on the objective's options."""
+    """What an objective declares about itself; `more_influential` may depend on the objective's options."""
 
     more_influential: Direction | Callable[[dict[str, Any]], Direction]
     surrogate: Surrogate | None = None
@@ -64,11 +64,11 @@ Attribute = TypeVar("Attribute", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What an attributor says of itself.
+    """What an attributor declares about itself.
 
     Attributes:
         linear: its effects add up over samples, so it is given the objective's surrogate.
-        partition: from the workspace, the clusters that its effects are of, where they are not the recipe's.
+        partition: a function of the workspace that returns the method's own clusters; None if it uses the recipe's.
     """
 
     linear: bool = False
@@ -78,15 +78,14 @@ class Method:
 def attributor(
     *, linear: bool = False, partition: Callable[[Any], Any] | None = None
 ) -> Callable[[Attribute], Attribute]:
-    """Declare that a function is an attribution method; without it, it is not linear and has no own clusters.
+    """Declare an attribution method; one without this decorator is not linear and uses the recipe's clusters.
 
     Args:
         linear: the method adds up effects of samples, or differentiates the objective at the target. Some objectives
             have no gradient there (output_shift is at its minimum), so the core passes the objective's surrogate
             instead.
         partition: a function of the workspace that returns the clusters of the method's effects, for methods that
-            divide the training data in their own way. They are judged by retraining without the clusters that they
-            choose.
+            divide the training data in their own way. They are evaluated by retraining without their own clusters.
     """
 
     def declare(attribute: Attribute) -> Attribute:

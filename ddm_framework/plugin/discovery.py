@@ -33,8 +33,8 @@ def load_plugins(files: Sequence[Path] = ()) -> Registry:
     """Everything that installed distributions and the given local files offer.
 
     Raises:
-        PluginError: if a local file that was asked for by name cannot be loaded. An installed plugin that fails is
-            remembered in the registry instead, for `ddm plugins` to show.
+        PluginError: if one of the local files cannot be loaded. If an installed plugin fails, the registry records
+            the failure instead, and `ddm plugins` shows it.
     """
     plugins = list(_installed())
     for file in files:
@@ -49,7 +49,7 @@ def load_plugins(files: Sequence[Path] = ()) -> Registry:
 
 
 def _installed() -> Iterator[Plugin]:
-    """Plugins of all distributions. Of two with the same name the first on the path counts, as for an import."""
+    """Plugins of all distributions. If two have the same name, the first on the path counts, as for an import."""
     seen = set()
     for distribution in distributions():
         name = ""
@@ -68,7 +68,7 @@ def _installed() -> Iterator[Plugin]:
 
 
 def _load(name: str, version: str, load: Callable[[], Any]) -> Plugin:
-    """Import a plugin and drain its hooks; whatever it raises becomes its failure."""
+    """Import a plugin and collect its components; whatever it raises is recorded as its failure."""
     try:
         return Plugin(name, version, tuple(_drain(load(), name)))
     except (Exception, SystemExit) as error:
@@ -76,12 +76,12 @@ def _load(name: str, version: str, load: Callable[[], Any]) -> Plugin:
 
 
 def _drain(module: Any, name: str) -> Iterator[tuple[str, Component]]:
-    """The components of one plugin. Each has its own plugin manager, so that a bad one cannot affect the others."""
+    """The components of one plugin. Each plugin has its own manager, so that a bad one cannot affect the others."""
     _check_names(module)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name)
-    manager.check_pending()  # without it pluggy ignores a misspelt hook in silence
+    manager.check_pending()  # otherwise pluggy silently ignores a misspelt hook
     for kind in KINDS:
         seen: set[str] = set()
         for implementation in getattr(manager.hook, hook_name(kind)).get_hookimpls():

@@ -1,17 +1,17 @@
 """The seven hooks of a ddm plugin: one per kind of component, no arguments, each yields `Component` records.
 
-A plugin is a module with `@hookimpl` functions. A package offers it by an entry point in the group `ddm`:
+A plugin is a module with `@hookimpl` functions. A package registers it through an entry point in the group `ddm`:
 
     [project.entry-points.ddm]
     my_plugin = "my_package.plugin"
 
-and `ddm run recipe.yaml --plugin my_file.py` loads a single file, whose own functions are the targets
-`f"{__name__}:measure"`. Hooks are called once, when ddm starts; the targets are imported only when a recipe uses
-them, so keep heavy imports out of the module with the hooks. `ddm new-plugin` writes a package that works, and
-`ddm check` says whether components keep the contracts below.
+A single file needs no package: `ddm run recipe.yaml --plugin my_file.py` loads it, and its targets are written
+`f"{__name__}:measure"`. Hooks are called once, when ddm starts. The targets are imported only when a recipe uses them,
+so keep heavy imports out of the module with the hooks. `ddm new-plugin` writes a working package, and `ddm check` tests
+whether components keep the contracts below.
 
-In every target the positional-only arguments come from the core and the keyword-only arguments are the options
-that a recipe may set: annotated and with defaults. `**kwargs` is refused, because the signature is the schema.
+The positional-only arguments of a target come from the core. Its keyword-only arguments are the options that a recipe
+may set; each has an annotation and a default. `**kwargs` is refused, because the signature is the schema.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def ddm_register_datasets() -> Iterable[Component]:  # type: ignore[empty-body]
     """Data sets: `load(*, ...) -> DataSplits`.
 
     Images are float32 (N, C, H, W), normalised, labels int64 (N,). The validation split is cut from the training
-    set, never from the test set. Nothing is downloaded unless the recipe says `download: true`. Where files are
-    missing, a `DataError` names them.
+    set, never from the test set. Nothing is downloaded unless the recipe says `download: true`. If files are
+    missing, raise a `DataError` that names them.
 
         def load(*, size: int = 120, validation: float = 0.1) -> DataSplits:
             \"\"\"Bright and dark squares under noise; `size` images, of which `validation` is held out.\"\"\"
@@ -56,9 +56,9 @@ def ddm_register_backbones() -> Iterable[Component]:  # type: ignore[empty-body]
     """Networks: `build(data: DataInfo, /, *, ...) -> nn.Module`, from (B, C, H, W) to logits (B, classes).
 
     The module must work with B = 1, be twice differentiable, and hold no state that mixes the samples of a batch
-    (instance, group or layer norm instead of batch norm). It is run in evaluation mode throughout, dropout off, so
-    that retraining without a cluster differs from training by the cluster alone. The input of its last linear
-    layer is what `features: target` clusters.
+    (instance, group or layer norm instead of batch norm). It always runs in evaluation mode, without dropout, so that
+    retraining without a cluster differs from the original training only by that cluster. With `features: target`,
+    samples are clustered on the input of its last linear layer.
 
         def build(data: DataInfo, /, *, hidden: int = 64) -> nn.Module:
             \"\"\"A perceptron with one layer of `hidden` units.\"\"\"
@@ -75,11 +75,11 @@ def ddm_register_backbones() -> Iterable[Component]:  # type: ignore[empty-body]
 def ddm_register_clusterers() -> Iterable[Component]:  # type: ignore[empty-body]
     """Clusterers: `assign(features, num_clusters, generator, /, *, ...) -> Tensor`.
 
-    Called once a class with its features (N, D), float32. Returns int64 (N,) in which every id from 0 to
-    num_clusters - 1 is used. Draw randomness from the given `torch.Generator` alone.
+    Called once per class with the features of its samples, float32 (N, D). Returns int64 (N,), in which every id from
+    0 to num_clusters - 1 is used. The given `torch.Generator` must be the only source of randomness.
 
         def assign(features: Tensor, num_clusters: int, generator: torch.Generator, /) -> Tensor:
-            \"\"\"Clusters of equal size, of random samples.\"\"\"
+            \"\"\"Random clusters of equal size.\"\"\"
             return torch.randperm(len(features), generator=generator) % num_clusters
 
         @hookimpl
@@ -92,9 +92,9 @@ def ddm_register_clusterers() -> Iterable[Component]:  # type: ignore[empty-body
 def ddm_register_distances() -> Iterable[Component]:  # type: ignore[empty-body]
     """Matching distances (Eq. 6): `distance(synthetic, target, /, *, ...) -> Tensor`.
 
-    Two gradients of one network, each a dict from parameter name to tensor. Returns a scalar, differentiable in the
-    first. The target comes already reversed, so a distance knows no direction. Runs inside `torch.func.vmap`: use
-    tensor operations, no `.item()` and no branches on values.
+    Compares two gradients of one network, each a dict from parameter name to tensor. Returns a scalar that is
+    differentiable in the first. The target is already reversed, so a distance need not know the direction of matching.
+    It runs inside `torch.func.vmap`: use tensor operations, no `.item()` and no branches on values.
 
         def distance(synthetic: Gradient, target: Gradient, /) -> Tensor:
             \"\"\"Sum of absolute differences.\"\"\"
@@ -111,9 +111,9 @@ def ddm_register_objectives() -> Iterable[Component]:  # type: ignore[empty-body
     """Evaluation objectives (Eq. 7, 10, 14): `measure(logits, reference, /, *, ...) -> Tensor`.
 
     Measures a behaviour of one network from its logits (N, classes) on the queries. `reference` holds the queries'
-    images and labels (or None), the target network's logits and the `DataInfo`. Returns (N, m), or (1, m) from an
-    objective of the whole set. The decorator `objective` says how clusters are ranked by the effect of their
-    deletion, behaviour(without the cluster) - behaviour(target).
+    images and labels (or None), the target network's logits and the `DataInfo`. Returns (N, m), or (1, m) if the
+    objective describes the whole set of queries. The decorator `objective` declares how clusters are ranked by the
+    effect of deleting them, behaviour(without the cluster) - behaviour(target).
 
         @objective(more_influential="larger")
         def measure(logits: Tensor, reference: Reference, /) -> Tensor:
@@ -131,10 +131,10 @@ def ddm_register_attributors() -> Iterable[Component]:  # type: ignore[empty-bod
     """Attribution methods: `attribute(workspace, queries, objective, /, *, ...) -> Tensor`.
 
     Returns the effect (N, K, m) of deleting each cluster on each query: behaviour without it minus behaviour of the
-    target, so -W of Eq. 8. The workspace holds the recipe, data, partition, target, trajectory and synsets. A method
-    that differentiates the objective at the target, or adds up effects of samples, is declared
-    `@attributor(linear=True)` and is given the objective's surrogate. What it does once for all queries stands in
-    `with workspace.offline_work():`, so that a comparison can tell its cost from that of a question.
+    target, so -W of Eq. 8. The workspace holds the recipe, data, partition, target, trajectory and synsets. Declare a
+    method that differentiates the objective at the target, or adds up effects of samples, with
+    `@attributor(linear=True)`; it is then given the objective's surrogate. Put work that is done once for all queries
+    inside `with workspace.offline_work():`, so that a comparison can report its cost apart from that of a question.
 
         def attribute(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
             \"\"\"Random effects.\"\"\"

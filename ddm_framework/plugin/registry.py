@@ -12,19 +12,19 @@ from ddm_framework.errors import DDMError, PluginError, suggestion
 from ddm_framework.plugin.components import Component, check_kind
 
 LOCAL_PREFIX = "ddm_local_"
-"""Modules of plugins that are single files are named so."""
+"""Prefix of the module names of plugins that are single files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One plugin as found: its components, or the reason why it has none.
+    """One plugin: its components, or the reason why it has none.
 
     Attributes:
         name: distribution and entry point, such as `ddm-framework:backbones`, or the path of a local file.
         version: of the distribution; empty for a local file.
-        components: what it brings, as (kind, component).
+        components: what it provides, as (kind, component).
         failure: why it could not be loaded; empty if it was.
-        file: of a local plugin.
+        file: path of a local plugin; None for an installed one.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A component and the plugin that brought it."""
+    """A component and the plugin that provides it."""
 
     kind: str
     component: Component
@@ -74,7 +74,7 @@ class Registered:
 
 
 class Registry:
-    """All components by kind and name; a name that two plugins bring is an error only when it is used.
+    """All components by kind and name; a name that two plugins provide is an error only when it is used.
 
     Attributes:
         plugins: those that were found, broken ones included.
@@ -99,14 +99,14 @@ class Registry:
         return sorted(name for of_kind, name in self._entries if of_kind == kind)
 
     def components(self, kind: str) -> list[Registered]:
-        """All components of a kind by name, colliding ones included."""
+        """All components of a kind, sorted by name, including those that share a name."""
         return [registered for name in self.names(kind) for registered in self._entries[kind, name]]
 
     def get(self, kind: str, name: str) -> Registered:
         """The one component of this kind and name.
 
         Raises:
-            DDMError: for an unknown kind, an unknown name (with the nearest ones), or a name that two plugins bring.
+            DDMError: for an unknown kind, an unknown name (with the nearest ones), or a name that two plugins provide.
         """
         check_kind(kind)
         self.used[kind, name] = None

@@ -36,8 +36,8 @@ class ComponentOf:
     """Marks an option that takes components of a kind, each written as `{use: name, option: value}`.
 
     `Annotated[Choice, ComponentOf("objective")]` takes one, `Annotated[list[Choice], ComponentOf("backbone")]` several,
-    and `Annotated[list[Grid], ComponentOf("attributor")]` several of which each may give a list of values to an option,
-    to be tried one after the other.
+    and `Annotated[list[Grid], ComponentOf("attributor")]` several, each of which may list several values to try for an
+    option.
     """
 
     kind: str
@@ -49,8 +49,8 @@ class Option:
 
     Attributes:
         name: what a recipe writes.
-        hint: its type, resolved: aliases and text are gone, `Annotated` stays.
-        default: of the signature.
+        hint: its type, with aliases and text annotations resolved; `Annotated` is kept.
+        default: its default in the signature.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Option:
 
     @property
     def takes_path(self) -> bool:
-        """Whether a value of it is a path, or holds one."""
+        """Whether its value is a path or contains one."""
         return mentions(self.hint, Path)
 
 
@@ -85,7 +85,7 @@ class Signature:
         Args:
             values: of the options.
             what: how to name the component in a message.
-            core_names: settings of the core that stand beside the options, to be named as well.
+            core_names: settings of the core in the same section, also listed in messages.
         """
         known = (*self.names, *core_names)
         listing = f" (options: {', '.join(known)})" if known else " (it has none)"
@@ -102,7 +102,7 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
 
     Args:
         target: the imported function.
-        kind: its kind, which says how many arguments the core passes.
+        kind: its kind, which determines how many arguments the core passes.
         who: how to name the component in an error.
     Raises:
         PluginError: if the signature breaks the contract of its kind.
@@ -110,7 +110,7 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
     try:
         parameters = list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):
-        raise PluginError(f"{who}: it has no signature; wrap it in a function of yours") from None
+        raise PluginError(f"{who}: it has no signature; wrap it in a function of your own") from None
     core = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
     options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     for parameter in parameters:
@@ -142,11 +142,11 @@ def _model(fields: dict[str, Any], who: str) -> type[BaseModel]:
             return create_model("Options", __config__=STRICT, **fields)
     except Exception as error:
         text = " ".join(str(error).split())
-        raise PluginError(f"{who}: its options make no schema: {text}") from error
+        raise PluginError(f"{who}: its options do not form a valid schema: {text}") from error
 
 
 def _hints(target: Callable[..., Any], who: str) -> dict[str, Any]:
-    """Resolved annotations of the options alone: those of the core's arguments may name types that are not imported."""
+    """Resolved annotations of the options only: those of the core's arguments may name unimported types."""
     function = inspect.unwrap(target)
     options = {p.name: p.annotation for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY}
     holder = type("Holder", (), {"__annotations__": options, "__module__": function.__module__})
@@ -157,7 +157,7 @@ def _hints(target: Callable[..., Any], who: str) -> dict[str, Any]:
 
 
 def _fillable(hint: Any) -> Any:
-    """The hint with tuples that a list can fill, since YAML has no tuples; what is in them stays strict."""
+    """The hint with tuples that also accept a list, since YAML has no tuples; their elements stay strict."""
     origin, arguments = typing.get_origin(hint), tuple(map(_fillable, typing.get_args(hint)))
     if origin is tuple or hint is tuple:
         return typing.Annotated[hint, Strict(False)]
@@ -169,12 +169,12 @@ def _fillable(hint: Any) -> Any:
 
 
 def mentions(hint: Any, wanted: Any) -> bool:
-    """Whether a type is another one, or is made of it."""
+    """Whether a type is the wanted one or contains it."""
     return hint is wanted or any(mentions(argument, wanted) for argument in typing.get_args(hint))
 
 
 def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What pydantic finds wrong, as (name, message in our words)."""
+    """The problems that pydantic finds, as (name, message)."""
     try:
         model.model_validate(dict(values))
     except ValidationError as error:

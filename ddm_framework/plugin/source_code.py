@@ -1,4 +1,4 @@
-"""A digest of the code behind a component: its own file, and what that imports from its own package."""
+"""A digest of the code behind a component: its own file, and the files that it imports from its own package."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _CORE = "ddm_framework"
 
 
 def code_digest(target: Callable[..., Any], home: str = "") -> str:
-    """A digest of every file whose change may change what a component does.
+    """A digest of all files that determine what a component does.
 
-    These are the module that defines its function, the module that it is registered under, and the modules of their own
-    top-level packages that they import, directly or through one another, also inside a function or for type checkers
-    alone. Code of other packages is not looked at: their versions stand in the manifest.
+    These are the module that defines its function, the module under which it is registered, and every module of their
+    top-level packages that they import, directly or indirectly. Imports inside functions and for type checkers count
+    too. Code of other packages is not included: the manifest records their versions.
 
     Args:
         target: the component's function.
-        home: the module that it is registered under.
+        home: the module under which it is registered.
     Returns:
-        16 hexadecimal digits; empty for a function of the core or of no file.
+        16 hexadecimal digits; empty for a function of the core or without a file.
     """
     names = {_defining(target), home or _defining(target)}
     files = {name: path for each in names for name, path in _closure(each).items()}
@@ -42,7 +42,7 @@ def code_digest(target: Callable[..., Any], home: str = "") -> str:
 
 
 def _defining(target: Any) -> str:
-    """The module that defines a function, under decorators and partial applications, or the class of an object."""
+    """The module that defines a function, without decorators and partial applications, or the class of an object."""
     while isinstance(target, partial):
         target = target.func
     function = inspect.unwrap(target) if callable(target) else target
@@ -85,7 +85,7 @@ def _file_of(module: str) -> Path | None:
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    """Where a module would come from. Nothing is imported for it, not even the packages that it lies in."""
+    """The spec of a module. Nothing is imported to find it, not even the packages that contain the module."""
     parent, _, _ = module.rpartition(".")
     try:
         if not parent:
@@ -120,14 +120,14 @@ def _module_of(module: str, name: str) -> str:
     loaded = sys.modules.get(module)
     if loaded is None or name in vars(loaded):
         return module
-    try:  # a package that imports its names lazily does not say in a statement where they come from
+    try:  # a package with lazy imports has no import statement that says where a name comes from
         return str(getattr(getattr(loaded, name), "__module__", module))
     except Exception:
         return module
 
 
 @cache
-def _statements(path: Path, changed: int) -> tuple[tuple[int, str, tuple[str, ...]], ...]:  # noqa: ARG001 - the key
+def _statements(path: Path, changed: int) -> tuple[tuple[int, str, tuple[str, ...]], ...]:  # noqa: ARG001 - in the cache key
     """The import statements of a file: (level, module, names), without names for a plain `import`."""
     if path.suffix != ".py":
         return ()

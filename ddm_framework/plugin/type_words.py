@@ -1,4 +1,4 @@
-"""A type as a reader of recipes would say it: `Annotated[int, Field(ge=1)] | None` is `integer ≥ 1, or null`."""
+"""Types in words for readers of recipes: `Annotated[int, Field(ge=1)] | None` is `integer ≥ 1, or null`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def in_words(hint: Any) -> str:
     """A type in words.
 
     Args:
-        hint: as `typing.get_type_hints(..., include_extras=True)` resolves it, so that an alias of its author's never
-            shows; or pydantic's record of a field.
+        hint: a type as `typing.get_type_hints(..., include_extras=True)` resolves it, so that its author's aliases do
+            not show; or pydantic's `FieldInfo`.
     """
     if isinstance(hint, FieldInfo):
         return _with_marks(hint.annotation, hint.metadata)
@@ -68,12 +68,12 @@ def as_written(value: Any) -> str:
 def _is_plain(hint: Any) -> bool:
     try:
         return hint in _PLAIN
-    except TypeError:  # what cannot be hashed is no plain type
+    except TypeError:  # an unhashable hint is not a plain type
         return False
 
 
 def _by_name(hint: Any) -> str:
-    """A class, or a type that was given a name."""
+    """Words for a class or for a named type."""
     if isinstance(hint, type) and issubclass(hint, list | tuple | set | frozenset):
         return "list"
     if isinstance(hint, type) and issubclass(hint, Mapping | BaseModel):
@@ -102,7 +102,7 @@ def _component(kind: str, hint: Any) -> str:
 
 
 def _limits(mark: Any) -> Iterator[tuple[str, Any]]:
-    """The bounds and lengths that a mark of `Annotated` sets; a validator of the author's own sets none."""
+    """The bounds and lengths that a mark of `Annotated` sets; a custom validator sets none."""
     if isinstance(mark, FieldInfo):
         for each in mark.metadata:
             yield from _limits(each)
@@ -113,7 +113,7 @@ def _limits(mark: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _bound(name: str, value: Any, whole: bool) -> str:
-    """`≥ 1`; an integer above 0 is one of at least 1."""
+    """A bound such as `≥ 1`; for integers, `> 0` is written as `≥ 1`."""
     if whole and name == "gt":
         return f"≥ {value + 1}"
     return f"{_BOUNDS[name]} {value}"

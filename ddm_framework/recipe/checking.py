@@ -1,4 +1,4 @@
-"""Check a recipe as a whole: every key of it, all problems at once, each with its place."""
+"""Check every key of a recipe, and report all problems together, each with its place."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class _Checker:
         return model.model_validate(known) if len(self.problems) == before else None
 
     def existing(self, key: str, place: Place, value: Any) -> Any:
-        """The file, or the files, that a setting of the core names."""
+        """The file or files that a setting of the core names; missing ones are reported."""
         found = self.paths(place, value)
         for path in found if isinstance(found, list) else [found]:
             if isinstance(path, Path) and not is_file(path):
@@ -117,7 +117,7 @@ class _Checker:
         return found
 
     def paths(self, place: Place, value: Any) -> Any:
-        """Paths relative to the file that they stand in, or to the current folder where they come from --set."""
+        """Absolute paths; a relative one starts from the file that contains it, or from the current folder (--set)."""
         if isinstance(value, list):
             return [self.paths((*place, index), each) for index, each in enumerate(value)]
         if not isinstance(value, str):
@@ -125,7 +125,7 @@ class _Checker:
         try:
             return (self.source.folder(place) / Path(value).expanduser()).resolve()
         except (OSError, RuntimeError, ValueError) as error:
-            self.add(place, f"{shown(value)} is no path: {error}")
+            self.add(place, f"{shown(value)} is not a valid path: {error}")
             return Path(value)
 
     def objectives(self) -> tuple[Choice, ...]:
@@ -160,7 +160,7 @@ class _Checker:
         return choice, settings
 
     def cross_checks(self, sections: Mapping[str, Any]) -> None:
-        """Settings that fit alone but not together."""
+        """Report settings that are valid alone but not together."""
         if any(settings is None for settings in sections.values()):
             return
         if sections["target"].checkpoint is None:
@@ -169,7 +169,7 @@ class _Checker:
             self.check_target(sections)
 
     def check_training(self, training: Training, matching: Matching, target: Target) -> None:
-        """What a target that is trained by the recipe asks for."""
+        """Check the settings of a target that the recipe trains."""
         for key in ("trajectory", "mean", "std"):
             if getattr(target, key):
                 self.add(("target", key), f"`{key}` belongs to a network trained elsewhere; name its `checkpoint` too")
@@ -187,7 +187,7 @@ class _Checker:
             )
 
     def check_target(self, sections: Mapping[str, Any]) -> None:
-        """What a target that was trained elsewhere cannot do."""
+        """Check the settings of a target that was trained elsewhere."""
         target, matching, kept = sections["target"], sections["matching"], len(sections["target"].trajectory)
         if (target.mean is None) != (target.std is None):
             self.add(("target",), "`mean` and `std` go together: give both or neither")
@@ -198,7 +198,9 @@ class _Checker:
                 " before the last one; no pair fits",
             )
         if sections["corruption"].share or sections["corruption"].labels:
-            self.add(("corruption",), "a network trained elsewhere never saw data that are spoilt here; leave it out")
+            self.add(
+                ("corruption",), "a network trained elsewhere never saw data that are corrupted here; leave it out"
+            )
         if sections["certificate"].retrainings:
             self.add(
                 ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
@@ -215,6 +217,6 @@ def _names_files(info: FieldInfo) -> bool:
 
 
 def _inner_settings(info: FieldInfo) -> type[Settings] | None:
-    """The settings that a mapping stands for, where a setting may be one."""
+    """The model that validates a mapping, if the setting may be a mapping."""
     members = (each for each in get_args(info.annotation) if isinstance(each, type) and issubclass(each, Settings))
     return next(members, None)

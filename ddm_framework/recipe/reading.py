@@ -1,4 +1,4 @@
-"""Find a recipe, read it, lay it over those that it extends and `--set` over it, and have it checked."""
+"""Find a recipe, read it, merge it over those that it extends, apply `--set`, and check the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ddm_framework.recipe.settings import (
 from ddm_framework.recipe.yaml_source import Place, Source, is_file, parse, read_source
 
 _LASTING = {section: tuple(model.model_fields) for section, model in SHARED_SECTIONS.items()}
-"""Keys of a component's section that are the core's, and so outlast the component."""
+"""Keys of a component's section that belong to the core, so they are kept if the component is replaced."""
 
 
 def load_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> Recipe:
@@ -61,7 +61,7 @@ def find_recipe(name: str) -> Path:
 
 
 def _read_with_bases(path: Path, chain: tuple[Path, ...]) -> Source:
-    """The file laid over the recipes that it extends."""
+    """The file merged over the recipes that it extends."""
     source = read_source(path)
     if not isinstance(source.value, dict):
         raise RecipeError([Problem("a recipe is a mapping of keys such as `dataset:`", source.mark(()))])
@@ -83,14 +83,14 @@ def _read_with_bases(path: Path, chain: tuple[Path, ...]) -> Source:
 
 
 def _apply_setting(source: Source, setting: str) -> None:
-    """Lay `dotted.key=value` over the recipe; a number in the key is a position in a list."""
+    """Apply `dotted.key=value` to the recipe; a number in the key is a position in a list."""
     key, equals, text = setting.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):
         raise RecipeError([Problem(f"--set takes key=value as in --set matching.steps=50, found {setting!r}")])
     mark = Mark(f"--set {key}")
     if parts[0] == "extends":
-        raise RecipeError([Problem("`extends` can only stand in a file", mark)])
+        raise RecipeError([Problem("`extends` is allowed only in a file", mark)])
     value = parse(text, mark.file, Path.cwd(), has_lines=False).value if text else None
     place: Place = ()
     around = source.value
@@ -103,7 +103,7 @@ def _apply_setting(source: Source, setting: str) -> None:
                 source.put(place, {}, mark, Path.cwd())
         else:
             within = f"`{'.'.join(map(str, place))}`"
-            isnt = f"a list of {len(around)}, counted from 0" if isinstance(around, list) else "no section"
+            isnt = f"a list of {len(around)}, counted from 0" if isinstance(around, list) else "not a section"
             raise RecipeError([Problem(f"{within} is {isnt}; it has no {part!r}", mark)])
         around = around[place[-1]] if len(place) < len(parts) else None
     if len(parts) > 1 and parts[-1] == "use":

@@ -19,7 +19,7 @@ from ddm_framework.recipe.settings import (
 from ddm_framework.recipe.yaml_source import write
 
 GIVEN = "given_from_python"
-"""What a run from Python says of a data set and a backbone that nobody but the caller can make again."""
+"""Stands for a data set or backbone that was passed in from Python, which no recipe can recreate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Recipe:
         return replace(self, general=general)
 
     def with_target(self, target: Target) -> Recipe:
-        """The same recipe with another target; one whose trajectory is unknown can only be paired with itself."""
+        """The same recipe with another target; if its trajectory is unknown, `pairing` becomes `final`."""
         lone = target.checkpoint is not None and not target.trajectory
         matching = self.matching.model_copy(update={"pairing": "final"}) if lone else self.matching
         return replace(self, target=target, matching=matching)

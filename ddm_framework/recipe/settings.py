@@ -22,7 +22,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 
 
 class Settings(BaseModel):
-    """Strict, closed and frozen: a misspelt or mistyped key is an error, never ignored; so is infinity."""
+    """Strict and frozen: unknown keys, values of another type, NaN and infinity are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -45,7 +45,7 @@ class Corruption(Settings):
 
 
 class Training(Settings):
-    """Training of the target network: stochastic gradient descent on means over the full batch size (Eq. 2).
+    """Training of the target network: stochastic gradient descent on mean losses over the full batch size (Eq. 2).
 
     `augmentation` lists `crop` (a window moved by up to an eighth of the image's side) and `flip` (left to right). It
     applies to training only: gradients are matched on the original images.
@@ -66,7 +66,7 @@ class Target(Settings):
 
     `checkpoint` holds its weights, `trajectory` the checkpoints that were kept during training, the earliest first;
     epochs are then counted in checkpoints. Without a trajectory, the synset is matched at the last checkpoint only
-    (`pairing: final`). `mean` and `std` normalised its inputs: one number per channel, in units of [0, 1].
+    (`pairing: final`). Its inputs were normalised by `mean` and `std`: one number per channel, in units of [0, 1].
     """
 
     checkpoint: Path | None = None
@@ -96,16 +96,16 @@ class Matching(Settings):
 
 
 class Online(Settings):
-    """Perturbed networks (Eq. 9) and the regression on which clusters were there (Eq. 8).
+    """Perturbed networks (Eq. 9), and the regression of their behaviours on the clusters that they kept (Eq. 8).
 
     `start: target` fine-tunes the target on the synset of the deleted clusters; `start: initial` trains from the
     initial weights on the synset of the kept clusters, as ordinary matching intends (Eq. 13, Table 4).
 
     `anchor` is a number of passes over the training images; 0.3 is one pass over three tenths of them. Each network
-    that is fine-tuned from the target then takes its step during a short training on the images that are left, and
-    the effect of the same training with all clusters and without a step is subtracted. This brings in the curvature of
-    the training loss, which a gradient does not contain. It costs that many epochs per network, needs the training
-    data online, and works best with a `step_size` near the true displacement (0.02 is a good start).
+    that is fine-tuned from the target then takes its step during a short training on the remaining images. The effect
+    of the same training with all clusters and without a step is subtracted. This brings in the curvature of the loss,
+    which a gradient does not contain. It costs that many epochs per network, needs the training data online, and works
+    best with a `step_size` near the true displacement (0.02 is a good start).
     """
 
     perturbations: Literal["leave_one_out", "random"] = "leave_one_out"
@@ -151,14 +151,14 @@ class TimmFeatures(Settings):
 
 
 class Clustering(Settings):
-    """What the core asks of a clusterer: how many clusters per class, and of which features (Sec. 6.1)."""
+    """The number of clusters per class, and the features that samples are clustered on (Sec. 6.1)."""
 
     clusters_per_class: PositiveInt = 10
     features: Literal["target", "pixels"] | TimmFeatures = "target"
 
 
 class General(Settings):
-    """Settings of the whole run; `memory_mb` bounds what one chunk of networks may take at a time."""
+    """Settings of the whole run; `memory_mb` bounds the memory of one chunk of networks."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     seed: NonNegativeInt = 0

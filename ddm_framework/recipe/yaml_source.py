@@ -1,4 +1,4 @@
-"""Read a YAML recipe as data, remembering the line of every value; nothing in it can run code or explode."""
+"""Read a YAML recipe as plain data with the line of every value; it can neither run code nor exhaust the memory."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Source:
     def overlay(self, other: Source, place: Place = (), lasting: Mapping[str, Collection[str]] = EMPTY) -> None:
         """Merge another tree over this one: mappings key by key, anything else whole.
 
-        Options belong to their component, so `use` of another component starts its section anew, but for the keys that
-        are `lasting` in the section of that name.
+        Options belong to their component: if `use` names another one, all keys of the section are dropped, except for
+        those that `lasting` lists for the section of that name.
         """
         mine, theirs = self.at(place), other.at(place)
         if isinstance(mine, dict) and isinstance(theirs, dict):
@@ -57,7 +57,7 @@ class Source:
         self._copy_marks(other, place, deep=True)
 
     def choose(self, place: Place, component: Any, lasting: Mapping[str, Collection[str]]) -> None:
-        """Drop the options of the component that stands at a place, if it is another one."""
+        """Drop the options at a place if its component is replaced by another one."""
         section = self.at(place)
         if section.get("use", component) == component:
             return
@@ -102,7 +102,7 @@ def read_source(path: Path) -> Source:
 
     Raises:
         RecipeError: for a missing, unreadable or too large file, bad YAML, duplicate keys, aliases, tags of lists and
-            mappings, or nesting without end.
+            mappings, or too deep nesting.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -151,7 +151,7 @@ def parse(text: str, file: str, folder: Path, has_lines: bool = True) -> Source:
 
 
 def _refuse_tricks(text: str, mark: Callable[[Any], Mark]) -> None:
-    """Aliases can make a small file huge, and deep nesting exhausts the stack."""
+    """Refuse aliases, which can make a small file huge, and deep nesting, which exhausts the stack."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -186,7 +186,7 @@ def _build(
         if key in mapping:
             line = source.marks[(*place, key)].line
             first = f" (first at line {line})" if line else ""
-            problems.append(Problem(f"key {key!r} stands twice{first}", where))
+            problems.append(Problem(f"key {key!r} occurs twice{first}", where))
             continue
         mapping[key] = _build(value_node, (*place, key), source, problems, mark, folder)
         source.marks[(*place, key)] = where
@@ -220,7 +220,7 @@ _SCALARS = _Scalars("")
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    """Escaped where it holds a next-line character, which PyYAML would write as it is and read as a space."""
+    """Quote text with a next-line character, which PyYAML would otherwise write unescaped and read as a space."""
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
 
 
@@ -237,7 +237,7 @@ def _error(message: str, path: Path) -> RecipeError:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; no, if the system refuses even to look (the name is too long, a folder closed)."""
+    """Whether the file exists; False also if the system cannot tell (the name is too long, permission is denied)."""
     try:
         return path.is_file()
     except OSError:

@@ -1,4 +1,4 @@
-"""Attribution methods: which clusters of training data made the network do that?"""
+"""Attribution methods: which clusters of training data caused a behaviour of the network?"""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ddm_framework import Component, hookimpl
 @hookimpl
 def ddm_register_attributors() -> Iterator[Component]:
     """The distilled datamodel, its ablations, and every method that it is compared with (Tables 1 and 2)."""
-    yield Component("ddm", "ddm_attributors.ddm:attribute", "Distilled datamodel, by the recipe's own design", "Alg. 1")
+    yield Component("ddm", "ddm_attributors.ddm:attribute", "Distilled datamodel, by the recipe's settings", "Alg. 1")
     yield Component(
         "ddm_anchored",
         "ddm_attributors.ddm:attribute_anchored",
-        "The same along a short training on the data that stay",
+        "As ddm, with a short training on the remaining data",
     )
     yield Component(
         "ddm_hard",
         "ddm_attributors.ddm:attribute_with_hard_labels",
-        "The same with hard labels on the synthetic images",
+        "As ddm, with hard labels on the synthetic images",
     )
     yield Component(
         "ddm_match",

@@ -41,8 +41,8 @@ def attribute(
 ) -> Tensor:
     """Effect of deleting each cluster: ∇f·H⁻¹Σ∇L at the target, by captum's ArnoldiInfluenceFunction.
 
-    H is the Hessian of the summed training loss, weight decay included, restricted to its largest eigenvalues as long
-    as these are positive; directions outside the span of their eigenvectors are taken to have no influence.
+    H is the Hessian of the summed training loss, weight decay included, restricted to its largest eigenvalues, of
+    which only positive ones are used; directions outside the span of their eigenvectors are taken to have no influence.
 
     Args:
         queries: N of them.
@@ -65,6 +65,7 @@ def attribute(
     asked = query_examples(queries.images, slopes(objective, reference.target_logits, reference))
     drawn = torch.randperm(len(train), generator=workspace.generator("arnoldi", "images"))[:images]
     seen = train.take(drawn.sort().values.to(workspace.device))
+    # Captum sums the loss over the images, so values in the unit of the mean loss are multiplied by their number.
     added = len(seen) * (damping + workspace.recipe.training.weight_decay)
     with undisturbed(workspace.device):
         with workspace.offline_work():

@@ -15,7 +15,7 @@ from ddm_framework.offline import Partition
 from ddm_framework.runs import Workspace
 
 PART = 128
-"""Images of a cluster that are differentiated at a time."""
+"""Largest number of images in one example; a larger cluster becomes several examples."""
 QUERIES_AT_A_TIME = 4
 """Captum runs one backward pass through the whole batch for each example, so large batches are slow."""
 
@@ -39,7 +39,7 @@ class GroupCrossEntropy(nn.Module):
     reduction = "none"
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Nats (G,)."""
+        """Loss in nats, (G,)."""
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         return losses.unflatten(0, labels.shape).sum(1)
 

@@ -1,4 +1,4 @@
-"""The distilled datamodel, and its ablations: one of its ideas left out at a time (Table 1)."""
+"""The distilled datamodel, and its ablations, each without one of its ideas (Table 1)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def attribute_anchored(
 def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
     """As `ddm`, but the synthetic images keep the label of their class.
 
-    A reversed gradient cannot be matched so: that of the last bias is p - y, and its reverse needs other labels.
+    Hard labels cannot match a reversed gradient: that of the last bias is p - y, and its reverse needs other labels.
 
     Args, Returns: as `ddm`.
     """
@@ -92,8 +92,8 @@ def attribute_by_forward_matching(
         queries: N of them.
         objective: with m behaviours.
         start: `initial` trains from θ_0 on the synset of the kept clusters, the usual way to use distilled data;
-            `target` takes a step up the loss of the deleted clusters' synset from θ_τ.
-        steps: of the training or fine-tuning; by default as many epochs as the target was trained, or the recipe's.
+            `target` takes a step from θ_τ that raises the loss on the synset of the deleted clusters.
+        steps: number of steps; by default the target's epochs for `initial`, the recipe's `online.steps` for `target`.
     Returns:
         As `ddm`.
     Source: Table 1, "DDM-match"; Eq. 13, Table 4; Zhao et al. 2021.

@@ -105,7 +105,7 @@ class EveryLabel(Dataset[tuple[Tensor, int]]):
 
 
 def _task(base: Any, fisher: str, generator: torch.Generator) -> Any:
-    """Kronfluence's view of the training loss, of the Fisher information's labels and of the objective."""
+    """A kronfluence task: the training loss, the labels of the Fisher information and the objective."""
 
     class Classification(base):  # type: ignore[misc]
         def compute_train_loss(self, batch: Batch, model: nn.Module, sample: bool = False) -> Tensor:
@@ -117,7 +117,7 @@ def _task(base: Any, fisher: str, generator: torch.Generator) -> Any:
             if fisher == "sampled":
                 labels = torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0].to(labels.device)
                 return F.cross_entropy(logits, labels, reduction="sum")
-            # Every label occurs equally often: with these weights the mean of squares is the expectation.
+            # Every label occurs equally often: with these weights, the mean of squared gradients is their expectation.
             weights = (probabilities.shape[1] * probabilities.gather(1, labels[:, None])[:, 0]).sqrt()
             return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
 
@@ -137,7 +137,7 @@ def _in(arguments: Any, dtype: torch.dtype) -> Any:
 
 
 def _queries_at_a_time(workspace: Workspace, most: int) -> int:
-    """Queries whose gradients and scores fit the memory; each batch takes one pass over the training set."""
+    """Queries whose gradients and scores fit into memory; each batch takes one pass over the training set."""
     values = 2 * num_weights(workspace.target) + len(workspace.data.train)
     return chunk_size(workspace.recipe.general.memory_mb, values, most)
 

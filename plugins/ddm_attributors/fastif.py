@@ -1,4 +1,4 @@
-"""FastIF: influence functions of the training images nearest to a query, with a short and cheap inverse."""
+"""FastIF: influence functions of the training images nearest to a query, with a cheap approximation of the inverse."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def attribute(
 ) -> Tensor:
     """Effect of deleting each cluster: ∇f·(H + damping)⁻¹∇L / n, summed over its images near the query.
 
-    The product of the inverse with the query's gradient ("s_test") is a LiSSA recursion of few and small batches, by
-    dattri. Images beyond the nearest ones in penultimate features are taken to have no influence.
+    The product of the inverse with the query's gradient ("s_test") comes from a short LiSSA recursion with small
+    batches, by dattri. Images beyond the nearest ones in penultimate features are taken to have no influence.
 
     Args:
         queries: N of them.
@@ -50,7 +50,7 @@ def attribute(
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
     Raises:
-        DDMError: if dattri is not installed, the objective has no gradient, or the network no penultimate features.
+        DDMError: if dattri is not installed, the objective has no gradient, or the network has no penultimate features.
     Source: Guo et al. 2021, FastIF: Scalable Influence Functions for Efficient Model Interpretation, Sec. 3.
     """
     network, target, memory_mb = workspace.network, workspace.target, workspace.recipe.general.memory_mb
@@ -83,7 +83,7 @@ def _nearest(features: Tensor, queries: Tensor, count: int) -> Tensor:
 
 
 def _summed(workspace: Workspace, moves: Tensor, near: Tensor) -> Tensor:
-    """Influence (N, K) of each cluster's near images on queries whose products with the inverse are (N, weights)."""
+    """Influence (N, K) of each cluster's near images; `moves` (N, weights) are inverse times queries' gradients."""
     train, partition, memory_mb = workspace.data.train, workspace.partition, workspace.recipe.general.memory_mb
     influence = moves.new_zeros(len(moves), len(train), dtype=torch.float64)
     network, done = workspace.network, 0

@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix of the training loss as RᵀR, and the two ways of dattri to apply its inverse."""
+"""The Gauss-Newton matrix of the training loss as RᵀR, and dattri's two ways to apply its inverse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def curvature_rows(
         network: the architecture.
         parameters: of one network.
         images: (N, C, H, W).
-        count: largest number of rows; count times weights numbers are held in memory.
+        count: largest number of rows; count times (number of weights) values are held in memory.
         memory_mb: bounds the additional memory of a chunk of gradients.
         generator: of the draws.
     Returns:
@@ -72,7 +72,7 @@ def by_conjugate_gradients(
         origin = rows.new_zeros(rows.shape[1])
         solver = hessian.ihvp_at_x_cg(half_squared, origin, max_iter=steps, regularization=damping)
         products: Tensor = solver(some)
-        # dattri does not stop when it has converged, but divides a zero residual by itself.
+        # dattri does not stop at convergence: it divides a zero residual by itself. Repeat these with fewer steps.
         lost = ~products.isfinite().all(1)
         if steps and lost.any():
             products[lost] = solve(some[lost], steps // 2)

@@ -37,15 +37,15 @@ def attribute(
     """Effect of deleting each cluster: ∇f·(H + damping)⁻¹Σ∇L / n at the target, by dattri's CG or LiSSA.
 
     H is the Gauss-Newton matrix of the mean training loss plus the weight decay. It is positive semidefinite, unlike
-    the Hessian of a network, and equals it for a linear model. As it is symmetric, its inverse is applied to the K
-    gradients of the clusters instead of those of the queries, once for all questions.
+    the Hessian of a network, and equals the Hessian for a linear model. As it is symmetric, its inverse is applied to
+    the K gradients of the clusters instead of those of the queries, once for all questions.
 
     Args:
         queries: N of them.
         objective: with one behaviour and a gradient.
         solver: `cg`, conjugate gradients, or `lissa`, a stochastic recursion.
         damping: added to the diagonal of H.
-        rows: largest number of rows R with H = RᵀR; fewer than images times classes are drawn with weights.
+        rows: largest number of rows R with H = RᵀR; if images times classes exceed it, rows are drawn and weighted.
         iterations: of conjugate gradients.
         depth: steps of LiSSA's recursion.
         batch_size: rows drawn for each step and cluster.

@@ -1,4 +1,4 @@
-"""Influence guessed from similarity: clusters that the network represents like the query (Table 1)."""
+"""Influence estimated from similarity: clusters that the network represents like the query (Table 1)."""
 
 from __future__ import annotations
 
@@ -66,9 +66,10 @@ def _centres(workspace: Workspace, values: Tensor) -> Tensor:
 def _effect(
     workspace: Workspace, queries: Queries, objective: Objective, asked: Tensor, centres: Tensor, first: First | None
 ) -> Tensor:
-    """Similarity of queries (N, D) and centres (K, D) as effects that the objective ranks from the most similar on."""
+    """Similarity of queries (N, D) and centres (K, D) as effects that the objective ranks in the order of `first`."""
+    # Without matrix products, whose rounding errors are large for small distances.
     distances = torch.cdist(asked.double().to(centres.device), centres, compute_mode="donot_use_mm_for_euclid_dist")
-    # Relative to the mean of the query, similarities differ whatever the scale of the features.
+    # Divided by the query's mean distance, so that similarities do not depend on the scale of the features.
     likeness = 1 / (1 + distances / distances.mean(1, keepdim=True).clamp_min(1e-12))
     score = likeness if (first or _by_default(objective)) == "most_similar" else 1 - likeness
     effect = {"larger": score, "smaller": -score, "nearest_zero": 1 - score}[objective.more_influential]

@@ -1,4 +1,4 @@
-"""TracIn: the effect of the descent steps on a cluster on a query, summed over checkpoints of the training."""
+"""TracIn: how the descent steps on each cluster affect a query, summed over checkpoints of the training."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _gradients(captum: Any, network: nn.Module, examples: DataLoader[Any], loss:
 def _asked(
     workspace: Workspace, queries: Queries, objective: Objective, network: nn.Module
 ) -> Iterator[tuple[slice, DataLoader[Any]]]:
-    """Batches of queries whose gradients fit the memory, as examples for this network."""
+    """Batches of queries whose gradients fit into memory, as examples for this network."""
     with torch.no_grad():
         logits = torch.cat([network(batch) for batch in queries.images.split(128)])
     directions = slopes(objective, logits, workspace.reference(queries))
@@ -87,12 +87,13 @@ def _asked(
 
 
 def _steps(saved: list[int], count: int, training: Training) -> Iterator[tuple[int, float]]:
-    """Evenly spaced epochs after θ_0, each with the sum of the learning rates since the previous one for one sample."""
+    """Evenly spaced epochs after θ_0, each with the summed learning rates of one sample since the previous one."""
     later = sorted(epoch for epoch in saved if epoch > 0)
     count = min(count, len(later))
     before = 0
     for index in range(1, count + 1):
         epoch = later[round(index * len(later) / count) - 1]
         rates = sum(learning_rate(training, past) for past in range(before, epoch))
+        # Momentum applies each gradient again in later steps, by 1 / (1 - momentum) in total.
         yield epoch, rates / (training.batch_size * (1 - training.momentum))
         before = epoch

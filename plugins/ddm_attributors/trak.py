@@ -44,16 +44,16 @@ def attribute(
         queries: N of them.
         objective: with one behaviour and a gradient.
         projection_dim: number of dimensions that gradients are projected to.
-        damping: added to the diagonal of ΦᵀΦ / n, as a share of the mean squared length of the features. The paper has
-            none, as it has many more images than dimensions; with fewer images there is no inverse without damping.
+        damping: added to the diagonal of ΦᵀΦ / n, as a share of the mean squared length of the features. TRAK's paper
+            has none, as it has many more images than dimensions; with fewer images there is no inverse without damping.
         checkpoints: number of saved epochs to use, never θ_0; all if there are fewer.
-        spacing: the `last` ones, or `even`ly spaced ones including θ_τ.
+        spacing: `last` takes the last ones, `even` evenly spaced ones including θ_τ.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
-        As in the paper, the unit is that of the objective up to a common factor.
+        As in TRAK's paper, the unit is that of the objective up to a common factor.
     Raises:
         DDMError: if dattri is not installed or the objective has no gradient.
-    Source: Park et al. 2023, TRAK: Attributing Model Behavior at Scale; its Alg. 1, Eq. 13-17.
+    Source: Park et al. 2023, TRAK: Attributing Model Behavior at Scale; TRAK Alg. 1, TRAK Eq. 13-17.
     """
     library = needed("dattri.algorithm.trak", "trak")
     train, partition, network = workspace.data.train, workspace.partition, workspace.network
@@ -95,10 +95,10 @@ def _fitted(
         task,
         _of_pair(_probability(network)),
         device=str(workspace.device),
-        # The sum over n is n times the mean, and dattri divides gradients by the root of the number of weights.
+        # dattri adds it to ΦᵀΦ, a sum over images, and divides gradients by the root of the number of weights.
         regularization=damping * squares / num_weights(parameters),
     )
-    # Passed to the constructor, these would stay in a dictionary of the module.
+    # The constructor would store these in a dictionary that all its attributors share.
     fitted.projector_kwargs = {
         "proj_dim": projection_dim,
         "proj_max_batch_size": 32,

@@ -15,7 +15,7 @@ from ddm_framework import DDMError
 from ddm_framework.data import DataInfo
 
 SMALLEST = 8
-"""Pixels of the shortest side that leave the last norm a map of 2 x 2."""
+"""Smallest side of an image, in pixels, for which the last norm still has a map of 2 x 2."""
 
 
 def build(
@@ -30,15 +30,15 @@ def build(
 ) -> nn.Module:
     """AlexNetIN: five blocks of convolution, norm and ReLU, three of them pooled by 2x2, then one linear layer.
 
-    Images of 28 pixels are padded to 32 by the first convolution. Second derivatives take as long with either
-    pooling.
+    Images of 28 pixels are padded to 32 by the first convolution. Second derivatives take equally long with
+    both kinds of pooling.
 
     Args:
         data: shape of an image and number of classes.
         width: channels of the first convolution; the others have 1.5, 2, 1.5 and 1.5 times as many.
         norm: `instance`, or `group`; `batch` is refused.
         groups: of group norm; must divide the channels of every layer.
-        pooling: `max` as in the original, or `average`, which is matched more closely.
+        pooling: `max` as in the original, or `average`, whose gradients are matched more closely.
         initialisation: of the weights; `default` is PyTorch's.
     Returns:
         (B, C, H, W) -> logits (B, classes).
@@ -50,7 +50,7 @@ def build(
     if min(sides) < SMALLEST:
         raise DDMError(
             f"backbone alexnet: images of {sides[0]}x{sides[1]} pixels are too small for its three poolings; it takes"
-            f" {SMALLEST}x{SMALLEST} and more, smaller ones fit `use: convnet`"
+            f" {SMALLEST}x{SMALLEST} and more; use `use: convnet` for smaller ones"
         )
     widths = (width, 3 * width // 2, 2 * width)
     make_norm = norm_maker("alexnet", norm, groups, widths)
@@ -77,5 +77,5 @@ def build(
 def _block(
     channels: int, width: int, make_norm: Callable[[int], nn.Module], *, kernel: int, padding: int, bias: bool
 ) -> tuple[nn.Module, ...]:
-    # Instance norm removes a bias, whose gradient would be rounding noise that a distance would match.
+    # Instance norm removes a bias: its gradient would be rounding noise, which matching would try to reproduce.
     return nn.Conv2d(channels, width, kernel, padding=padding, bias=bias), make_norm(width), nn.ReLU()

@@ -12,14 +12,14 @@ from ddm_framework import DDMError
 from ddm_framework.network import misfit, read_state, shape_of
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""What a batch norm keeps beside its weights."""
+"""What the state of a batch norm holds beside its weights."""
 
 
 def load_checkpoint(model: nn.Module, path: Path, *, heads: Sequence[str], stems: Sequence[str]) -> None:
     """Copy a state dict into a network whose batch norms have been replaced.
 
-    Statistics of batch norms are ignored. If the file has no head, or one of another number of classes, the head of the
-    network stays as it is. The first convolution is adapted to the number of channels as timm does.
+    Statistics of batch norms are ignored. If the file has no head, or one for another number of classes, the head of
+    the network stays as it is. The first convolution is adapted to the number of channels as timm does.
 
     Args:
         model: changed in place.

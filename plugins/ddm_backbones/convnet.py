@@ -49,7 +49,7 @@ def build(
     layers: list[nn.Module] = []
     for _ in range(depth):
         layers += [
-            # Instance norm removes a bias, whose gradient would be rounding noise that a distance would match.
+            # Instance norm removes a bias: its gradient would be rounding noise, which matching would try to reproduce.
             nn.Conv2d(channels, width, 3, padding=1, bias=norm != "instance"),
             make_norm(width),
             nn.ReLU(),

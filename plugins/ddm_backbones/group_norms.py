@@ -10,7 +10,7 @@ from torch import nn
 def replace_batch_norms(module: nn.Module, groups: int) -> None:
     """Replace each BatchNorm2d by a group norm, in place.
 
-    Scale, shift and epsilon are carried over, and of timm's BatchNormAct2d the activation and the drop layer.
+    Scale, shift and epsilon are kept, and for timm's BatchNormAct2d also the activation and the drop layer.
 
     Args:
         module: its submodules are searched; the module itself is not replaced.
@@ -18,7 +18,7 @@ def replace_batch_norms(module: nn.Module, groups: int) -> None:
     Source: Sec. 4.1; Wu and He, Group Normalization, 2018.
     """
     for name, child in module.named_children():
-        # By exact type: a subclass with a forward of its own would lose it, and is better refused by name.
+        # Exact types only: replacing a subclass would lose a forward of its own, so the caller refuses it instead.
         if isinstance(child, nn.BatchNorm2d) and type(child) in (nn.BatchNorm2d, BatchNormAct2d):
             setattr(module, name, _group_norm(child, groups))
         else:

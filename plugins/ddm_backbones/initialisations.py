@@ -24,8 +24,8 @@ _DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
 def initialise(network: nn.Module, initialisation: Initialisation) -> None:
     """Draw new weights of convolutions and linear layers, in place, and set their biases to zero.
 
-    All draws are normal around zero. The standard deviation is √(2 / fan_in) for `kaiming`, 0.02 for `normal` and
-    √(2 / (fan_in + fan_out)) for `xavier`. Norms, position embeddings and class tokens stay as they are.
+    All distributions are normal with mean zero. The standard deviation is √(2 / fan_in) for `kaiming`, 0.02 for
+    `normal` and √(2 / (fan_in + fan_out)) for `xavier`. Norms, position embeddings and class tokens stay as they are.
 
     Args:
         network: its layers are drawn in their order, from the global generator.

@@ -10,7 +10,7 @@ from torch import nn
 from ddm_framework import DDMError
 
 Norm = Literal["instance", "group", "batch"]
-"""`batch` is a choice only to be refused with the reason."""
+"""`batch` is accepted only so that the error can say why it is refused."""
 
 
 def norm_maker(backbone: str, norm: Norm, groups: int, widths: Sequence[int]) -> Callable[..., nn.GroupNorm]:

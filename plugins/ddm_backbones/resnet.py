@@ -29,12 +29,12 @@ def build(
 ) -> nn.Module:
     """ResNet18_AP: a 3x3 stem without pooling, then stages of basic blocks, each but the first halving the map.
 
-    The linear layer sees the whole last map instead of its mean, which instance norm makes uninformative.
+    The linear layer takes the whole last map instead of its mean, because instance norm makes the mean uninformative.
 
     Args:
         data: shape of an image and number of classes.
         width: channels of the first stage; each further stage doubles them.
-        blocks: number of basic blocks in each of at most four stages, two in all at least; [2, 2, 2, 2] is ResNet-18.
+        blocks: number of basic blocks in each of at most four stages, at least two in total; [2, 2, 2, 2] is ResNet-18.
         norm: `instance`, or `group`; `batch` is refused.
         groups: of group norm; must divide `width`.
         initialisation: of the weights; `default` is timm's, Kaiming by fan out.
@@ -42,7 +42,7 @@ def build(
         (B, C, H, W) -> logits (B, classes).
     Raises:
         DDMError: if the norm cannot work with one image, the image is too small for the number of stages, or there is
-            one block only.
+            only one block.
     Source: Sec. 4.1, Table 5; He et al. 2016; Zhao et al., Dataset Condensation with Gradient Matching, 2021.
     """
     channels, *sides = data.shape
@@ -56,7 +56,7 @@ def build(
             + (f"take at most {most}, as in `blocks: {[2] * most}`" if most else "they are too small for any")
         )
     if sum(blocks) < 2:
-        raise DDMError(f"backbone resnet: `blocks: {blocks}` is one block in all; it takes two and more, as in [2]")
+        raise DDMError(f"backbone resnet: `blocks: {blocks}` is only one block; take at least two, as in [2]")
     network: Any = _trunk(widths, blocks, make_norm)
     # The stem is replaced before timm initialises, so that it is drawn like the rest.
     network.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
@@ -72,12 +72,12 @@ def build(
 
 def _trunk(widths: list[int], blocks: list[int], make_norm: Callable[..., nn.GroupNorm]) -> nn.Module:
     """timm's ResNet of these stages, before its stem and head are replaced."""
-    # Only here, so that a recipe is checked without waiting for timm.
+    # Imported here, so that checking a recipe does not wait for timm.
     from timm.models.resnet import BasicBlock, ResNet
 
-    # A deep stem is the one whose width timm leaves to the caller.
+    # Only with a deep stem does timm let the caller choose the stem's width.
     network: nn.Module = ResNet(
-        BasicBlock,  # type: ignore[arg-type]  # timm means the class and says an instance
+        BasicBlock,  # type: ignore[arg-type]  # timm's annotation says an instance, but it takes the class
         tuple(blocks),
         channels=tuple(widths),
         stem_type="deep",

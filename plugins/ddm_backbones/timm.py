@@ -31,14 +31,14 @@ def build(
     """A classifier of timm with group norm instead of batch norm, in evaluation mode.
 
     Attention is not fused, since fused attention has no second derivative. Weights trained with batch norm keep their
-    scale and shift but lose its statistics, so they are a place to start training from, not a finished network.
+    scale and shift but lose its statistics, so they are a starting point for training, not a trained network.
 
     Args:
         data: shape of an image and number of classes.
         model: its name in timm, such as `resnet18` or `vit_tiny_patch16_224`.
         pretrained: start from timm's weights, which are downloaded.
-        checkpoint: start from a local state dict, `.safetensors`, `.pt` or `.pth`. A head of another number of
-            classes is left out.
+        checkpoint: start from a local state dict, `.safetensors`, `.pt` or `.pth`. A head for another number of
+            classes is not loaded.
         groups: of the group norms; if it does not divide the channels, the next lower number that does.
         arguments: passed to `timm.create_model`, such as `{img_size: 32, patch_size: 4}` for a ViT.
         initialisation: of the weights; `default` is the model's own, and the only choice if weights are loaded.
@@ -49,7 +49,7 @@ def build(
             mixes the samples of a batch or has no second derivative, or the data set's images do not fit.
     Source: Sec. 4.1, Table 5; Wightman, PyTorch Image Models, 2019.
     """
-    # Only here, so that a recipe is checked without waiting for timm.
+    # Imported here, so that checking a recipe does not wait for timm.
     from ddm_backbones.attention import unfuse_attention
     from ddm_backbones.checkpoint import load_checkpoint
     from ddm_backbones.group_norms import mixing_layers, replace_batch_norms
@@ -96,9 +96,9 @@ def _create(model: str, data: DataInfo, pretrained: bool, arguments: dict[str, A
         network: nn.Module = timm.create_model(
             model, pretrained=pretrained, in_chans=data.shape[0], num_classes=data.num_classes, **arguments
         )
-    except Exception as error:  # whatever a network's constructor or a download raises
+    except Exception as error:  # a constructor or a download can raise anything
         advice = (
-            f"without a network, fetch the weights of {model} elsewhere (https://huggingface.co/timm) and set"
+            f"without internet access, fetch the weights of {model} elsewhere (https://huggingface.co/timm) and set"
             " `checkpoint:` to the file in place of `pretrained: true`"
             if pretrained
             else "check `arguments`"
@@ -115,7 +115,7 @@ def _named(network: Any, role: str) -> tuple[str, ...]:
 
 
 def _try_out(network: nn.Module, model: str, data: DataInfo) -> None:
-    """Refuse a network that cannot be matched on images of this shape, before anything trains it.
+    """Refuse a network that cannot be matched on images of this shape, before it is trained.
 
     Raises:
         DDMError: with what went wrong and what to change.
@@ -128,7 +128,7 @@ def _try_out(network: nn.Module, model: str, data: DataInfo) -> None:
     image = torch.zeros(1, *data.shape, requires_grad=True)
     try:
         logits = network(image)
-    except Exception as error:  # whatever its layers raise
+    except Exception as error:  # its layers can raise anything
         raise DDMError(f"backbone timm: {model} fails on one image of {shape}: {error}; {advice}") from error
     if not isinstance(logits, Tensor) or logits.shape != (1, data.num_classes):
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__

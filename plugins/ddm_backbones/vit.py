@@ -13,7 +13,7 @@ from ddm_framework import DDMError
 from ddm_framework.data import DataInfo
 
 FEWEST_PATCHES = 7
-"""Patches along the shortest side that a patch chosen by `build` leaves at least."""
+"""Smallest number of patches along the shortest side if `build` chooses the patch size."""
 
 
 def build(
@@ -34,8 +34,8 @@ def build(
 
     Args:
         data: shape of an image and number of classes.
-        patch_size: pixels along a side of a patch; must divide height and width. Left out, it is the largest that
-            leaves at least 7 patches per side: 4 at 28 and 32 pixels, 8 at 64.
+        patch_size: pixels along a side of a patch; must divide height and width. By default the largest that gives
+            at least 7 patches per side: 4 for 28 and 32 pixels, 8 for 64.
         width: of a token's embedding.
         depth: number of transformer blocks.
         heads: of the attention; must divide `width`.
@@ -48,7 +48,7 @@ def build(
         DDMError: if the patches do not tile the image, or the heads do not divide the width.
     Source: Sec. 4.1, Table 5; Dosovitskiy et al. 2021.
     """
-    # Only here, so that a recipe is checked without waiting for timm.
+    # Imported here, so that checking a recipe does not wait for timm.
     from timm.models.vision_transformer import VisionTransformer
 
     from ddm_backbones.attention import unfuse_attention

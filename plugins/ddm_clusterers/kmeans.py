@@ -27,7 +27,7 @@ def assign(
         restarts: runs of k-means from different centres; the one with the lowest inertia is kept.
         max_iterations: of each run.
     Returns:
-        int64 (N,), every id from 0 to num_clusters - 1 used, even if samples coincide.
+        int64 (N,), every id from 0 to num_clusters - 1 used, even if samples are identical.
     Source: Sec. 6.1.
     """
     from sklearn.cluster import KMeans
@@ -39,7 +39,7 @@ def assign(
 
 
 def _without_empty(ids: Tensor, num_clusters: int) -> Tensor:
-    """Give each empty cluster, which coinciding samples can cause, a sample of the largest one."""
+    """Move a sample of the largest cluster to each empty one; identical samples can leave clusters empty."""
     sizes = ids.bincount(minlength=num_clusters)
     for empty in (sizes == 0).nonzero()[:, 0].tolist():
         largest = int(sizes.argmax())

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def assign(features: Tensor, num_clusters: int, generator: torch.Generator, /) -> Tensor:  # noqa: ARG001
-    """Cluster ids of one class by position, in runs of equal length (within one sample).
+    """Cluster ids of one class by position, in runs whose lengths differ by at most one.
 
     Args:
         features: (N, D); only N is used.

@@ -1,4 +1,4 @@
-"""Data sets: digits, which needs no file, those of the paper, and two ways to bring your own images."""
+"""Data sets: digits, which needs no file, those of the paper, and two for your own images."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ())
         needed: arrays that must exist.
         optional: arrays that are read if they exist.
     Raises:
-        DataError: if it is missing, damaged or no such file, lacks an array, or holds one of Python objects.
+        DataError: if the path is missing, damaged or of another kind, lacks an array, or holds Python objects.
     """
     if path.is_dir():
         stored = [file.stem for file in sorted(path.glob("*.npy"))]

@@ -98,7 +98,7 @@ def _checked(path: Path, content: bytes, md5: str) -> dict[str, Any]:
 
 
 def _of_archive(archive: Path, dataset: type[CIFAR10]) -> Iterator[tuple[Path, bytes]]:
-    """Path below the archive, and content, of each of the published files in it."""
+    """Path (below that of the archive) and content of each published file in an archive."""
     verify(archive, dataset.tgz_md5)
     wanted = {f"{dataset.base_folder}/{name}" for name in _md5(dataset)}
     with tarfile.open(archive) as tar:

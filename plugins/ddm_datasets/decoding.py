@@ -1,4 +1,4 @@
-"""Image files to uint8 pixels, one file at a time, and only once with a cache."""
+"""Decode image files to uint8 pixels, one file at a time; with a cache, only once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Decoding:
 
     Attributes:
         size: height and width; images are resized to the shorter side and cropped to the centre.
-        mode: Pillow's: one channel or three.
+        mode: Pillow's mode, with one channel (`L`) or three (`RGB`).
         cache: folder of the decoded pixels; None decodes to memory every time.
     """
 
@@ -37,14 +37,14 @@ class Decoding:
     cache: Path | None
 
     def read(self, samples: Samples, size: int | None, option: str) -> tuple[Tensor, Tensor]:
-        """Pixels uint8 (N, C, size, size) and labels int64 (N,) of a split; files that are not drawn stay unread.
+        """Pixels uint8 (N, C, size, size) and labels int64 (N,) of a split; files that are not drawn are not read.
 
         Args:
             samples: all samples.
             size: how many of them the split keeps; None keeps all.
             option: the option of the recipe that sets it, for errors.
         Raises:
-            DataError: if there are fewer, one is no image, or the cache cannot be written.
+            DataError: if there are fewer samples, a file is not an image, or the cache cannot be written.
         """
         labels = torch.tensor([label for _, label in samples])
         kept = positions(labels, size, option)

@@ -33,7 +33,7 @@ def load(
     to the shorter side and cropped to the centre: (N, 3, size, size), or (N, 1, size, size) in grey.
 
     Args:
-        root: the folder that holds the others.
+        root: the folder that holds the folders of the classes, or of the two splits.
         size: height and width, in pixels.
         grayscale: one channel instead of three.
         train: name of the folder with the training images.
@@ -73,7 +73,7 @@ def _two_folders(train: Path, test: Path, layout: str) -> tuple[Samples, Samples
     trained, tested = _classes(train, layout), _classes(test, layout)
     strangers = [name for name in tested.classes if name not in trained.class_to_idx]
     if strangers:
-        raise DataError(f"{test} has classes that {train} has not: {', '.join(strangers[:5])}; {layout}")
+        raise DataError(f"{test} has classes that {train} does not have: {', '.join(strangers[:5])}; {layout}")
     renumbered = [(path, trained.class_to_idx[tested.classes[label]]) for path, label in tested.samples]
     return trained.samples, renumbered, tuple(trained.classes)
 
@@ -82,7 +82,7 @@ def _one_folder(root: Path, test_share: float, layout: str) -> tuple[Samples, Sa
     whole = _classes(root, layout)
     kept, held = (index.tolist() for index in hold_out(torch.tensor(whole.targets), test_share, seed=0))
     if not held:
-        raise DataError(f"`test_share: {test_share}` of {len(whole)} images in {root} leaves none to test; raise it")
+        raise DataError(f"`test_share: {test_share}` of {len(whole)} images in {root} leaves no test images; raise it")
     return [whole.samples[i] for i in kept], [whole.samples[i] for i in held], tuple(whole.classes)
 
 
@@ -90,4 +90,4 @@ def _classes(folder: Path, layout: str) -> ImageFolder:
     try:
         return ImageFolder(folder)
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is no folder of classes: {error}\n{layout}") from error
+        raise DataError(f"{folder} is not a folder of classes: {error}\n{layout}") from error

@@ -23,7 +23,7 @@ def kept_pixels(path: Path, shape: tuple[int, ...], images: Iterable[NDArray[np.
     """The array of an .npy file, memory-mapped copy-on-write; the file is made first if it is missing or damaged.
 
     Args:
-        path: the file; its name must say all that its content depends on.
+        path: the file; its name must identify everything that its content depends on.
         shape: (N, C, H, W).
         images: N arrays (C, H, W); read only to make the file, one at a time.
     Raises:
@@ -48,7 +48,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _write(path: Path, shape: tuple[int, ...], images: Iterable[NDArray[np.uint8]]) -> None:
-    """Image by image to a temporary name. Not through a memory map: a full disk would kill the process."""
+    """Write image by image to a temporary name; with a memory map, a full disk would kill the process."""
     header, checksum = io.BytesIO(), hashlib.sha256()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")

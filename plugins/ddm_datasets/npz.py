@@ -19,9 +19,9 @@ from ddm_framework.data import DataSplits
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 MOST_CHANNELS = 4
-"""An axis of this length or less (grey, colour, colour and transparency) holds channels, a longer one pixels."""
+"""An axis of at most this length (grey, colour, colour and transparency) holds channels, a longer one pixels."""
 BLOCK = 1024
-"""Images that are checked together."""
+"""Number of images that are checked together."""
 
 
 def load(
@@ -32,13 +32,13 @@ def load(
     test_size: Annotated[int, Field(ge=1)] | None = None,
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1,
 ) -> DataSplits:
-    """Arrays `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`.
+    """Arrays `x_train`, `y_train`, `x_test`, `y_test` and, optionally, `class_names`.
 
     Images are uint8 from 0 to 255 or floats from 0 to 1, of shape (N, H, W), (N, H, W, C) or (N, C, H, W). Labels
     are integers (N,) that count from 0. Class names are strings, one per class.
 
     In a folder the arrays are files, `x_train.npy` and so on, as `numpy.save` writes them. Images of uint8 are then
-    read from disk as needed, so that they need not fit in memory, as long as no size below is given.
+    read from disk as needed, so that they need not fit in memory, unless one of the sizes below is given.
 
     Args:
         path: the .npz file, as `numpy.savez` writes it, or the folder.
@@ -61,7 +61,7 @@ def load(
 
 
 def to_pixels(images: NDArray[Any], layout: str, where: str) -> Tensor:
-    """Images as stored -> pixels (N, C, H, W), uint8 as it is or float32; memory-mapped uint8 is only viewed.
+    """Images as stored -> pixels (N, C, H, W), uint8 unchanged or float32; memory-mapped uint8 is only viewed.
 
     Raises:
         DataError: starting with `where`, if their dtype, shape or values are not those that `load` describes.

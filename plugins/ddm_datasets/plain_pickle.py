@@ -24,8 +24,8 @@ class _Array:
     def read(self) -> NDArray[np.uint8]:
         _, shape, dtype, is_fortran, content = self.state
         if dtype.name not in ("u1", "|u1"):
-            raise ValueError(f"an array of {dtype.name}, where uint8 belongs")
-        content = content.encode("latin1") if isinstance(content, str) else content  # Python 2 knew no bytes
+            raise ValueError(f"an array of {dtype.name}, not of uint8")
+        content = content.encode("latin1") if isinstance(content, str) else content  # Python 2 had no bytes type
         return np.frombuffer(content, np.uint8).reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -66,7 +66,7 @@ def read_plain_pickle(content: bytes, where: str) -> dict[str, Any]:
         content: the pickle.
         where: what errors start with.
     Raises:
-        DataError: if it asks for any function or class, or is no such dictionary.
+        DataError: if it asks for any function or class, or is not such a dictionary.
     """
     try:
         found = _Unpickler(io.BytesIO(content), encoding="latin1").load()
@@ -76,5 +76,7 @@ def read_plain_pickle(content: bytes, where: str) -> dict[str, Any]:
             f"{where} is a pickle that asks for {error}, which could run code; it was not read any further."
             " Remove it and fetch it anew"
         ) from error
-    except Exception as error:  # a damaged pickle raises whatever it likes
-        raise DataError(f"{where} is no pickle of arrays, or damaged: {error}; remove it and fetch it anew") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise DataError(
+            f"{where} is not a pickle of arrays, or damaged: {error}; remove it and fetch it anew"
+        ) from error

@@ -62,7 +62,7 @@ def download_file(url: str, path: Path, md5: str) -> None:
     """Fetch a file with a progress bar, under a temporary name until it is complete.
 
     Raises:
-        OSError, RuntimeError: if the address does not answer, or with something else.
+        OSError, RuntimeError: if the address does not answer, or answers with something else.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
@@ -76,7 +76,7 @@ def verify(path: Path, md5: str) -> None:
     """Refuse a file that differs from the published one.
 
     Raises:
-        DataError: if its checksum is another.
+        DataError: if its checksum differs.
     """
     if not check_integrity(path, md5):
         raise damaged(path, md5)

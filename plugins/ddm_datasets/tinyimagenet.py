@@ -1,4 +1,4 @@
-"""TinyImageNet in its original layout: the validation images, which alone have public labels, are the test split."""
+"""TinyImageNet in its original layout: the validation images are the test split; the test labels are not public."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _wnids(folder: Path) -> list[str]:
     twice = [wnid for wnid, count in Counter(wnids).items() if count > 1]
     if len(wnids) < 2 or twice:
         found = f"lists {twice[0]} twice" if twice else f"lists {len(wnids)} classes"
-        raise DataError(f"{folder / 'wnids.txt'} {found}; it holds one wnid a line, two or more in all")
+        raise DataError(f"{folder / 'wnids.txt'} {found}; it holds one wnid per line, at least two")
     return wnids
 
 

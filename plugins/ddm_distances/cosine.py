@@ -28,6 +28,7 @@ def distance(
     products = torch.stack(parts)
     if per == "network":
         products = products.sum(0, keepdim=True)
+    # Clamped before the root, whose derivative is infinite at zero.
     lengths = (products[:, 1] * products[:, 2]).clamp_min(_TINY**2).sqrt()
     return (1 - products[:, 0] / lengths).mean()
 

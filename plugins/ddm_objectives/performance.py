@@ -33,8 +33,8 @@ def performance(
 
     `loss` is the mean cross entropy in nats (Eq. 14 with Dist_2), `accuracy` a share. `precision`, `recall` and `f1`
     are those of the class `positive`, or without one the mean over the classes that occur among the labels (macro), so
-    that all networks are averaged over the same ones. `false_positives` counts the images that are wrongly classified
-    as `positive`.
+    that all networks are averaged over the same classes. `false_positives` counts the images that are wrongly
+    classified as `positive`.
 
     Args:
         logits: (N, classes).
@@ -78,7 +78,7 @@ def _of_class(predicted: Tensor, labels: Tensor, metric: str, positive: int | No
 def _check_classes(classes: list[int] | None, positive: int | None, metric: str, num_classes: int) -> None:
     if metric == "false_positives" and positive is None:
         raise DDMError(
-            "objective performance: metric false_positives needs `positive:`, the class that is falsely seen"
+            "objective performance: metric false_positives needs `positive:`, the class that is falsely predicted"
         )
     named = [*(classes or []), *([] if positive is None else [positive])]
     if outside := [each for each in named if not 0 <= each < num_classes]:

@@ -15,7 +15,7 @@ def predictions(logits: Tensor, reference: Reference, /) -> Tensor:  # noqa: ARG
         logits: (N, classes).
         reference: unused.
     Returns:
-        (N, classes); clusters have no rank with several behaviours, so W is for display.
+        (N, classes); with several behaviours clusters cannot be ranked, so W is for display.
     Source: Eq. 7, 8: W has a row for each of the labels' confidence scores.
     """
     return logits.softmax(1)

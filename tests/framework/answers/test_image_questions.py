@@ -201,7 +201,7 @@ def test_a_picture_taken_sideways_stands_upright(tmp_path: Path) -> None:
 
 def test_deep_colour_is_refused_instead_of_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 30000, dtype=np.uint16)).save(tmp_path / "x.png")
-    with pytest.raises(DDMError, match=r"x\.png has more than 8 bits a channel"):
+    with pytest.raises(DDMError, match=r"x\.png has more than 8 bits per channel"):
         read_images([tmp_path / "x.png"], info(1, 8, 8))
 
 

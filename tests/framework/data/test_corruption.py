@@ -110,7 +110,7 @@ def test_a_share_above_one_is_refused(tmp_path: Path) -> None:
 def test_data_of_a_network_trained_elsewhere_are_not_spoilt(tmp_path: Path) -> None:
     run = ddm_framework.run(tiny(tmp_path), out=tmp_path / "run")
     last = run.path / "offline" / "trajectory" / "epoch_004.safetensors"
-    with pytest.raises(RecipeError, match="a network trained elsewhere never saw data that are spoilt here"):
+    with pytest.raises(RecipeError, match="a network trained elsewhere never saw data that are corrupted here"):
         ddm_framework.run(
             tiny(tmp_path, target=f"{{checkpoint: {last}}}", corruption="{share: 0.5}"), out=tmp_path / "other"
         )

@@ -77,5 +77,6 @@ def test_truncated_image(tmp_path: Path) -> None:
 
 def test_sixteen_bits_are_refused_instead_of_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 30000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png has more than 8 bits a channel \(mode I.*\); convert it to 8 bits"):
+    message = r"deep\.png has more than 8 bits per channel \(mode I.*\); convert it to 8 bits"
+    with pytest.raises(DataError, match=message):
         open_image(tmp_path / "deep.png", "L")

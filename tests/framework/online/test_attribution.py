@@ -106,6 +106,6 @@ def test_shapes_and_precision(num_queries: int, num_behaviours: int) -> None:
 def test_behaviour_that_is_not_finite_is_refused(value: float) -> None:
     behaviours = normal(8, 2, 1, seed=7)
     behaviours[3, 1, 0] = value
-    wanted = r"returned NaN or infinity for a perturbed network; lower online\.step_size, or mend the objective"
+    wanted = r"returned NaN or infinity for a perturbed network; lower online\.step_size, or fix the objective"
     with pytest.raises(DDMError, match=wanted):
         fit_attribution(leave_one_out(7), behaviours, torch.ones(8))

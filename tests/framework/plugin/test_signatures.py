@@ -148,9 +148,9 @@ def unusable_annotation(a: Any, b: Any, /, *, x: Annotated[str, Field(pattern="(
         (without_annotation, "option 'x' needs an annotation and a default"),
         (unknown_annotation, "an annotation cannot be resolved: name 'Nowhere' is not defined"),
         (underscore, "option '_x' must not start with an underscore"),
-        (unusable_annotation, "its options make no schema: "),
-        (dict, "it has no signature; wrap it in a function of yours"),
-        (3, "it has no signature; wrap it in a function of yours"),
+        (unusable_annotation, "its options do not form a valid schema: "),
+        (dict, "it has no signature; wrap it in a function of your own"),
+        (3, "it has no signature; wrap it in a function of your own"),
     ],
 )
 def test_a_signature_that_is_no_schema_is_refused(function: Any, problem: str) -> None:

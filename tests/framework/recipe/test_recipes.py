@@ -278,8 +278,8 @@ def test_a_recipe_is_a_mapping(text: str) -> None:
 
 def test_yaml_that_cannot_be_read_is_told_with_its_line() -> None:
     assert problems(RECIPE + "online: {steps: 2}\nseed: 1\n") == [
-        "r.yaml:12: key 'online' stands twice (first at line 9)",
-        "r.yaml:13: key 'seed' stands twice (first at line 2)",
+        "r.yaml:12: key 'online' occurs twice (first at line 9)",
+        "r.yaml:13: key 'seed' occurs twice (first at line 2)",
     ]
     assert problems(RECIPE + "x: [1\n")[0].startswith("r.yaml:13: not valid YAML: ")
     assert problems("a: &a {use: digits}\ndataset: *a\n" + RECIPE) == [
@@ -392,8 +392,8 @@ def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, folder: Path) -
 @pytest.mark.parametrize(
     ("root", "problem"),
     [
-        ("~nobody-of-this-name/x", "'~nobody-of-this-name/x' is no path: Could not determine home directory."),
-        ('"a\\0b"', "'a\\x00b' is no path: embedded null byte"),
+        ("~nobody-of-this-name/x", "'~nobody-of-this-name/x' is not a valid path: Could not determine home directory."),
+        ('"a\\0b"', "'a\\x00b' is not a valid path: embedded null byte"),
     ],
 )
 def test_what_cannot_be_a_path_is_told(root: str, problem: str) -> None:
@@ -475,18 +475,18 @@ def test_a_section_that_the_recipe_lacks_can_be_set() -> None:
             "training.epoch=3",
             f"--set training.epoch: `training` has no setting 'epoch'; did you mean 'epochs'? {TRAINING}",
         ),
-        ("training.epochs.x=3", "--set training.epochs.x: `training.epochs` is no section; it has no 'x'"),
-        ("seed.x=3", "--set seed.x: `seed` is no section; it has no 'x'"),
+        ("training.epochs.x=3", "--set training.epochs.x: `training.epochs` is not a section; it has no 'x'"),
+        ("seed.x=3", "--set seed.x: `seed` is not a section; it has no 'x'"),
         ("objectives.1.use=margin", f"--set objectives.1.use: {IN_LIST} '1'"),
         ("objectives.-1=3", f"--set objectives.-1: {IN_LIST} '-1'"),
         ("objectives.use=margin", f"--set objectives.use: {IN_LIST} 'use'"),
         ("objectives.0=3", "--set objectives.0: objective: write {use: name, option: value}, found 3"),
-        ("extends=base.yaml", "--set extends: `extends` can only stand in a file"),
+        ("extends=base.yaml", "--set extends: `extends` is allowed only in a file"),
         (
             "seed=[1",
             "--set seed: not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'",
         ),
-        ("seed={a: 1, a: 2}", "--set seed: key 'a' stands twice"),
+        ("seed={a: 1, a: 2}", "--set seed: key 'a' occurs twice"),
         ("seed=*a", "--set seed: aliases (*name) are not allowed in a recipe; use `extends:` to share"),
         (
             "backbone.use=convnt",

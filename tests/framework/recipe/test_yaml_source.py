@@ -104,9 +104,9 @@ def test_numbers_are_read_as_people_write_them(text: str, value: Any) -> None:
         ("a: &x {b: 1}\nc:\n  <<: *x\n", "r.yaml:3: aliases (*name) are not allowed in a recipe; use `extends:` to "),
         ("a:\n  <<: {b: 1}\n", "r.yaml:2: a key must be a plain word"),
         ("a: 1\n? [b, c]\n: 2\n", "r.yaml:2: a key must be a plain word"),
-        ("a: 1\nb: 2\na: 3\n", "r.yaml:3: key 'a' stands twice (first at line 1)"),
-        ("a: {b: 1,\n b: 2}\n", "r.yaml:2: key 'b' stands twice (first at line 1)"),
-        ("1: a\n'1': b\n", "r.yaml:2: key '1' stands twice (first at line 1)"),
+        ("a: 1\nb: 2\na: 3\n", "r.yaml:3: key 'a' occurs twice (first at line 1)"),
+        ("a: {b: 1,\n b: 2}\n", "r.yaml:2: key 'b' occurs twice (first at line 1)"),
+        ("1: a\n'1': b\n", "r.yaml:2: key '1' occurs twice (first at line 1)"),
         (
             "a: !!python/object/apply:os.system [ls]\n",
             "r.yaml:1: a tag such as 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed in a recipe",
@@ -128,7 +128,7 @@ def test_what_is_no_plain_data_is_told_with_its_line(text: str, problem: str) ->
 
 def test_all_problems_of_a_file_are_told_at_once() -> None:
     assert told("a: 1\na: 2\n? [b]\n: 1\nc: !!bool x\n") == [
-        "r.yaml:2: key 'a' stands twice (first at line 1)",
+        "r.yaml:2: key 'a' occurs twice (first at line 1)",
         "r.yaml:3: a key must be a plain word",
         "r.yaml:5: 'x' cannot be read as a plain value of the kind 'bool'",
     ]
@@ -137,7 +137,7 @@ def test_all_problems_of_a_file_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{a: 1, a: 2}", "r.yaml: key 'a' stands twice"),
+        ("{a: 1, a: 2}", "r.yaml: key 'a' occurs twice"),
         ("{[a]: 1}", "r.yaml: a key must be a plain word"),
         ("[1", "r.yaml: not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
         ("\x00", "r.yaml: not valid YAML: character #x0000"),

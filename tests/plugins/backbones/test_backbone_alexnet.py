@@ -47,7 +47,7 @@ def test_no_parameter_is_idle(info: Info, norm: str, pooling: str) -> None:
 
 
 def test_small_images_are_refused(info: Info) -> None:
-    with pytest.raises(DDMError, match=r"images of 7x7 pixels are too small .* it takes 8x8 and more, .*use: convnet"):
+    with pytest.raises(DDMError, match=r"images of 7x7 pixels are too small .* it takes 8x8 and more; .*use: convnet"):
         build(info(7))
 
 

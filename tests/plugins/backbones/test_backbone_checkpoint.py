@@ -129,5 +129,5 @@ def test_reading_runs_no_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"epoch": 3}, {0: torch.zeros(3)}])
 def test_file_that_is_no_state_dict(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(DDMError, match="is no state dict, a mapping from names to tensors"):
+    with pytest.raises(DDMError, match="is not a state dict, a mapping from names to tensors"):
         read_state(save(tmp_path / "w.pt", content))

@@ -65,7 +65,7 @@ def test_most_stages_that_an_image_allows(info: Info, size: int, most: int) -> N
 
 
 def test_single_block_is_refused(info: Info) -> None:
-    with pytest.raises(DDMError, match=r"`blocks: \[1\]` is one block in all; it takes two and more, as in \[2\]"):
+    with pytest.raises(DDMError, match=r"`blocks: \[1\]` is only one block; take at least two, as in \[2\]"):
         build(info(32), blocks=[1])
 
 

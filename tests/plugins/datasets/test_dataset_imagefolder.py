@@ -112,24 +112,24 @@ def test_one_of_the_two_folders(split: Path, option: str, found: str) -> None:
 
 def test_no_classes(tmp_path: Path) -> None:
     paint(tmp_path / "lonely.png", RED)
-    with pytest.raises(DataError, match=f"{tmp_path} is no folder of classes: .*\nimages belong in"):
+    with pytest.raises(DataError, match=f"{tmp_path} is not a folder of classes: .*\nimages belong in"):
         load(root=tmp_path)
 
 
 def test_empty_class(split: Path) -> None:
     (split / "train" / "green").mkdir()
-    with pytest.raises(DataError, match="train is no folder of classes: Found no valid file for the classes green"):
+    with pytest.raises(DataError, match="train is not a folder of classes: Found no valid file for the classes green"):
         load(root=split)
 
 
 def test_class_of_the_test_folder_alone(split: Path) -> None:
     paint(split / "test" / "green" / "0.png", (0, 255, 0))
-    with pytest.raises(DataError, match=r"test has classes that .*train has not: green; images belong in"):
+    with pytest.raises(DataError, match=r"test has classes that .*train does not have: green; images belong in"):
         load(root=split)
 
 
 def test_share_that_leaves_no_test_image(split: Path) -> None:
-    with pytest.raises(DataError, match=r"`test_share: 0\.05` of 10 images in .* leaves none to test; raise it"):
+    with pytest.raises(DataError, match=r"`test_share: 0\.05` of 10 images in .* leaves no test images; raise it"):
         load(root=split / "train", test_share=0.05)
 
 

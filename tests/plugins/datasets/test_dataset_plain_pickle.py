@@ -96,6 +96,6 @@ def test_forged_pickles_name_what_they_ask_for(content: bytes, name: str) -> Non
 )
 def test_what_is_no_pickle_of_arrays(content: bytes) -> None:
     with pytest.raises(
-        DataError, match=r"(?s)^here is no pickle of arrays, or damaged: .*; remove it and fetch it anew"
+        DataError, match=r"(?s)^here is not a pickle of arrays, or damaged: .*; remove it and fetch it anew"
     ):
         read_plain_pickle(content, "here")

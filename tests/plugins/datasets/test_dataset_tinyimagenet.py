@@ -141,7 +141,7 @@ def test_no_image_to_test(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("wnids", "found"), [(b"", "lists 0 classes"), (b"n01\nn02\nn01\n", "lists n01 twice")])
 def test_list_of_classes(tmp_path: Path, wnids: bytes, found: str) -> None:
-    with pytest.raises(DataError, match=rf"wnids\.txt {found}; it holds one wnid a line, two or more in all"):
+    with pytest.raises(DataError, match=rf"wnids\.txt {found}; it holds one wnid per line, at least two"):
         load(root=write(tmp_path, **{"wnids.txt": wnids}))
 
 

@@ -110,7 +110,7 @@ def test_direction_is_that_of_harm() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "false_positives"}, "metric false_positives needs `positive:`, the class that is falsely seen"),
+        ({"metric": "false_positives"}, "metric false_positives needs `positive:`, the class that is falsely"),
         ({"classes": [0, 4]}, "class 4 does not exist; classes are 0 to 3"),
         ({"metric": "f1", "positive": -1}, "class -1 does not exist; classes are 0 to 3"),
         ({"classes": [2, 3]}, r"no image has a label in \[2, 3\]; choose other classes"),
