@@ -11,7 +11,7 @@ from torch import Tensor
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError, PluginError
 from ddm_framework.plugin.choice import Choice
-from ddm_framework.plugin.declarations import Declaration, Direction
+from ddm_framework.plugin.declarations import Declaration, Direction, objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,34 @@ class Objective:
             raise PluginError(f"objective {self.name!r} must return a tensor of shape ({rows}, m), returned {shape}")
         return behaviours
 
+    def has_gradient(self, reference: Reference) -> bool:
+        """Whether its behaviours have a derivative other than 0 at the logits of the target.
+
+        Without one, as for a distance from the target or an accuracy, a first-order estimate of it says nothing.
+        """
+        leaf = reference.target_logits.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            try:
+                behaviours = self.measure(leaf, reference)
+            except RuntimeError:  # such as `.numpy()` of a tensor that requires a gradient
+                return False
+            if not behaviours.requires_grad:
+                return False
+            totals = behaviours.sum(0)
+            found = [torch.autograd.grad(each, leaf, retain_graph=True, allow_unused=True)[0] for each in totals]
+        return any(each is not None and bool(each.any()) for each in found)
+
+    def effect_on(self, logits: Tensor, reference: Reference) -> Tensor:
+        """Behaviours of K networks minus that of the target, float64 (N, K, m); (1, K, m) of a set-level objective.
+
+        Args:
+            logits: (K, N, classes).
+            reference: of the N queries.
+        """
+        own = self.measure(reference.target_logits, reference)
+        # A loop, not a vmap: objectives may use `.item()` or scikit-learn, and no network runs here.
+        return torch.stack([self.measure(each, reference) - own for each in logits], 1).double().cpu()
+
     def ranking(self, effect: Tensor) -> Tensor:
         """Clusters from the most to the least influential, int64 (N, K), by effects (N, K, 1).
 
@@ -151,3 +179,13 @@ def declared(choice: Choice) -> Objective:
             "@objective(more_influential=...) from ddm_framework"
         )
     return Objective(choice, declaration)
+
+
+@objective(more_influential="larger")
+def _logits(logits: Tensor, reference: Reference, /) -> Tensor:  # noqa: ARG001 - as every objective
+    """The logits themselves, (N, classes)."""
+    return logits
+
+
+EVERY_LOGIT = declared(Choice("objective", "logits", {}, _logits))
+"""The logit of every class, (N, classes): what a linear method estimates to answer any other objective."""

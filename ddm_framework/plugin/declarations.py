@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 Direction = Literal["larger", "smaller", "nearest_zero"]
@@ -13,15 +13,20 @@ Measure = TypeVar("Measure", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """What first-order methods attribute instead of an objective that has no gradient at the target.
+    """What a linear method attributes instead of an objective without a gradient at the target.
+
+    It must ask what the objective asks: an objective that knows no label needs a surrogate that knows none, such as
+    the margin of the target's own prediction.
 
     Attributes:
         objective: its name.
         more_influential: the direction of its effects that corresponds best to that of the objective.
+        options: of the surrogate, as `{"of": "prediction"}`.
     """
 
     objective: str
     more_influential: Direction
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ def objective(
         more_influential: whether the most influential cluster is the one with the `larger`, the `smaller` or the
             `nearest_zero` effect (behaviour without it minus behaviour of the target); a function of the options if it
             depends on them.
-        surrogate: what first-order methods use instead if this objective has no gradient at the target.
+        surrogate: what linear methods that cannot estimate logits attribute instead, if this objective has no gradient
+            at the target.
         set_level: the objective returns one row for the whole set of queries (Eq. 14) instead of one row per query.
         needs_labels: it cannot be measured on queries without labels.
     """
@@ -67,29 +73,34 @@ class Method:
     """What an attributor declares about itself.
 
     Attributes:
-        linear: its effects add up over samples, so it is given the objective's surrogate.
+        linear: its effects add up over samples, or follow from a gradient at the target.
+        logits: it also estimates the change of every logit, in its own unit.
         partition: a function of the workspace that returns the method's own clusters; None if it uses the recipe's.
     """
 
     linear: bool = False
+    logits: bool = False
     partition: Callable[[Any], Any] | None = None
 
 
 def attributor(
-    *, linear: bool = False, partition: Callable[[Any], Any] | None = None
+    *, linear: bool = False, logits: bool = False, partition: Callable[[Any], Any] | None = None
 ) -> Callable[[Attribute], Attribute]:
     """Declare an attribution method; one without this decorator is not linear and uses the recipe's clusters.
 
     Args:
         linear: the method adds up effects of samples, or differentiates the objective at the target. Some objectives
-            have no gradient there (output_shift is at its minimum), so the core passes the objective's surrogate
-            instead.
+            have no gradient there (output_shift is at its minimum, an accuracy is constant). Then the core asks for the
+            effects on every logit and measures the objective on the target's logits plus these, or passes the
+            objective's surrogate to a method that does not estimate logits.
+        logits: the method takes objectives of several behaviours, such as the logits of all classes, and its effects
+            are in the objective's unit rather than up to an unknown factor.
         partition: a function of the workspace that returns the clusters of the method's effects, for methods that
             divide the training data in their own way. They are evaluated by retraining without their own clusters.
     """
 
     def declare(attribute: Attribute) -> Attribute:
-        attribute.ddm_method = Method(linear, partition)  # type: ignore[attr-defined]
+        attribute.ddm_method = Method(linear, logits, partition)  # type: ignore[attr-defined]
         return attribute
 
     return declare

@@ -26,10 +26,10 @@ from ddm_framework.offline.synset import Synset
 from ddm_framework.online.attribution import Attribution, Estimate, fit, fit_attribution
 from ddm_framework.online.finetuning import Anchor, perturbed_networks
 from ddm_framework.online.perturbations import beta_weights, design
-from ddm_framework.online.questions import Objective, Queries, Reference, declared
+from ddm_framework.online.questions import EVERY_LOGIT, Objective, Queries, Reference, declared
 from ddm_framework.plugin.choice import Choice
 from ddm_framework.plugin.choosing import choose
-from ddm_framework.plugin.declarations import method_of
+from ddm_framework.plugin.declarations import Method, method_of
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.randomness import derive_seed, generator
@@ -51,7 +51,7 @@ class Workspace:
     loaded_data: DataSplits | None = None
     parent: Workspace | None = None
     ledger: Ledger = field(default_factory=lambda: Ledger())
-    _logits: dict[int, tuple[Queries, Tensor]] = field(default_factory=dict, init=False)
+    _logits: dict[str, tuple[Queries, Tensor]] = field(default_factory=dict, init=False)
 
     @property
     def root(self) -> RunFolder:
@@ -141,39 +141,68 @@ class Workspace:
         return declared(choose(self.registry, "objective", name, options))
 
     def surrogate(self, objective: Objective) -> Objective:
-        """What a method that needs a gradient at the target attributes in place of an objective."""
+        """What a method that needs a gradient at the target, and estimates no logits, attributes in its place."""
         named = objective.declaration.surrogate
         if named is None:
             return objective
-        return replace(self.objective(named.objective), sought=named.more_influential)
+        return replace(self.objective(named.objective, **named.options), sought=named.more_influential)
 
-    def is_linear(self, attributor: str | Choice) -> bool:
-        """Whether an attributor is given the surrogate of an objective that has one."""
-        return method_of(self._attributor(attributor, {}).target).linear
+    def method(self, attributor: str | Choice) -> Method:
+        """What an attributor declares about itself."""
+        return method_of(self._attributor(attributor, {}).target)
 
     def _attributor(self, attributor: str | Choice, options: Mapping[str, Any]) -> Choice:
         if isinstance(attributor, Choice):
             return attributor
         return choose(self.registry, "attributor", attributor, options)
 
-    def effects_by(self, queries: Queries, objective: Objective, attributor: str | Choice, **options: Any) -> Estimate:
-        """Effects by any attributor; one that is linear is given the objective's surrogate.
+    def effects_by(
+        self,
+        queries: Queries,
+        objective: Objective,
+        attributor: str | Choice,
+        by_surrogate: bool = False,
+        **options: Any,
+    ) -> Estimate:
+        """Effects by any attributor.
+
+        A linear method cannot answer an objective without a gradient at the target. Its effects on all logits are
+        asked for instead, and the objective is measured on the target's logits plus these. A method that estimates no
+        logits is given the objective's surrogate.
 
         Args:
             queries: N of them.
             objective: whose effects are asked for.
             attributor: a name, or one that was chosen with its options.
-            options: of the one that is named.
+            by_surrogate: give every linear method the surrogate, where the objective has one.
+            options: of the attributor that is named.
         Raises:
             DDMError: for an unknown attributor or wrong options.
             PluginError: if it returns something else than effects.
         """
         choice = self._attributor(attributor, options)
         method = method_of(choice.target)
-        asked = self.surrogate(objective) if method.linear else objective
+        surrogate = self.surrogate(objective)
+        if not method.linear:
+            return self._asked(queries, objective, choice, method)
+        if by_surrogate and surrogate is not objective:
+            return self._asked(queries, surrogate, choice, method)
+        reference = self.reference(queries)
+        if surrogate is objective and objective.has_gradient(reference):
+            return self._asked(queries, objective, choice, method)
+        if not method.logits:
+            return self._asked(queries, surrogate, choice, method)
+        changes = self._asked(queries, EVERY_LOGIT, choice, method)
+        # In float64: a squared shift of probabilities would drown in the rounding of float32.
+        exact = replace(reference, target_logits=reference.target_logits.double())
+        logits = exact.target_logits + changes.effect.transpose(0, 1).to(self.device)
+        return replace(changes, objective=objective, effect=objective.effect_on(logits, exact))
+
+    def _asked(self, queries: Queries, objective: Objective, choice: Choice, method: Method) -> Estimate:
+        """What an attributor answers, after checking its shape."""
         partition = self.partition if method.partition is None else method.partition(self)
-        effect = choice(self, queries, asked)
-        rows = 1 if asked.declaration.set_level else len(queries)
+        effect = choice(self, queries, objective)
+        rows = 1 if objective.declaration.set_level else len(queries)
         wanted = (rows, partition.num_clusters)
         if not isinstance(effect, Tensor) or effect.ndim != 3 or tuple(effect.shape[:2]) != wanted:
             shape = tuple(effect.shape) if isinstance(effect, Tensor) else type(effect).__name__
@@ -181,7 +210,7 @@ class Workspace:
                 f"attributor {choice.name!r} must return effects of shape ({rows}, {partition.num_clusters}, m),"
                 f" returned {shape}"
             )
-        return Estimate(asked, effect.detach().double().cpu(), partition, method.partition is None)
+        return Estimate(objective, effect.detach().double().cpu(), partition, method.partition is None)
 
     @contextmanager
     def offline_work(self) -> Iterator[None]:
@@ -270,7 +299,7 @@ class Workspace:
         """The same run under other settings of `online`; what is loaded is shared."""
         online = type(self.recipe.online).model_validate({**self.recipe.online.model_dump(), **settings})
         other = copy.copy(self)
-        other.recipe, other._logits = replace(self.recipe, online=online), {}
+        other.recipe = replace(self.recipe, online=online)
         other.__dict__.pop("perturbations", None)  # a cached property, of the old settings
         return other
 
@@ -285,13 +314,17 @@ class Workspace:
         self._logits.clear()
 
     def design_logits(self, queries: Queries) -> Tensor:
-        """Logits (P, N, classes) of the networks of the recipe's perturbations; cached for the last queries."""
-        known = self._logits.get(id(queries))
-        if known is None:
+        """Logits (P, N, classes) of the networks of the recipe's perturbations; cached for the last queries.
+
+        Several objectives are so answered by the same networks.
+        """
+        settings = self.recipe.online.model_dump_json()  # workspaces that differ in `online` alone share what is cached
+        known, logits = self._logits.get(settings, (None, None))
+        if known is not queries or logits is None:
             self._logits.clear()
-            known = (queries, self.perturbed_logits(queries, self.perturbations, self.synset))
-            self._logits[id(queries)] = known
-        return known[1]
+            logits = self.perturbed_logits(queries, self.perturbations, self.synset)
+            self._logits[settings] = queries, logits
+        return logits
 
     def reference(self, queries: Queries) -> Reference:
         """What objectives measure against."""

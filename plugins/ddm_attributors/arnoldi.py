@@ -25,7 +25,7 @@ from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
 
 
-@attributor(linear=True)
+@attributor(linear=True, logits=True)
 def attribute(
     workspace: Workspace,
     queries: Queries,
@@ -46,7 +46,7 @@ def attribute(
 
     Args:
         queries: N of them.
-        objective: with one behaviour and a gradient.
+        objective: with m behaviours and a gradient.
         projection_dim: number of eigenvectors kept; each takes the memory of a network.
         arnoldi_dim: steps of the iteration; each takes a Hessian-vector product over the images and stores a vector.
         damping: added to the eigenvalues, in the unit of the mean loss's Hessian.
@@ -54,7 +54,7 @@ def attribute(
         images: number of random training images for estimating the Hessian; all if there are fewer.
         batch_size: images in one pass.
     Returns:
-        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Raises:
         DDMError: if captum is not installed or the objective has no gradient.
     Source: Schioppa et al. 2022, Scaling Up Influence Functions, Alg. 1.
@@ -62,7 +62,7 @@ def attribute(
     library = needed("captum.influence._core.arnoldi_influence_function", "arnoldi")
     train, reference = workspace.data.train, workspace.reference(queries)
     clusters, owners = cluster_examples(train, workspace.partition)
-    asked = query_examples(queries.images, slopes(objective, reference.target_logits, reference))
+    directions = slopes(objective, reference.target_logits, reference)
     drawn = torch.randperm(len(train), generator=workspace.generator("arnoldi", "images"))[:images]
     seen = train.take(drawn.sort().values.to(workspace.device))
     # Captum sums the loss over the images, so values in the unit of the mean loss are multiplied by their number.
@@ -87,9 +87,15 @@ def attribute(
                 projection_on_cpu=False,
             )
             steps = influence.compute_intermediate_quantities(clusters, return_on_cpu=False) * len(seen) / len(train)
-        scores = influence.compute_intermediate_quantities(asked, return_on_cpu=False, test=True) @ steps.T
-    effect = torch.zeros(len(queries), workspace.partition.num_clusters, dtype=torch.float64, device=workspace.device)
-    return gathered(objective, effect.index_add_(1, owners, scores.detach().double()))
+        effects = []
+        for slope in directions:
+            asked = query_examples(queries.images, slope)
+            rises = influence.compute_intermediate_quantities(asked, return_on_cpu=False, test=True)
+            scores = (rises @ steps.T).detach().double()
+            effects.append(
+                scores.new_zeros(len(scores), workspace.partition.num_clusters).index_add_(1, owners, scores)
+            )
+    return gathered(objective, effects)
 
 
 def _batches(seen: ImageSet, size: int) -> DataLoader[Any]:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from itertools import product
 from typing import Annotated, Any, Literal
 
 import torch
@@ -45,14 +46,15 @@ def attribute(
 
     Args:
         queries: N of them.
-        objective: with one behaviour and a gradient.
+        objective: with m behaviours and a gradient.
         strategy: how G is approximated: Kronecker factors with corrected eigenvalues, without them, or a diagonal.
         damping: λ, to which weight decay is added; if null, a tenth of each layer's mean eigenvalue.
         fisher: `exact` weights every label by its predicted probability, in as many passes as there are classes;
             `sampled` draws one label per image, a noisy estimate for a confident network.
         batch_size: images in one pass.
     Returns:
-        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
+        They rank clusters well, but with little damping they are many times too large to be amounts.
     Raises:
         DDMError: if kronfluence is not installed or the objective has no gradient.
     Source: Grosse et al. 2023, Studying Large Language Model Generalization with Influence Functions, Sec. 2.3, 3.1.
@@ -63,21 +65,23 @@ def attribute(
     curvature = arguments.FactorArguments(strategy, covariance_max_examples=None, lambda_max_examples=None)
     scoring = arguments.ScoreArguments(None if damping is None else damping + workspace.recipe.training.weight_decay)
     task = _task(needed("kronfluence.task", "ekfac").Task, fisher, workspace.generator("ekfac"))
-    effect = torch.zeros(len(queries), partition.num_clusters, dtype=torch.float64, device=workspace.device)
+    shape = (len(directions), len(queries), partition.num_clusters)
+    effect = torch.zeros(shape, dtype=torch.float64, device=workspace.device)
     with undisturbed(workspace.device), _own_state(), tempfile.TemporaryDirectory() as folder:
         with workspace.offline_work():
             module = library.prepare_model(workspace.module(workspace.target), task)
             on_cpu = workspace.device.type == "cpu"
             analyzer = library.Analyzer("ekfac", module, task, cpu=on_cpu, disable_tqdm=True, output_dir=folder)
             labelled = TensorDataset(train.images[:], train.labels)
-            drawn = labelled if fisher == "sampled" else EveryLabel(train.images[:], directions.shape[1])
+            drawn = labelled if fisher == "sampled" else EveryLabel(train.images[:], directions.shape[2])
             analyzer.fit_all_factors("curvature", drawn, batch_size, factor_args=_in(curvature, directions.dtype))
         size = _queries_at_a_time(workspace, len(queries))
         scoring.query_gradient_accumulation_steps = math.ceil(size / batch_size)
-        for low in range(0, len(queries), size):
-            asked = TensorDataset(queries.images[low : low + size], directions[low : low + size])
+        for behaviour, low in product(range(len(directions)), range(0, len(queries), size)):
+            name = f"{behaviour}_from_{low}"
+            asked = TensorDataset(queries.images[low : low + size], directions[behaviour, low : low + size])
             analyzer.compute_pairwise_scores(
-                f"from_{low}",
+                name,
                 "curvature",
                 asked,
                 labelled,
@@ -85,8 +89,8 @@ def attribute(
                 batch_size,
                 score_args=_in(scoring, directions.dtype),
             )
-            scores = analyzer.load_pairwise_scores(f"from_{low}")["all_modules"].to(workspace.device)
-            effect[low : low + size].index_add_(1, partition.clusters, scores.double() / len(train))
+            scores = analyzer.load_pairwise_scores(name)["all_modules"].to(workspace.device)
+            effect[behaviour, low : low + size].index_add_(1, partition.clusters, scores.double() / len(train))
     return gathered(objective, effect)
 
 

@@ -19,7 +19,7 @@ from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
 
 
-@attributor(linear=True)
+@attributor(linear=True, logits=True)
 def attribute(
     workspace: Workspace,
     queries: Queries,
@@ -40,7 +40,7 @@ def attribute(
 
     Args:
         queries: N of them.
-        objective: with one behaviour and a gradient.
+        objective: with m behaviours and a gradient.
         neighbours: number of training images whose influence on a query is computed.
         damping: added to the diagonal of H, the Gauss-Newton matrix of the mean training loss.
         rows: largest number of rows R with H = RᵀR, from which batches are drawn.
@@ -48,7 +48,7 @@ def attribute(
         batch_size: rows drawn for each step and query.
         repeats: recursions that are averaged.
     Returns:
-        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Raises:
         DDMError: if dattri is not installed, the objective has no gradient, or the network has no penultimate features.
     Source: Guo et al. 2021, FastIF: Scalable Influence Functions for Efficient Model Interpretation, Sec. 3.
@@ -62,16 +62,20 @@ def attribute(
         matrix = curvature_rows(network, target, train.images, rows, memory_mb, draws)
         features = penultimate(network, target, train.images)
     near = _nearest(features, penultimate(network, target, queries.images), neighbours).to(workspace.device)
-    effects = []
+    effects: list[Tensor] = []
     size = chunk_size(memory_mb, 2 * num_weights(target) + 4 * len(train), most=512)
     with undisturbed(workspace.device):
         torch.manual_seed(draws.initial_seed())
-        for low in range(0, len(queries), size):
-            part = slice(low, low + size)
-            asked = gradients(behaviour_of(network), network, target, queries.images[part], directions[part], memory_mb)
-            moves = by_lissa(matrix, torch.cat(list(asked)), damping, depth, batch_size, repeats, memory_mb, "fastif")
-            effects.append(_summed(workspace, moves, near[part]))
-    return gathered(objective, torch.cat(effects))
+        for slope in directions:
+            parts = []
+            for low in range(0, len(queries), size):
+                part = slice(low, low + size)
+                asked = gradients(behaviour_of(network), network, target, queries.images[part], slope[part], memory_mb)
+                rises = torch.cat(list(asked))
+                moves = by_lissa(matrix, rises, damping, depth, batch_size, repeats, memory_mb, "fastif")
+                parts.append(_summed(workspace, moves, near[part]))
+            effects.append(torch.cat(parts))
+    return gathered(objective, effects)
 
 
 def _nearest(features: Tensor, queries: Tensor, count: int) -> Tensor:

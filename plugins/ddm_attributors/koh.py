@@ -19,7 +19,7 @@ from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
 
 
-@attributor(linear=True)
+@attributor(linear=True, logits=True)
 def attribute(
     workspace: Workspace,
     queries: Queries,
@@ -42,7 +42,7 @@ def attribute(
 
     Args:
         queries: N of them.
-        objective: with one behaviour and a gradient.
+        objective: with m behaviours and a gradient.
         solver: `cg`, conjugate gradients, or `lissa`, a stochastic recursion.
         damping: added to the diagonal of H.
         rows: largest number of rows R with H = RᵀR; if images times classes exceed it, rows are drawn and weighted.
@@ -51,7 +51,7 @@ def attribute(
         batch_size: rows drawn for each step and cluster.
         repeats: recursions that are averaged.
     Returns:
-        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Raises:
         DDMError: if dattri is not installed or the objective has no gradient.
     Source: Koh and Liang 2017, Understanding Black-box Predictions via Influence Functions, Sec. 2.1, 3; Martens 2010.
@@ -69,8 +69,11 @@ def attribute(
             moves = by_conjugate_gradients(matrix, pulls, damping, iterations, memory_mb, "koh")
         else:
             moves = by_lissa(matrix, pulls, damping, depth, batch_size, repeats, memory_mb, "koh")
-    asked = gradients(behaviour_of(network), network, target, queries.images, directions, memory_mb)
-    return gathered(objective, torch.cat([rise.double() @ moves.double().T for rise in asked]))
+    effects = []
+    for slope in directions:
+        asked = gradients(behaviour_of(network), network, target, queries.images, slope, memory_mb)
+        effects.append(torch.cat([rise.double() @ moves.double().T for rise in asked]))
+    return gathered(objective, effects)
 
 
 def _pulls(workspace: Workspace) -> Tensor:

@@ -31,7 +31,7 @@ def exact(workspace: Workspace, queries: Queries, objective: Objective, /) -> Te
     return (behaviours - own).transpose(0, 1).contiguous()
 
 
-@attributor(linear=True)
+@attributor(linear=True, logits=True)
 def datamodel(
     workspace: Workspace,
     queries: Queries,

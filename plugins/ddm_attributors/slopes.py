@@ -1,6 +1,8 @@
-"""The derivative of an objective with respect to the logits, one vector per query, for first-order methods."""
+"""The derivative of an objective with respect to the logits, a vector per query and behaviour, for linear methods."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -10,36 +12,32 @@ from ddm_framework.online import Objective
 
 
 def slopes(objective: Objective, logits: Tensor, reference: Reference) -> Tensor:
-    """Derivative of the behaviour with respect to the logits.
+    """Derivative of each behaviour with respect to the logits.
 
     The inner product of the logits of a query with its slope has the same gradient as the behaviour. For a behaviour of
     a whole set, the gradient is the sum over its queries.
 
     Args:
-        objective: with one behaviour (m = 1).
+        objective: with m behaviours.
         logits: (N, classes), of the network at which it is differentiated.
         reference: of the N queries.
     Returns:
-        (N, classes), of the dtype of the logits.
+        (m, N, classes), of the dtype of the logits.
     Raises:
-        DDMError: if the objective has no gradient, or several behaviours.
+        DDMError: if the objective has no gradient.
     """
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
         behaviours = objective.measure(leaf, reference)
-        if behaviours.shape[1] > 1:
-            raise DDMError(
-                f"objective {objective.name!r} has {behaviours.shape[1]} behaviours; a first-order attributor takes one"
-            )
         if not behaviours.requires_grad:
             raise DDMError(
                 f"objective {objective.name!r} has no gradient, which a first-order attributor needs; let the "
                 "objective name a surrogate"
             )
-        return torch.autograd.grad(behaviours.sum(), leaf)[0]
+        return torch.stack([torch.autograd.grad(each, leaf, retain_graph=True)[0] for each in behaviours.sum(0)])
 
 
-def gathered(objective: Objective, effect: Tensor) -> Tensor:
-    """Effects on single queries (N, K) as effects of the objective, float64 (N, K, 1), or (1, K, 1) for a set."""
-    rows = effect.double().sum(0, keepdim=True) if objective.declaration.set_level else effect.double()
-    return rows[:, :, None]
+def gathered(objective: Objective, effects: Iterable[Tensor]) -> Tensor:
+    """Effects on single queries, (N, K) of each behaviour, as float64 (N, K, m), or (1, K, m) for a set."""
+    effect = torch.stack([each.double() for each in effects], 2)
+    return effect.sum(0, keepdim=True) if objective.declaration.set_level else effect

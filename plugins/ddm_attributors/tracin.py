@@ -30,7 +30,7 @@ _COPIES = 4
 """Gradients that captum holds in memory for each that it returns."""
 
 
-@attributor(linear=True)
+@attributor(linear=True, logits=True)
 def attribute(
     workspace: Workspace, queries: Queries, objective: Objective, /, *, checkpoints: Annotated[int, Field(ge=1)] = 30
 ) -> Tensor:
@@ -42,25 +42,26 @@ def attribute(
     Args:
         workspace: of the run whose trajectory is used.
         queries: N of them.
-        objective: with one behaviour and a gradient.
+        objective: with m behaviours and a gradient.
         checkpoints: number of saved ones to use, evenly spaced and including θ_τ; all if there are fewer.
     Returns:
-        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Raises:
         DDMError: if captum is not installed, or the objective has no gradient.
     Source: Pruthi et al. 2020, Estimating Training Data Influence by Tracing Gradient Descent, Sec. 3.2 (TracInCP).
     """
     captum = needed("captum.influence", "tracin")
     clusters, owners = cluster_examples(workspace.data.train, workspace.partition)
-    effect = torch.zeros(len(queries), workspace.partition.num_clusters, dtype=torch.float64, device=workspace.device)
+    shape = (_num_behaviours(workspace, queries, objective), len(queries), workspace.partition.num_clusters)
+    effect = torch.zeros(shape, dtype=torch.float64, device=workspace.device)
     with undisturbed(workspace.device):
         for epoch, rate in _steps(list(workspace.trajectory), checkpoints, workspace.recipe.training):
             network = grouped_network(workspace, workspace.trajectory[epoch])
             with workspace.offline_work():
                 steps = _gradients(captum, network, clusters, GroupCrossEntropy(), rate)
-            for rows, examples in _asked(workspace, queries, objective, network.network):
+            for behaviour, rows, examples in _asked(workspace, queries, objective, network.network):
                 scores = _gradients(captum, network, examples, GroupSlope()) @ steps.T
-                effect[rows].index_add_(1, owners, scores.double())
+                effect[behaviour, rows].index_add_(1, owners, scores.double())
     return gathered(objective, effect)
 
 
@@ -73,17 +74,23 @@ def _gradients(captum: Any, network: nn.Module, examples: DataLoader[Any], loss:
     return gradients
 
 
+def _num_behaviours(workspace: Workspace, queries: Queries, objective: Objective) -> int:
+    reference = workspace.reference(queries)
+    return objective.measure(reference.target_logits, reference).shape[1]
+
+
 def _asked(
     workspace: Workspace, queries: Queries, objective: Objective, network: nn.Module
-) -> Iterator[tuple[slice, DataLoader[Any]]]:
-    """Batches of queries whose gradients fit into memory, as examples for this network."""
+) -> Iterator[tuple[int, slice, DataLoader[Any]]]:
+    """For each behaviour, batches of queries whose gradients fit into memory, as examples for this network."""
     with torch.no_grad():
         logits = torch.cat([network(batch) for batch in queries.images.split(128)])
     directions = slopes(objective, logits, workspace.reference(queries))
     size = chunk_size(workspace.recipe.general.memory_mb, _COPIES * num_weights(workspace.target), most=len(queries))
-    for low in range(0, len(queries), size):
-        rows = slice(low, low + size)
-        yield rows, query_examples(queries.images[rows], directions[rows])
+    for behaviour, slope in enumerate(directions):
+        for low in range(0, len(queries), size):
+            rows = slice(low, low + size)
+            yield behaviour, rows, query_examples(queries.images[rows], slope[rows])
 
 
 def _steps(saved: list[int], count: int, training: Training) -> Iterator[tuple[int, float]]:

@@ -42,21 +42,21 @@ def attribute(
     Args:
         workspace: of the run whose trajectory is used.
         queries: N of them.
-        objective: with one behaviour and a gradient.
+        objective: with m behaviours and a gradient.
         projection_dim: number of dimensions that gradients are projected to.
         damping: added to the diagonal of ΦᵀΦ / n, as a share of the mean squared length of the features. TRAK's paper
             has none, as it has many more images than dimensions; with fewer images there is no inverse without damping.
         checkpoints: number of saved epochs to use, never θ_0; all if there are fewer.
         spacing: `last` takes the last ones, `even` evenly spaced ones including θ_τ.
     Returns:
-        Behaviour without the cluster minus behaviour of the target, float64 (N, K, 1); N = 1 for a set-level objective.
+        Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
         As in TRAK's paper, the unit is that of the objective up to a common factor.
     Raises:
         DDMError: if dattri is not installed or the objective has no gradient.
     Source: Park et al. 2023, TRAK: Attributing Model Behavior at Scale; TRAK Alg. 1, TRAK Eq. 13-17.
     """
     library = needed("dattri.algorithm.trak", "trak")
-    train, partition, network = workspace.data.train, workspace.partition, workspace.network
+    partition, network = workspace.partition, workspace.network
     epochs, reference = _epochs(list(workspace.trajectory), checkpoints, spacing), workspace.reference(queries)
     # dattri draws the whole projection again for each batch, so many small batches are slow.
     values_each = 4 * network.activation_values + 4 * num_weights(workspace.target)
@@ -66,14 +66,15 @@ def attribute(
             fitted = [_fitted(library, workspace, epoch, projection_dim, damping, batch_size) for epoch in epochs]
         # TRAK Eq. 17 averages the two factors separately, as dattri does if one attributor holds all checkpoints.
         missed = torch.stack([each.Q for each in fitted]).mean(0)
-        scores = torch.zeros(len(train), len(queries), dtype=torch.float64, device=workspace.device)
+        scores: list[Tensor] = []
         for epoch, each in zip(epochs, fitted, strict=True):
             each.Q = missed
             directions = slopes(objective, _logits(network, workspace.trajectory[epoch], queries.images), reference)
-            asked = DataLoader(TensorDataset(queries.images, directions), batch_size)
-            scores += each.attribute(asked).double() / len(epochs)
-    total = scores.new_zeros(partition.num_clusters, len(queries)).index_add_(0, partition.clusters, scores)
-    return gathered(objective, -total.T)
+            asked = [DataLoader(TensorDataset(queries.images, slope), batch_size) for slope in directions]
+            scores.append(torch.stack([each.attribute(some).double() for some in asked]))
+    mean = torch.stack(scores).mean(0)
+    total = mean.new_zeros(len(mean), partition.num_clusters, len(queries)).index_add_(1, partition.clusters, mean)
+    return gathered(objective, -total.transpose(1, 2))
 
 
 def _fitted(

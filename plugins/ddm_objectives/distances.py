@@ -8,7 +8,7 @@ from torch import Tensor
 from ddm_framework import Reference, Surrogate, objective
 
 
-@objective(more_influential="larger", surrogate=Surrogate("margin", "smaller"))
+@objective(more_influential="larger", surrogate=Surrogate("margin", "smaller", {"of": "prediction"}))
 def output_shift(logits: Tensor, reference: Reference, /) -> Tensor:
     """Squared distance of the predicted probabilities from the target's: Dist_1.
 
@@ -37,7 +37,7 @@ def correctness(logits: Tensor, reference: Reference, /) -> Tensor:
     return F.cross_entropy(logits, reference.labels, reduction="none")[:, None]
 
 
-@objective(more_influential="larger", surrogate=Surrogate("margin", "nearest_zero"))
+@objective(more_influential="larger", surrogate=Surrogate("margin", "nearest_zero", {"of": "prediction"}))
 def stability(logits: Tensor, reference: Reference, /) -> Tensor:
     """1 / (1 + Dist_1), largest if the prediction does not change: Dist_3 looks for the least influential cluster.
 

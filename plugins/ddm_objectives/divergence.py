@@ -8,7 +8,7 @@ from torch import Tensor
 from ddm_framework import Reference, Surrogate, objective
 
 
-@objective(more_influential="larger", surrogate=Surrogate("margin", "smaller"))
+@objective(more_influential="larger", surrogate=Surrogate("margin", "smaller", {"of": "prediction"}))
 def divergence(logits: Tensor, reference: Reference, /) -> Tensor:
     """KL divergence KL(target ‖ network) of the predicted probabilities, in nats.
 

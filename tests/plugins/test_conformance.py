@@ -33,7 +33,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 SKIPPED = {
     "dataset.digits.check_missing_files_are_a_data_error": "scikit-learn brings its file",
-    "objective.predictions.check_has_a_gradient_or_a_surrogate": "first-order methods take one behaviour",
 }
 """What cannot be checked, and why; published data sets, whose files are not here, are checked for saying so."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddm_framework.errors import DDMError, PluginError
 from ddm_framework.online.questions import Objective, Reference, declared
+from ddm_framework.plugin.choosing import choose
 from ddm_framework.plugin.declarations import Declaration, Direction
 from ddm_framework.testing.contract import NotChecked, advice, expect, same, untouched_randomness
 from ddm_framework.testing.samples import perturbed_logits, reference
@@ -133,8 +134,9 @@ def check_surrogate_can_take_its_place(subject: Subject) -> None:
     expect(
         direction in known, f"the surrogate's direction is {direction!r}; it is one of {', '.join(map(repr, known))}"
     )
+    named = declaration.surrogate
     try:
-        target = subject.registry.get("objective", declaration.surrogate.objective).load()
+        target = choose(subject.registry, "objective", named.objective, named.options).target
     except DDMError as error:
         raise PluginError(f"its surrogate cannot be had: {error}") from error
     other = getattr(target, "ddm_declaration", None)
@@ -149,20 +151,21 @@ def check_has_a_gradient_or_a_surrogate(subject: Subject) -> None:
         return
     leaf = against.target_logits.clone().requires_grad_()
     behaviours = measured(subject, leaf, against)
-    if behaviours.shape[1] > 1:
-        raise NotChecked(f"first-order methods take one behaviour, it has {behaviours.shape[1]}")
     if not behaviours.requires_grad:
-        raise NotChecked("it has no gradient and names no surrogate, so first-order methods refuse it")
-    (slope,) = torch.autograd.grad(behaviours.sum(), leaf)
+        raise NotChecked("it has no gradient and names no surrogate, so only methods that estimate logits answer it")
+    # Weights that differ: probabilities, for one, add up to a constant.
+    weights = torch.linspace(1, 2, behaviours.shape[1], dtype=behaviours.dtype)
+    (slope,) = torch.autograd.grad((behaviours * weights).sum(), leaf)
     expect(torch.isfinite(slope).all(), "its gradient at the target holds NaN or infinity; clamp before log or root")
     expect(
         bool(slope.any()),
         "its gradient at the target is zero, so first-order methods would call every cluster without influence; name a"
-        " surrogate, as in @objective(surrogate=Surrogate('margin', 'smaller'))",
+        " surrogate, as in @objective(surrogate=Surrogate('margin', 'smaller', {'of': 'prediction'}))",
     )
     direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(8))
     ahead, behind = (
-        measured(subject, against.target_logits + sign * _STEP * direction, against).sum() for sign in (1, -1)
+        (measured(subject, against.target_logits + sign * _STEP * direction, against) * weights).sum()
+        for sign in (1, -1)
     )
     rise, found = (slope * direction).sum(), (ahead - behind) / (2 * _STEP)
     expect(

@@ -74,7 +74,9 @@ def test_correctness_is_the_cross_entropy_of_the_label(logits: Tensor, labelled:
 
 
 def test_declarations() -> None:
-    largest_drop = Surrogate("margin", "smaller")
+    predicted = {"of": "prediction"}
+    largest_drop = Surrogate("margin", "smaller", predicted)
     assert output_shift.ddm_declaration == Declaration("larger", surrogate=largest_drop)
-    assert correctness.ddm_declaration == Declaration("larger", surrogate=largest_drop, needs_labels=True)
-    assert stability.ddm_declaration == Declaration("larger", surrogate=Surrogate("margin", "nearest_zero"))
+    of_the_label = Surrogate("margin", "smaller")
+    assert correctness.ddm_declaration == Declaration("larger", surrogate=of_the_label, needs_labels=True)
+    assert stability.ddm_declaration == Declaration("larger", surrogate=Surrogate("margin", "nearest_zero", predicted))

@@ -52,3 +52,10 @@ def test_has_a_finite_slope(logits: Tensor, labelled: Reference) -> None:
 
 def test_declaration() -> None:
     assert margin.ddm_declaration == Declaration("smaller")
+
+
+def test_the_prediction_may_be_asked_about_in_spite_of_labels(logits: Tensor, labelled: Reference) -> None:
+    unlabelled = dataclasses.replace(labelled, labels=None)
+    found = margin(logits, labelled, of="prediction")
+    torch.testing.assert_close(found, margin(logits, unlabelled), rtol=0, atol=0)
+    assert not torch.equal(found, margin(logits, labelled))
