@@ -15,7 +15,7 @@ from ddm_framework.data.image_files import fitted, open_image, to_pixels
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError, RunFolderError, suggestion
 from ddm_framework.online.attribution import Attribution
-from ddm_framework.online.questions import Queries, checked_queries
+from ddm_framework.online.questions import Objective, Queries, checked_queries
 from ddm_framework.report.blocks import Report, Section, Text
 from ddm_framework.report.cards import query_cards
 from ddm_framework.report.pages import page
@@ -28,7 +28,13 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def answer(
-    workspace: Workspace, paths: Sequence[Path], labels: str | None, objective: str | None, top: int, out: Path | None
+    workspace: Workspace,
+    paths: Sequence[Path],
+    labels: str | None,
+    objective: str | None,
+    top: int,
+    out: Path | None,
+    attributor: str | None = None,
 ) -> dict[str, Any]:
     """Attribute predictions on image files to clusters, and write a page.
 
@@ -39,10 +45,12 @@ def answer(
         objective: name, or None for the recipe's first.
         top: how many clusters to name for each image.
         out: the page; `RUN/questions/<n>.html` by default.
+        attributor: the method that answers; None for the recipe's own matching and online settings.
     Returns:
         The answer as plain values: for each query its prediction and top clusters.
     Raises:
-        DDMError: for missing or unreadable images, unknown labels, or an objective of sets.
+        DDMError: for missing or unreadable images, unknown labels, an objective of sets, or an attributor that is
+            unknown or has clusters of its own.
     """
     info = workspace.info
     names, pixels = read_images(paths, info)
@@ -53,15 +61,27 @@ def answer(
         raise DDMError(
             f"objective {chosen.name!r} measures whole sets; choose one of single images, such as output_shift"
         )
-    attribution = workspace.attribution(queries, chosen)
+    attribution = _attributed(workspace, queries, chosen, attributor)
     target = out or _next_page(workspace.folder.file("questions"))
     answered = _as_values(workspace, queries, attribution, top, target)
-    text = _page(workspace, queries, attribution)
+    text = _page(workspace, queries, attribution, attributor)
     try:
         save_text(target, text)
     except RunFolderError as error:
         raise RunFolderError(f"{error}; --out writes the page elsewhere") from error
     return answered
+
+
+def _attributed(workspace: Workspace, queries: Queries, objective: Objective, attributor: str | None) -> Attribution:
+    """The attribution by the recipe's settings, or by another method."""
+    if attributor is None:
+        return workspace.attribution(queries, objective)
+    if workspace.method(attributor).partition is not None:
+        raise DDMError(f"attributor {attributor!r} has clusters of its own, which the page cannot show; choose another")
+    estimate = workspace.effects_by(queries, objective, attributor)
+    reference = workspace.reference(queries)
+    own = estimate.objective.measure(reference.target_logits, reference).double().cpu()
+    return Attribution(estimate.objective, -estimate.effect, own + estimate.effect.sum(1), own)
 
 
 def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tensor]:
@@ -144,10 +164,12 @@ def _as_values(
     return {"objective": attribution.objective.name, "queries": answered, "page": str(target)}
 
 
-def _page(workspace: Workspace, queries: Queries, attribution: Attribution) -> str:
-    matrix = workspace.prediction_matrix(queries, range(len(queries)))
+def _page(workspace: Workspace, queries: Queries, attribution: Attribution, attributor: str | None) -> str:
+    # Other methods have effects without a unit, or none on probabilities: their cards name clusters alone.
+    matrix = workspace.prediction_matrix(queries, range(len(queries))) if attributor is None else None
     cards = query_cards(workspace, queries, attribution, matrix, range(len(queries)))
-    asked = Text(f"{len(queries)} images, objective {attribution.objective.name}.")
+    by = "" if attributor is None else f", answered by {attributor}"
+    asked = Text(f"{len(queries)} images, objective {attribution.objective.name}{by}.")
     report = Report(
         sections=[Section("Queries", [asked, *cards])],
         question="Which training data made this network see that in these images?",

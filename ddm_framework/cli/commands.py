@@ -122,6 +122,7 @@ def attribute(
     images: Annotated[list[Path], typer.Option(help="An image file, or a folder of them; may be repeated.")],
     labels: Annotated[str | None, typer.Option(help="Their classes, by name or id, separated by commas.")] = None,
     objective: Annotated[str | None, typer.Option(help="Name of an objective [the recipe's first].")] = None,
+    by: Annotated[str | None, typer.Option(help="Another attributor, by its defaults [the recipe's ddm].")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many clusters to print for each image.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Where to write the page [RUN/questions/<n>.html].")] = None,
     plugin: Plugins = None,
@@ -131,13 +132,15 @@ def attribute(
     """Ask a finished run a new question: which clusters made the network see this in these images?
 
     `ddm attribute runs/digits_convnet --images my_five.png --labels 5`
+
+    `ddm attribute runs/digits_convnet --images my_five.png --by koh`
     """
     from ddm_framework.answers.image_questions import answer
     from ddm_framework.api import open_run
     from ddm_framework.progress import ProgressDisplay
 
     opened = open_run(run_path, plugins=plugin or [], display=ProgressDisplay(quiet=as_json), device=device or "auto")
-    answered = answer(opened.workspace, images, labels, objective, top, out)
+    answered = answer(opened.workspace, images, labels, objective, top, out, by)
     if as_json:
         _print_json(answered)
     else:

@@ -22,9 +22,9 @@ def print_run(run: Run, console: Console | None = None) -> None:
     table.add_row(
         "matching cosine", f"{metrics['matching']['mean_cosine']:.3f} (mean over {_clusters(metrics)} clusters)"
     )
-    agreement = metrics.get("attribution", {}).get("top_class_agreement")
-    if agreement is not None:
-        table.add_row("top cluster", f"of the predicted class for {agreement:.1%} of the correctly classified queries")
+    asked = metrics.get("attribution", {})
+    if "num_misread" in asked:
+        table.add_row("misread", f"{asked['num_misread']} of {asked['num_queries']} queries")
     spent = ", ".join(f"{stage} {value:.1f}" for stage, value in metrics["seconds"].items())
     table.add_row("seconds", spent)
     console.print(table)

@@ -16,14 +16,15 @@ NUM_SHOWN = 4
 
 
 def query_cards(
-    workspace: Workspace, queries: Queries, attribution: Attribution, predictions: Tensor, shown: Sequence[int]
+    workspace: Workspace, queries: Queries, attribution: Attribution, predictions: Tensor | None, shown: Sequence[int]
 ) -> list[Card]:
     """Cards of some queries.
 
     Args:
         queries: all that were asked about.
         attribution: of a one-behaviour objective on them.
-        predictions: W of the predicted probabilities of the shown queries, (len(shown), K, classes).
+        predictions: W of the predicted probabilities of the shown queries, (len(shown), K, classes); None where there
+            is none, and then the cards name clusters alone.
         shown: positions of the queries, in order.
     """
     probabilities = workspace.target_logits(queries.images).softmax(1).cpu()
@@ -38,39 +39,42 @@ def query_cards(
             heading += f", labelled {names[labelled]}"
         wrong = labelled is not None and labelled != predicted
         probability = float(probabilities[position, predicted])
-        blocks = _blocks(workspace, attribution, ranking[position], position, predictions[row], predicted, probability)
+        blocks: list[Block] = _named(attribution, ranking[position], position)
+        if predictions is not None:
+            top, matrix = int(ranking[position, 0]), predictions[row]
+            blocks = [_without(workspace, top, matrix, predicted, probability), *blocks, _heatmap(workspace, matrix)]
         cards.append(Card(heading, queries.images[position].cpu(), blocks, alarm=wrong))
     return cards
 
 
-def _blocks(
-    workspace: Workspace,
-    attribution: Attribution,
-    ranking: Tensor,
-    position: int,
-    matrix: Tensor,
-    predicted: int,
-    probability: float,
-) -> list[Block]:
-    effect = attribution.effect[position, :, 0]
-    objective, names = attribution.objective.name, workspace.info.class_names
-    top, classes = int(ranking[0]), workspace.partition.classes.tolist()
+def _without(workspace: Workspace, top: int, matrix: Tensor, predicted: int, probability: float) -> Text:
+    """The probability of the predicted class without the cluster that is ranked first."""
+    names, classes = workspace.info.class_names, workspace.partition.classes.tolist()
     without = min(max(probability - float(matrix[top, predicted]), 0.0), 1.0)
-    said = (
+    return Text(
         f"Without {names[classes[top]]} · cluster {top} ({int(workspace.partition.sizes[top])} images) the network "
         f"would give {names[predicted]} a probability of {without:.2%} instead of {probability:.2%}, by this estimate."
     )
+
+
+def _named(attribution: Attribution, ranking: Tensor, position: int) -> list[Block]:
+    """The clusters at both ends of the ranking, with their effects."""
+    effect = attribution.effect[position, :, 0]
     most, least = ranking[:NUM_SHOWN].tolist(), ranking[-NUM_SHOWN:].flip(0).tolist()
     return [
-        Text(said),
-        Clusters(f"pushed it most ({objective})", most, effect[most].tolist()),
+        Clusters(f"pushed it most ({attribution.objective.name})", most, effect[most].tolist()),
         Clusters("pushed it least", least, effect[least].tolist()),
-        Heatmap(
-            matrix.T,
-            list(names),
-            [names[label] for label in classes],
-            "W: how much each cluster adds to the probability of each class",
-            row_title="class",
-            column_title="cluster",
-        ),
     ]
+
+
+def _heatmap(workspace: Workspace, matrix: Tensor) -> Heatmap:
+    """W of one query, (K, classes)."""
+    names = workspace.info.class_names
+    return Heatmap(
+        matrix.T,
+        list(names),
+        [names[label] for label in workspace.partition.classes.tolist()],
+        "W: how much each cluster adds to the probability of each class",
+        row_title="class",
+        column_title="cluster",
+    )

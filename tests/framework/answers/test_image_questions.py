@@ -82,6 +82,26 @@ def test_a_question_does_no_offline_work(run: Path, pictures: Path) -> None:
     assert [query["label"] for query in answer["queries"]] == ["3", "4"]
 
 
+def test_labels_do_not_change_what_a_label_free_objective_is_answered_by_a_linear_method(
+    run: Path, pictures: Path
+) -> None:
+    """Also where every label is wrong, so that the margin of the label would rank other clusters first."""
+    pytest.importorskip("dattri", reason="the extra `compare` is not installed")
+    wrong = ",".join(str((int(path.stem[-1]) + 1) % 10) for path in sorted(pictures.iterdir()))
+    without = asked(run, "--images", pictures, "--by", "koh")
+    labelled = asked(run, "--images", pictures, "--by", "koh", "--labels", wrong)
+    assert without["objective"] == labelled["objective"] == "output_shift"
+    assert [each["clusters"] for each in without["queries"]] == [each["clusters"] for each in labelled["queries"]]
+    page = Path(labelled["page"]).read_text(encoding="utf-8")
+    assert "answered by koh" in page
+    assert "would give" not in page
+
+
+def test_a_method_that_cannot_answer_here_says_why(run: Path, pictures: Path) -> None:
+    assert "has clusters of its own" in refused("attribute", run, "--images", pictures, "--by", "ddm_sequential")
+    assert "did you mean 'koh'?" in refused("attribute", run, "--images", pictures, "--by", "kho")
+
+
 def test_every_question_has_a_page_of_its_own(run: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = (run, "--images", pictures / "a 3.png")
     assert [Path(asked(*arguments)["page"]).name for _ in range(3)] == ["1.html", "2.html", "3.html"]
