@@ -29,7 +29,7 @@ def load_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> 
         RecipeError: with everything that is wrong.
     """
     path = find_recipe(name)
-    source = _read_with_bases(path, ())
+    source = read_merged(path)
     for setting in settings:
         _apply_setting(source, setting)
     return check_source(source, path.stem, registry)
@@ -60,8 +60,15 @@ def find_recipe(name: str) -> Path:
     )
 
 
-def _read_with_bases(path: Path, chain: tuple[Path, ...]) -> Source:
-    """The file merged over the recipes that it extends."""
+def read_merged(path: Path, chain: tuple[Path, ...] = ()) -> Source:
+    """The file merged over the recipes that it extends.
+
+    Args:
+        path: of a recipe.
+        chain: the files that extend it, to refuse a circle.
+    Raises:
+        RecipeError: for a file that is missing, no recipe, or extended in a circle.
+    """
     source = read_source(path)
     if not isinstance(source.value, dict):
         raise RecipeError([Problem("a recipe is a mapping of keys such as `dataset:`", source.mark(()))])
@@ -77,7 +84,7 @@ def _read_with_bases(path: Path, chain: tuple[Path, ...]) -> Source:
     chain = (*chain, path.resolve())
     if base_path.resolve() in chain:
         raise RecipeError([Problem(f"`extends` runs in a circle through {base_path.name}", mark)])
-    merged = _read_with_bases(base_path, chain)
+    merged = read_merged(base_path, chain)
     merged.overlay(source, lasting=_LASTING)
     return merged
 

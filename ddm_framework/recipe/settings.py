@@ -114,7 +114,7 @@ class Online(Settings):
     start: Literal["target", "initial"] = "target"
     steps: PositiveInt = 1
     scale: Literal["common", "cluster_share", "raw"] = "common"
-    step_size: PositiveFloat = 5e-4
+    step_size: NonNegativeFloat = 5e-4
     beta: Literal["uniform", "inverse"] = "uniform"
     ridge: NonNegativeFloat = 0.0
     anchor: NonNegativeFloat = 0.0
@@ -123,6 +123,8 @@ class Online(Settings):
     def _anchored_from_the_target(self) -> Online:
         if self.anchor and self.start == "initial":
             raise ValueError("anchor belongs to `start: target`; with `start: initial` leave it out")
+        if self.start == "target" and not self.step_size and not self.anchor:
+            raise ValueError("with step_size 0 and no anchor every network is the target; raise step_size")
         return self
 
 

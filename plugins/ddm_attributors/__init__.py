@@ -33,6 +33,16 @@ def ddm_register_attributors() -> Iterator[Component]:
         "Runs of samples instead of clusters",
         "Table 1, DDM w/o cluster",
     )
+    yield Component(
+        "gradient",
+        "ddm_attributors.controls:gradient",
+        "A step along each cluster's real gradient, without matching",
+    )
+    yield Component(
+        "retained",
+        "ddm_attributors.controls:retained",
+        "A short training on the remaining data, without a step",
+    )
     yield Component("exact", "ddm_attributors.retraining:exact", "The truth: retrain without each cluster", "Sec. 4.1")
     yield Component(
         "datamodel",
