@@ -31,7 +31,7 @@ def finetune(
     With T steps each step moves a network by (1/T) Σ_{κ deleted} η_κ ∇L(θ, S_κ) / ||∇L(θ, S_κ)||, downhill for a
     reverse synset and uphill for an ordinary one. η_κ is step_size ||θ_τ||, either common to all clusters (`common`)
     or scaled by the norm of the cluster's summed training gradient, with the same mean (`cluster_share`). With `raw`,
-    gradients keep their length and step_size is a plain learning rate.
+    gradients keep their length and step_size is the plain learning rate of each of the T steps.
 
     Args:
         target: θ_τ, one network.
@@ -42,7 +42,7 @@ def finetune(
     Source: Eq. 9; Eq. 2.
     """
     deleted = 1 - perturbations.to(synset.images.device)
-    moves = deleted * step_lengths(target, synset, online) / online.steps
+    moves = deleted * step_lengths(target, synset, online)
     if matching.direction == "forward":
         moves = -moves
     stack = _first_step(network, target, synset, moves, online.scale, memory_mb)
@@ -52,10 +52,10 @@ def finetune(
 
 
 def step_lengths(target: Parameters, synset: Synset, online: Online) -> Tensor:
-    """η_κ (K,): the length of the whole move for each deleted cluster; for `raw`, the plain learning rate."""
+    """η_κ / T (K,): the length of each step for each deleted cluster; for `raw`, the plain learning rate."""
     if online.scale == "raw":
         return synset.images.new_full((len(synset),), online.step_size)
-    length = online.step_size * norms(broadcast(target, 1))
+    length = online.step_size * norms(broadcast(target, 1)) / online.steps
     if online.scale == "common":
         return length.expand(len(synset))
     return length * synset.real_norm / synset.real_norm.mean()

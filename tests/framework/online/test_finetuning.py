@@ -74,7 +74,7 @@ def alone(toy: Toy, synset: Synset, row: Tensor, direction: str, online: Online)
             if online.scale == "cluster_share":
                 factor = factor * synset.real_norm[cluster] / (sum(synset.real_norm.tolist()) / 6)
             for name, each in gradient.items():
-                moved[name] -= sign * factor / online.steps * each
+                moved[name] -= sign * factor / (1 if online.scale == "raw" else online.steps) * each
         parameters = moved
     return parameters
 
