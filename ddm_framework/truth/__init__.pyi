@@ -11,6 +11,7 @@ from .agreement import (
     leave_one_out_spearman,
     recovered_share,
     recovered_share_interval,
+    sampled_spearman_interval,
     top_overlap,
 )
 from .bank import Bank, Coupling, Retraining
@@ -39,5 +40,6 @@ __all__ = [
     "recovered_share",
     "recovered_share_interval",
     "retrained",
+    "sampled_spearman_interval",
     "top_overlap",
 ]

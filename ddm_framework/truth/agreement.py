@@ -12,6 +12,8 @@ from scipy import stats
 from torch import Tensor
 
 TINY = float(torch.finfo(torch.float64).tiny)
+_NEARLY_ONE = 0.999
+"""Largest correlation that has a finite value on Fisher's scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,42 @@ def cluster_lds_interval(
     drawn = np.array([resampled() for _ in range(resamples)])
     shift = float(_spearman(predicted, true).mean()) - drawn.mean()
     return _quantiles((drawn + shift).clip(-1, 1), level)
+
+
+FEWEST_CLUSTERS = 5
+"""With fewer clusters, a rank correlation says nothing of those that were not retrained without."""
+
+
+def sampled_spearman_interval(effect: Tensor, true_effect: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean rank correlation over all clusters, from a random sample of them.
+
+    The clusters are shared by all queries, so they are left out one at a time (the jackknife); the variance over
+    queries is added. Student's t with C - 2 degrees of freedom, on Fisher's scale, on which the spread does not depend
+    on the correlation, makes up for the few clusters. The coverage was simulated at 8 and 20 of 100 clusters.
+
+    Args:
+        effect: (N, C), behaviour without each sampled cluster minus behaviour of the target, estimated.
+        true_effect: (N, C), the same of exactly retrained networks.
+        level: wanted coverage, between 0 and 1.
+    Returns:
+        Low and high end; -1 and 1 for fewer than 5 clusters.
+    Raises:
+        ValueError: as `leave_one_out_spearman`, or if level makes no sense.
+    Source: Quenouille 1956; Fisher 1915.
+    """
+    _check_request(level, 1)
+    each = leave_one_out_spearman(effect, true_effect)
+    num_queries, count = effect.shape
+    if count < FEWEST_CLUSTERS:
+        return -1.0, 1.0
+    kept = [torch.arange(count) != left for left in range(count)]
+    without = torch.stack([leave_one_out_spearman(effect[:, rows], true_effect[:, rows]).mean() for rows in kept])
+    variance = float((count - 1) * without.var(correction=0))
+    variance += float(each.var()) / num_queries if num_queries > 1 else 0.0
+    value = min(max(float(each.mean()), -_NEARLY_ONE), _NEARLY_ONE)
+    reach = float(stats.t.ppf((1 + level) / 2, count - 2)) * variance**0.5 / (1 - value**2)
+    low, high = np.tanh([np.arctanh(value) - reach, np.arctanh(value) + reach])
+    return float(low), float(high)
 
 
 def _checked(**arguments: tuple[Tensor, str]) -> list[Tensor]:

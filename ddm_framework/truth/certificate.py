@@ -24,7 +24,7 @@ class Certificate:
         objective: whose effects were compared.
         clusters: those that the network was retrained without, ascending.
         spearman: rank correlation of estimated and true effects over these clusters, mean over the queries.
-        interval: 95 %, from resampling queries and clusters.
+        interval: 95 %, of the mean rank correlation over all clusters and for queries like these.
         seconds: that the retrainings took.
     """
 
@@ -47,6 +47,8 @@ class Certificate:
 
     def sentence(self) -> str:
         """In plain words."""
+        from ddm_framework.truth.agreement import FEWEST_CLUSTERS
+
         low, high = self.interval
         worth = (
             "the ranking can be trusted in its broad order"
@@ -55,11 +57,14 @@ class Certificate:
             if low > 0
             else "these retrainings do not show that the ranking is better than chance"
         )
-        return (
+        told = (
             f"The network was really retrained without {len(self.clusters)} clusters drawn at random: the estimated "
             f"{self.objective} effects order them as the true ones do with a rank correlation of {self.spearman:.2f} "
-            f"(95 % interval {low:.2f} to {high:.2f}), so {worth}."
+            f"(95 % interval over all clusters {low:.2f} to {high:.2f}), so {worth}."
         )
+        if len(self.clusters) < FEWEST_CLUSTERS:
+            told += f" Fewer than {FEWEST_CLUSTERS} clusters say nothing of the others; eight are a good number."
+        return told
 
 
 def certify(workspace: Workspace, queries: Queries, objective: Objective, count: int) -> Certificate:
@@ -71,7 +76,7 @@ def certify(workspace: Workspace, queries: Queries, objective: Objective, count:
         objective: with one behaviour a query.
         count: clusters to retrain without.
     """
-    from ddm_framework.truth.agreement import cluster_lds, cluster_lds_interval
+    from ddm_framework.truth.agreement import leave_one_out_spearman, sampled_spearman_interval
 
     total = workspace.partition.num_clusters
     order = torch.randperm(total, generator=workspace.generator("certificate"))
@@ -81,9 +86,8 @@ def certify(workspace: Workspace, queries: Queries, objective: Objective, count:
     logits = bank_logits(workspace, bank, queries)
     true = torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
     effect = workspace.attribution(queries, objective).effect[:, clusters, 0]
-    single = 1 - torch.eye(len(clusters))  # each network lacks one of these clusters
-    spearman = float(cluster_lds(effect, true, single).mean())
-    interval = cluster_lds_interval(effect, true, single, workspace.generator("certificate", "bootstrap"))
+    spearman = float(leave_one_out_spearman(effect, true.T).mean())
+    interval = sampled_spearman_interval(effect, true.T)
     return Certificate(objective.name, tuple(clusters.tolist()), spearman, interval, bank.seconds)
 
 

@@ -27,6 +27,7 @@ from ddm_framework.truth.agreement import (
     leave_one_out_spearman,
     recovered_share,
     recovered_share_interval,
+    sampled_spearman_interval,
     top_overlap,
 )
 
@@ -405,3 +406,32 @@ def test_wrong_or_empty_shapes_are_refused(figure: str, name: str) -> None:
 def test_questions_that_make_no_sense_are_refused(ask: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+@pytest.mark.parametrize("count", [3, 8, 20])
+@pytest.mark.parametrize("strength", [0.2, 0.5, 0.8])
+def test_the_interval_of_a_sample_covers_the_correlation_over_all_clusters(count: int, strength: float) -> None:
+    """A hundred clusters, of which half of every effect is common to all queries; a random sample is retrained."""
+    random, covered, draws = torch.Generator().manual_seed(count), 0, 100
+
+    def part() -> Tensor:
+        common, own = torch.randn(1, 100, generator=random), torch.randn(15, 100, generator=random)
+        return (common + own).double()
+
+    for _ in range(draws):
+        true = part()
+        estimated = strength * true + (1 - strength**2) ** 0.5 * part()
+        sampled = torch.randperm(100, generator=random)[:count]
+        low, high = sampled_spearman_interval(estimated[:, sampled], true[:, sampled])
+        covered += low <= float(leave_one_out_spearman(estimated, true).mean()) <= high
+    assert covered / draws >= 0.91  # 0.95 less two standard errors of a hundred draws
+
+
+def test_a_few_clusters_say_nothing_and_many_say_more() -> None:
+    random = torch.Generator().manual_seed(0)
+    true = torch.randn(30, 40, generator=random).double()
+    effect = true + torch.randn(30, 40, generator=random).double()
+    assert sampled_spearman_interval(effect[:, :4], true[:, :4]) == (-1, 1)
+    widths = [high - low for low, high in (sampled_spearman_interval(effect[:, :n], true[:, :n]) for n in (5, 8, 40))]
+    assert widths == sorted(widths, reverse=True)
+    assert sampled_spearman_interval(true, true) == pytest.approx((0.999, 0.999))
