@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 import torch
@@ -41,6 +40,7 @@ def run(
     asked = workspace.queries_of("validation") if queries == "validation" else _test(workspace, queries)
     if len(asked) == 0:
         raise DDMError(f"{_NO_VALIDATION}, so there is no query; set dataset.validation, or study.queries: all")
+    misread = _misread(workspace, asked)
     single, whole = _attributions(workspace, asked, sets)
     sections, metrics = [], {}
     if single:
@@ -53,10 +53,10 @@ def run(
     set_sections = [_set_section(attribution) for attribution in whole]
     return Report(
         sections=[_asked_section(workspace, asked), *set_sections, *sections, _synset_section(workspace)],
-        metrics={"attribution": {"num_queries": len(asked), **metrics}},
+        metrics={"attribution": {"num_queries": len(asked), "num_misread": int(misread.sum()), **metrics}},
         tensors={key: each for index, a in enumerate([*single, *whole]) for key, each in _tensors(index, a).items()},
         question="Which training data made this network predict what it did, and what would it predict without them?",
-        answer=_answer(workspace, metrics),
+        answer=_answer(workspace, misread, shown="top_class_agreement" in metrics and show > 0),
     )
 
 
@@ -78,9 +78,13 @@ def _attributions(workspace: Workspace, asked: Queries, sets: str) -> tuple[list
 
 def _shown(workspace: Workspace, asked: Queries, show: int) -> list[int]:
     """Misclassified queries first, then the others in order."""
+    return torch.argsort(~_misread(workspace, asked), stable=True)[:show].tolist()
+
+
+def _misread(workspace: Workspace, asked: Queries) -> Tensor:
+    """Which queries the target misclassifies, bool (N,)."""
     assert asked.labels is not None
-    wrong = workspace.target_logits(asked.images).argmax(1) != asked.labels
-    return torch.argsort(~wrong, stable=True)[:show].tolist()
+    return workspace.target_logits(asked.images).argmax(1) != asked.labels
 
 
 def _agreements(workspace: Workspace, asked: Queries, single: list[Attribution]) -> dict[str, Any]:
@@ -250,11 +254,11 @@ def _tensors(index: int, attribution: Attribution) -> dict[str, Tensor]:
     return {f"{name}.matrix": attribution.matrix.float(), f"{name}.intercept": attribution.intercept.float()}
 
 
-def _answer(workspace: Workspace, metrics: dict[str, Any]) -> str:
-    agreement = metrics.get("top_class_agreement")
-    if agreement is None or math.isnan(agreement):
-        return f"{workspace.partition.num_clusters} clusters were ranked; see below."
-    return (
-        f"For {agreement:.1%} of the correctly classified queries the cluster ranked first is of the predicted "
-        "class; the clusters behind each prediction shown are listed below."
-    )
+def _answer(workspace: Workspace, misread: Tensor, *, shown: bool) -> str:
+    said = f"The network misreads {int(misread.sum())} of {len(misread)} queries. "
+    if not shown:
+        return f"{said}{workspace.partition.num_clusters} clusters were attributed; see below."
+    said += "Below, misread ones first, stand the clusters that a prediction depends on most and least by this estimate"
+    if workspace.recipe.certificate.retrainings:
+        return f"{said}; the certificate says how far their order can be trusted."
+    return f"{said}; how far their order can be trusted, `certificate: {{retrainings: 8}}` would measure."

@@ -17,7 +17,7 @@ from ddm_framework.truth import agreement_interval, bootstrap_interval, empirica
 from ddm_studies.comparison.judging import Judge
 from ddm_studies.comparison.network_distances import WHOLE
 from ddm_studies.comparison.own_networks import OwnNetworks, estimated_distances, own_networks
-from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
 
 Count = Annotated[int, Field(ge=2)]
 MOST_ROWS = 50
@@ -57,11 +57,13 @@ def run(
     steps = workspace.recipe.online.start == "target"
     by_scale = {scale: estimated_distances(workspace.with_online(scale=scale)) for scale in SCALES} if steps else {}
     found = _figures(workspace, own, by_scale, resamples)
+    stored = {**found, "num_queries": len(asked), "clusters": _by_cluster(own, by_scale)}
+    told = findings({"empirical_error": stored})
     comparison = Comparison(
         "Fig. 7",
         "the empirical error without each cluster, estimated and exact",
         list(_compared(found)),
-        list(_sentences(found, len(asked))),
+        told,
         f"{sizes(workspace)}, {len(asked)} test images",
     )
     return Report(
@@ -70,9 +72,9 @@ def run(
             _table_section(workspace, own, found["error"]),
             _distances_section(found),
         ],
-        metrics={**comparison.metrics(), "empirical_error": {**found, "clusters": _by_cluster(own, by_scale)}},
+        metrics={**comparison.metrics(), "empirical_error": stored},
         question="Does the network estimated without a cluster make the same errors as the one retrained without it?",
-        answer=comparison.sentences[0],
+        answer=told.sentences[0],
     )
 
 
@@ -142,13 +144,29 @@ def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
             yield Compared(f"distance, scale {scale}", "Spearman, DDM with exact", each["spearman"], None, interval)
 
 
-def _sentences(found: Mapping[str, Any], num_queries: int) -> Iterator[str]:
-    """The verdicts of Fig. 7 and Sec. 9.4, and what cannot be compared."""
+def findings(metrics: Mapping[str, Any]) -> Findings:
+    """The verdicts of Fig. 7 and Sec. 9.4, and what cannot be compared, from the entry of metrics.json."""
+    found = metrics["empirical_error"]
+    return Findings(list(_sentences(found)), list(_claims(found["loss"])))
+
+
+def _claims(loss: Mapping[str, Any]) -> Iterator[Claim]:
+    """That the curves are roughly symmetrical, which we read as a correlation above one half."""
+    claim = "the curves of DDM and of exact unlearning are roughly symmetrical"
+    if loss["pearson"] is None:
+        yield Claim(claim, "one of the curves is constant", "cannot be tested at this size")
+        return
+    low, high = loss["pearson_interval"]
+    measured = f"correlation {loss['pearson']:.2f} ({low:.2f} to {high:.2f}), symmetrical from {SYMMETRICAL:g} on"
+    yield Claim(claim, measured, outcome_of((low, high), SYMMETRICAL))
+
+
+def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
     yield _symmetry(found["loss"])
     yield (
         f"The exact change is drawn flipped and {_times(found['scale'])}. The paper gives no figure of its scaling, of"
         " the agreement or of the images used, so figures cannot be compared: equal spreads and the"
-        f" {num_queries} test images are our choice."
+        f" {found['num_queries']} test images are our choice."
     )
     yield _on_distances(found["distances"][WHOLE])
     yield from _on_ranks(found["distances"][WHOLE])
@@ -161,11 +179,13 @@ def _symmetry(loss: Mapping[str, Any]) -> str:
             " constant, so there is no correlation."
         )
     low, high = loss["pearson_interval"]
-    reads = "roughly symmetrical here as well" if loss["pearson"] >= SYMMETRICAL else "not symmetrical here"
-    if 0 < loss["pearson"] < SYMMETRICAL:
-        reads = "hardly symmetrical here"
+    reads = {
+        "holds": "they are roughly symmetrical here as well",
+        "does not hold": "here they are hardly symmetrical" if low > 0 else "here they are not measurably symmetrical",
+        "not told": "whether they are so here is not told",
+    }[outcome_of((low, high), SYMMETRICAL)]
     told = f"correlation {loss['pearson']:.2f} ({low:.2f} to {high:.2f}), of ranks {loss['spearman']:.2f}"
-    return f"The paper calls the curves of DDM and of exact unlearning roughly symmetrical; they are {reads}: {told}."
+    return f"The paper calls the curves of DDM and of exact unlearning roughly symmetrical; {reads}: {told}."
 
 
 def _times(scale: float | None) -> str:

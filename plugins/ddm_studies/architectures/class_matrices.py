@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from ddm_framework.online import Queries
@@ -80,6 +81,27 @@ def between(matrices: Sequence[Tensor]) -> Tensor:
     return torch.stack([agreement(one, other) for one, other in combinations(matrices, 2)]).mean(0)
 
 
+def off_diagonal(effect: Tensor) -> Tensor:
+    """The effects of deleting the other classes, (1 + R, L, L - 1) of (1 + R, L, L)."""
+    count = effect.shape[2]
+    others = ~torch.eye(count, dtype=torch.bool)
+    return effect[:, others].view(len(effect), count, count - 1)
+
+
+def own_class_floor(one: Tensor, other: Tensor) -> float:
+    """The agreement within rows that two matrices (L, L) have by the place of each row's own class alone.
+
+    It is the expected rank correlation if the ranks a and b of the own class are as they are and all other ranks are
+    random: L (a - m)(b - m) / ((L - 1) S) with m = (L + 1) / 2 and S = L (L² - 1) / 12; 3 / (L + 1) for two rows that
+    both put their own class first.
+    """
+    count = len(one)
+    ranks = [torch.from_numpy(rankdata(each.double().numpy(), axis=1)).diagonal() for each in (one, other)]
+    middle, spread = (count + 1) / 2, count * (count**2 - 1) / 12
+    expected = count / (count - 1) * (ranks[0] - middle) * (ranks[1] - middle) / spread
+    return float(expected.mean())
+
+
 def own_class_first(effect: Tensor) -> Tensor:
     """Share (1 + R,) of the classes whose queries are affected most by deleting their own class."""
     return (effect.argmax(2) == torch.arange(effect.shape[2])).double().mean(1)
@@ -98,6 +120,7 @@ def measured(drawn: Tensor, lowest: float = -1.0) -> Measured:
     return Measured(value, (low, high))
 
 
-def similar(seen: Sequence[Seen]) -> Measured:
-    """The mean agreement over all pairs of networks."""
-    return measured(between([each.effect for each in seen]))
+def mean_floor(matrices: Sequence[Tensor]) -> float:
+    """The mean over all pairs of matrices (1 + R, L, L) of what the own classes alone agree by."""
+    floors = [own_class_floor(one[0], other[0]) for one, other in combinations(matrices, 2)]
+    return sum(floors) / len(floors)

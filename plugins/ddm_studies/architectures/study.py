@@ -23,19 +23,23 @@ from ddm_studies.architectures.class_matrices import (
     Measured,
     Seen,
     agreement,
+    between,
     class_means,
     draws,
+    mean_floor,
     measured,
+    off_diagonal,
     own_class_first,
-    similar,
+    own_class_floor,
 )
-from ddm_studies.architectures.words import on_exact, robust, traced
+from ddm_studies.architectures.words import findings
 from ddm_studies.comparison.paper import Compared, Comparison
 
 Backbones = Annotated[list[Choice], ComponentOf("backbone"), Field(min_length=2)]
 Distances = Annotated[list[Choice], ComponentOf("distance")]
 Rates = list[Annotated[float, Field(gt=0)]]
 WITHIN = "rank correlation within rows"
+OTHERS = "rank correlation off the diagonal"
 CHANCE = "0 by chance"
 SAID = {
     "fig_3": (
@@ -87,8 +91,10 @@ def run(
     Each network is a separate run with the recipe's training and matching. The effect is the change in `output_shift`
     (Dist_1) when a whole class is deleted, estimated with the class-wise synset. Two matrices are compared by
     Spearman's correlation over the deleted classes, within each row, as the mean over rows. Over whole matrices, the
-    correlation would mostly show that some queries are easier to shift than others. Intervals are over queries,
-    resampled within their classes.
+    correlation would mostly show that some queries are easier to shift than others. Two rows that both put their own
+    class first already correlate by 3 / (L + 1) for L classes. That part is given beside each figure, and the
+    correlation over the other classes, for which chance gives 0, decides whether matrices are similar. Intervals are
+    over queries, resampled within their classes.
 
     Args:
         workspace: the run; its data, training and matching are used.
@@ -119,19 +125,17 @@ def run(
             seen.append(_seen(workspace, f"{number}_{network.backbone.name}", network, asked, shares, retrain))
             advance()
     source, title, question = SAID[figure]
-    if figure == "fig_3":
-        rows = [*_traced_rows(seen, query_class, names), *_compared(seen)]
-        sentences = [*traced(seen, query_class, names), *on_exact(seen)]
-    else:
-        rows, sentences = list(_compared(seen)), [*robust(workspace, seen), *on_exact(seen)]
-    comparison = Comparison(source, title, rows, sentences, _sizes(workspace, seen, queries))
+    stored = {"figure": figure, "num_training": len(workspace.data.train), **_metrics(seen, query_class, names)}
+    told = findings({"architectures": stored})
+    rows = [*(_traced_rows(seen, query_class, names) if figure == "fig_3" else ()), *_compared(seen)]
+    comparison = Comparison(source, title, rows, told, _sizes(workspace, seen, queries))
     chart = [_chart(seen, query_class, names)] if figure == "fig_3" else []
     return Report(
         sections=[comparison.section(*chart), _matrices(seen, names)],
-        metrics={**comparison.metrics(), "architectures": _metrics(seen, query_class)},
+        metrics={**comparison.metrics(), "architectures": stored},
         tensors={f"effect.{number}": each.matrix for number, each in enumerate(seen)},
         question=question,
-        answer=comparison.sentences[0],
+        answer=told.sentences[0],
     )
 
 
@@ -214,19 +218,42 @@ def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
     for each in seen:
         value, interval = measured(own_class_first(each.effect), 0)
         yield Compared(each.name, "own class first, share of classes", value, None, interval, chance)
-    for one, other in combinations(seen, 2):
-        value, interval = measured(agreement(one.effect, other.effect))
-        yield Compared(f"{one.name} and {other.name}", WITHIN, value, None, interval, CHANCE)
-    if len(seen) > 2:
-        value, interval = similar(seen)
-        yield Compared("any two networks, mean", WITHIN, value, None, interval, CHANCE)
-    exact = [(each.name, each.effect, each.exact) for each in seen if each.exact is not None]
-    for name, effect, truth in exact:
-        value, interval = measured(agreement(effect, truth))
-        yield Compared(name, f"{WITHIN}, with exact", value, None, interval, CHANCE)
-    for (one_name, _, one_truth), (other_name, _, other_truth) in combinations(exact, 2):
-        value, interval = measured(agreement(one_truth, other_truth))
-        yield Compared(f"{one_name} and {other_name}", f"{WITHIN}, both exact", value, None, interval, CHANCE)
+    yield from _agreeing([(each.name, each.effect) for each in seen], "any two networks, mean", "")
+    exact = [(each.name, each.exact) for each in seen if each.exact is not None]
+    for each in seen:
+        if each.exact is not None:
+            yield _within(each.name, each.effect, each.exact, ", with exact")
+            yield from _other_classes(each.name, [each.effect, each.exact], ", with exact")
+    if len(exact) > 1:
+        yield from _agreeing(exact, "any two networks, mean", ", both exact")
+
+
+def _agreeing(matrices: Sequence[tuple[str, Tensor]], mean: str, what: str) -> Iterator[Compared]:
+    """The agreement of every two matrices, and its mean over all pairs."""
+    for (one_name, one), (other_name, other) in combinations(matrices, 2):
+        yield _within(f"{one_name} and {other_name}", one, other, what)
+    effects_ = [each for _, each in matrices]
+    name = mean if len(matrices) > 2 else " and ".join(name for name, _ in matrices)
+    if len(matrices) > 2:
+        value, interval = measured(between(effects_))
+        yield Compared(mean, f"{WITHIN}{what}", value, None, interval, _own_alone(mean_floor(effects_)))
+    yield from _other_classes(name, effects_, what)
+
+
+def _within(name: str, one: Tensor, other: Tensor, what: str) -> Compared:
+    value, interval = measured(agreement(one, other))
+    return Compared(name, f"{WITHIN}{what}", value, None, interval, _own_alone(own_class_floor(one[0], other[0])))
+
+
+def _own_alone(floor: float) -> str:
+    return f"{floor + 0.0:.2f} by own classes alone"
+
+
+def _other_classes(name: str, matrices: Sequence[Tensor], what: str) -> Iterator[Compared]:
+    """Agreement on the classes other than each row's own; there must be two of them."""
+    if matrices[0].shape[2] > 2:
+        value, interval = measured(between([off_diagonal(each) for each in matrices]))
+        yield Compared(name, f"{OTHERS}{what}", value, None, interval, CHANCE)
 
 
 def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> Iterator[Compared]:
@@ -235,6 +262,9 @@ def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -
     for each in seen:
         first = float(each.matrix[query_class].argmax() == query_class)
         yield Compared(each.name, f'top class of queries "{shown}" is "{shown}", 1 = yes', first, 1.0)
+        if each.exact is not None:
+            exact = float(each.exact[0, query_class].argmax() == query_class)
+            yield Compared(each.name, f'the same by exact retraining, 1 = "{shown}"', exact)
     for one, other in combinations(seen, 2):
         rows = [each.effect[:, query_class : query_class + 1] for each in (one, other)]
         value, interval = measured(agreement(*rows))
@@ -275,11 +305,13 @@ def _matrices(seen: Sequence[Seen], names: tuple[str, ...]) -> Section:
     return Section("Class-wise attribution matrices", blocks)
 
 
-def _metrics(seen: Sequence[Seen], query_class: int) -> dict[str, Any]:
+def _metrics(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> dict[str, Any]:
     networks = {
         each.name: {
             "test_accuracy": each.accuracy,
             "effect": each.matrix[query_class].tolist(),
+            "traced": bool(each.matrix[query_class].argmax() == query_class),
+            "traced_exact": None if each.exact is None else bool(each.exact[0, query_class].argmax() == query_class),
             **_named_figure("own_class_first", measured(own_class_first(each.effect), 0)),
             **(
                 {"spearman_exact": None}
@@ -289,11 +321,42 @@ def _metrics(seen: Sequence[Seen], query_class: int) -> dict[str, Any]:
         }
         for each in seen
     }
-    between = {
+    pairs = {
         f"{one.name} / {other.name}": _named_figure("spearman", measured(agreement(one.effect, other.effect)))
         for one, other in combinations(seen, 2)
     }
-    return {"networks": networks, "pairs": between, **_named_figure("spearman", similar(seen))}
+    effects_ = [each.effect for each in seen]
+    return {
+        "query_class_name": names[query_class],
+        "num_classes": len(names),
+        "networks": networks,
+        "pairs": pairs,
+        **_agreements("spearman", "off_diagonal", [effects_]),
+        "floor": mean_floor(effects_),
+        **_exact_metrics(seen),
+    }
+
+
+def _exact_metrics(seen: Sequence[Seen]) -> dict[str, Any]:
+    """Agreement of estimates with exact retraining, and of exact matrices with one another."""
+    pairs = [[each.effect, each.exact] for each in seen if each.exact is not None]
+    if len(pairs) < len(seen):
+        return {}
+    floors = [mean_floor(pair) for pair in pairs]
+    return {
+        **_agreements("with_exact", "with_exact_off_diagonal", pairs),
+        "with_exact_floor": sum(floors) / len(floors),
+        **_agreements("both_exact", "both_exact_off_diagonal", [[exact for _, exact in pairs]]),
+    }
+
+
+def _agreements(within: str, others: str, groups: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+    """The mean agreement within groups of matrices, over all classes and over those other than each row's own."""
+    found = _named_figure(within, measured(torch.stack([between(group) for group in groups]).mean(0)))
+    if groups[0][0].shape[2] > 2:
+        parts = torch.stack([between([off_diagonal(each) for each in group]) for group in groups])
+        found |= _named_figure(others, measured(parts.mean(0)))
+    return found
 
 
 def _named_figure(name: str, measured: Measured) -> dict[str, Any]:

@@ -80,6 +80,36 @@ def difference_interval(values: Tensor, others: Tensor) -> tuple[float, float]:
     return _around(float(values.double().mean() - others.double().mean()), math.sqrt(sum(parts)), freedom)
 
 
+def crossed_interval(values: Tensor) -> tuple[float, float]:
+    """95 % interval of a mean over seeds and queries, where every seed answers the same queries.
+
+    Seeds and queries are both drawn at random: the variance of the mean is at most that of the means by seed over S
+    plus that of the means by query over N. Few seeds widen the interval by Student's t, with as many degrees of freedom
+    as the two parts have together.
+
+    Args:
+        values: (S, N), at least two seeds and two queries.
+    Source: Satterthwaite 1946.
+    """
+    values = values.double()
+    parts = [float(means.var()) / len(means) for means in (values.mean(1), values.mean(0))]
+    total = sum(parts)
+    spread = sum(part**2 / (count - 1) for part, count in zip(parts, values.shape, strict=True))
+    return _around(float(values.mean()), math.sqrt(total), total**2 / spread if spread else 1.0)
+
+
+def share_values(gain: Tensor, room: Tensor) -> Tensor:
+    """The contribution of each query to a ratio of means, whose mean is that ratio, for `crossed_interval`.
+
+    Args:
+        gain, room: (S, N), numerator and denominator of each query; the ratio of each seed is sum(gain) / sum(room).
+    Returns:
+        (S, N), by the linear expansion of the ratio around its value.
+    """
+    share = gain.sum(1, keepdim=True) / room.sum(1, keepdim=True)
+    return share + (gain - share * room) / room.mean(1, keepdim=True)
+
+
 def _around(middle: float, error: float, freedom: float) -> tuple[float, float]:
     reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     return middle - reach, middle + reach

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +47,8 @@ class Verdict:
         figures: by the names in metrics.json; `<figure>_interval` holds [low, high].
         chosen: the true value for the method's top cluster, by figure, float64 (N,).
         random: the mean true value over all clusters, by figure, float64 (N,).
+        oracle: the true value for the best cluster, by figure, float64 (N,).
+        lds: cluster LDS of each query, float64 (N,); None where the method has none.
         options: of the attributor.
         note: what must be known to read the figures.
     """
@@ -57,6 +59,8 @@ class Verdict:
     figures: dict[str, Any]
     chosen: Mapping[str, Tensor] = field(default_factory=dict)
     random: Mapping[str, Tensor] = field(default_factory=dict)
+    oracle: Mapping[str, Tensor] = field(default_factory=dict)
+    lds: Tensor | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
@@ -69,16 +73,21 @@ class Verdict:
 class Judge:
     """The truth on some queries, from networks without each cluster and networks without random clusters.
 
+    Linear methods answer by the objective's surrogate, for a distance from the target the margin of its prediction.
+    What they answer by their estimate of every logit can be judged beside it.
+
     Attributes:
         queries: on which everything is measured.
         perturbations: (R, K), random deletions for the LDS; with R = 0 there is no LDS.
         resamples: of each bootstrap interval.
+        by_logits: also judge what linear methods answer by their estimate of every logit.
     """
 
     workspace: Workspace
     queries: Queries
     perturbations: Tensor
     resamples: int = 2000
+    by_logits: bool = False
     _truths: dict[bytes, Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -112,25 +121,66 @@ class Judge:
         """Behaviour of the network without each cluster, (N, K)."""
         return self.behaviours(self.leave_one_out_logits(partition), objective).T.contiguous()
 
+    @cached_property
+    def misread(self) -> Tensor:
+        """Whether the target misreads each query, bool (N,); none if they have no labels."""
+        predicted = self.workspace.target_logits(self.queries.images).argmax(1)
+        labels = predicted if self.queries.labels is None else self.queries.labels
+        return (predicted != labels).cpu()
+
     def verdict(self, name: str, choice: Choice, settings: str) -> Verdict:
         """All figures of one method."""
         estimates, seconds = self._estimates(choice)
         found: dict[str, Any] = {}
-        chosen, random = {}, {}
-        for figure, objective in DISTANCES.items():
-            estimate = estimates[objective]
-            truth = self.truth(estimate.partition, self.workspace.objective(objective))
-            judged = judge(truth, estimate.ranking[:, 0])
-            chosen[figure], random[figure] = _scale(figure) * judged.chosen, _scale(figure) * judged.random
-            found |= self._choice_figures(figure, judged)
+        judged = {figure: self._judged(estimates[objective], objective) for figure, objective in DISTANCES.items()}
+        for figure, each in judged.items():
+            found |= self._choice_figures(figure, each)
+        found |= self._by_reading(judged["dist_1"])
+        if self.by_logits and self.workspace.method(choice).linear and self.workspace.method(choice).logits:
+            found["by_logits"] = self._by_logits(choice)
         margins = estimates["margin"]
-        found |= self._rank_figures(margins)
+        ranks, lds = self._rank_figures(margins)
+        values = {
+            part: {figure: _scale(figure) * getattr(each, part) for figure, each in judged.items()}
+            for part in ("chosen", "random", "oracle")
+        }
         note = (
             ""
             if margins.on_run_partition
             else "clusters of its own: floor and oracle are those of these clusters, and there is no LDS"
         )
-        return Verdict(name, choice.name, settings, {**found, **seconds}, chosen, random, choice.given, note)
+        return Verdict(
+            name,
+            choice.name,
+            settings,
+            {**found, **ranks, **seconds},
+            **values,
+            lds=lds,
+            options=choice.given,
+            note=note,
+        )
+
+    def _judged(self, estimate: Estimate, objective: str) -> Judged:
+        """What retraining without the clusters that are ranked first did."""
+        return judge(self.truth(estimate.partition, self.workspace.objective(objective)), estimate.ranking[:, 0])
+
+    def _by_reading(self, judged: Judged) -> dict[str, Any]:
+        """The share for queries that the target misreads, and for those that it reads right."""
+        found: dict[str, Any] = {"num_misread": int(self.misread.sum())}
+        for name, rows in (("misread", self.misread), ("read", ~self.misread)):
+            part = Judged(*(getattr(judged, each.name)[rows] for each in fields(Judged)))
+            if len(part.chosen) > 1 and bool((part.oracle > part.random).any()):
+                random = self.workspace.generator("bootstrap", "dist_1", name)
+                interval = recovered_share_interval(part, random, resamples=self.resamples)
+                found |= {f"{name}_share": recovered_share(part), f"{name}_share_interval": list(interval)}
+        return found
+
+    def _by_logits(self, choice: Choice) -> dict[str, Any]:
+        """Dist_1 of the cluster ranked first by the method's estimate of every logit."""
+        objective = DISTANCES["dist_1"]
+        estimate = self.workspace.effects_by(self.queries, self.workspace.objective(objective), choice)
+        judged = self._judged(estimate, objective)
+        return {**self._choice_figures("dist_1", judged), **self._by_reading(judged)}
 
     def _estimates(self, choice: Choice) -> tuple[dict[str, Estimate], dict[str, float]]:
         """Effects by objective, each computed once, and the seconds of the offline work and of one question.
@@ -141,21 +191,20 @@ class Judge:
         workspace = self.workspace
         workspace.ledger.clear()
         workspace.forget_queries()
+        linear = workspace.method(choice).linear
         estimates: dict[str, Estimate] = {}
         shared: dict[str, Estimate] = {}
         seconds: dict[str, float] = {}
         for name in (*DISTANCES.values(), "margin"):
             objective = workspace.objective(name)
-            linear = workspace.is_linear(choice)
-            asked = workspace.surrogate(objective).name if linear else name
-            if asked not in shared:
+            asked = workspace.surrogate(objective) if linear else objective
+            question = f"{asked.name} {asked.choice.options}"
+            if question not in shared:
                 begun, before = time.monotonic(), workspace.ledger.elapsed
-                shared[asked] = workspace.effects_by(self.queries, objective, choice)
+                shared[question] = workspace.effects_by(self.queries, objective, choice, by_surrogate=True)
                 online = time.monotonic() - begun - (workspace.ledger.elapsed - before)
                 seconds = seconds or {"seconds_offline": workspace.ledger.charged, "seconds_online": online}
-            estimate = shared[asked]
-            sought = workspace.surrogate(objective) if linear else objective
-            estimates[name] = Estimate(sought, estimate.effect, estimate.partition, estimate.on_run_partition)
+            estimates[name] = replace(shared[question], objective=asked)
         return estimates, seconds
 
     def _choice_figures(self, figure: str, judged: Judged) -> dict[str, Any]:
@@ -184,8 +233,11 @@ class Judge:
             found[f"{figure}_{name}_interval"] = list(interval)
         return found
 
-    def _rank_figures(self, estimate: Estimate) -> dict[str, Any]:
-        """Spearman over the single deletions, and LDS over the random ones where the clusters are the run's own."""
+    def _rank_figures(self, estimate: Estimate) -> tuple[dict[str, Any], Tensor | None]:
+        """Spearman over the single deletions, and LDS over the random ones where the clusters are the run's own.
+
+        Also the LDS of each query.
+        """
         effect, random = estimate.effect[:, :, 0], self.workspace.generator("bootstrap", "ranks")
         reference = self.workspace.reference(self.queries)
         own = self.margin.measure(reference.target_logits, reference).double().cpu()
@@ -198,12 +250,12 @@ class Judge:
             "top_5_overlap": float(overlap.mean()),
         }
         if not estimate.on_run_partition or not len(self.perturbations):
-            return found
+            return found, None
         lds = cluster_lds(effect, self.masked_margins, self.perturbations)
         interval = cluster_lds_interval(
             effect, self.masked_margins, self.perturbations, random, resamples=max(50, self.resamples // 10)
         )
-        return {**found, "cluster_lds": float(lds.mean()), "cluster_lds_interval": list(interval)}
+        return {**found, "cluster_lds": float(lds.mean()), "cluster_lds_interval": list(interval)}, lds
 
 
 def on_run_clusters(found: Sequence[Verdict]) -> Verdict:

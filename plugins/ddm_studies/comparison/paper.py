@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ddm_framework.report import Block, Section, Table, Text
 from ddm_framework.runs import Workspace
 
 ROWS = {"random": "Random", "koh": "Koh et al.", "fastif": "FASTIF", "arnoldi": "Scaleup", "ddm": "DDM"}
 """The paper's names of the attributors in Tables 2, 3 and 6."""
+Outcome = Literal["holds", "does not hold", "not told", "cannot be tested at this size"]
+"""Of a claim: its 95 % interval lies wholly on the claim's side, wholly on the other, on both; or nothing tests it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,43 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What the paper claims, and what we measured of it.
+
+    Attributes:
+        claim: the paper's, such as `DDM's first cluster moves predictions most`.
+        measured: our figures with their intervals.
+        outcome: by the rule of `outcome_of`.
+    """
+
+    claim: str
+    measured: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a study says of its figures: a function `findings(metrics)` of the study makes it from metrics.json alone.
+
+    Stored sentences can so be compared with what the code says of the stored figures.
+
+    Attributes:
+        sentences: verdicts on the paper's claims, and which figures are not comparable and why; not what the figures
+            show anyway.
+        claims: the paper's claims with their outcomes.
+    """
+
+    sentences: Sequence[str]
+    claims: Sequence[Claim]
+
+
+def outcome_of(interval: Sequence[float], than: float = 0.0) -> Outcome:
+    """The outcome of a claim that a figure is above a value, by the figure's 95 % interval [low, high]."""
+    low, high = interval
+    return "holds" if low > than else "does not hold" if high < than else "not told"
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """A table or figure of the paper beside ours.
 
@@ -42,23 +81,25 @@ class Comparison:
         source: `Table 1`, `Fig. 6`.
         title: what it shows.
         figures: in the order in which they are shown.
-        sentences: verdicts on the paper's claims, and which figures are not comparable and why; not what the figures
-            show anyway.
+        findings: what is said of them.
         sizes: what was run, as in `CIFAR-10, 2,000 training images, convnet of width 16`.
     """
 
     source: str
     title: str
     figures: Sequence[Compared]
-    sentences: Sequence[str] = ()
+    findings: Findings
     sizes: str = ""
 
     def section(self, *more: Block) -> Section:
         """The section of the report."""
         rows = [[each.row, each.column, each.paper, each.ours, _interval(each), each.note] for each in self.figures]
         columns = ["", "figure", "paper", "ours", "95 % interval", "note"]
-        texts = [Text(sentence) for sentence in self.sentences]
-        return Section(f"{self.source}: {self.title}", [Text(self.sizes), Table(columns, rows), *texts, *more])
+        claims = [[each.claim, each.measured, each.outcome] for each in self.findings.claims]
+        verdicts = [Table(["the paper claims", "measured", "outcome"], claims)] if claims else []
+        texts = [Text(sentence) for sentence in self.findings.sentences]
+        blocks = [Text(self.sizes), Table(columns, rows), *verdicts, *texts, *more]
+        return Section(f"{self.source}: {self.title}", blocks)
 
     def metrics(self) -> dict[str, Any]:
         """The entry `comparison` of metrics.json; `ddm run` prints it, and RESULTS.md is written from it."""
@@ -68,9 +109,16 @@ class Comparison:
                 "title": self.title,
                 "sizes": self.sizes,
                 "figures": [asdict(each) for each in self.figures],
-                "sentences": list(self.sentences),
+                "sentences": list(self.findings.sentences),
+                "claims": [asdict(each) for each in self.findings.claims],
             }
         }
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`one, two and three`."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def sizes(workspace: Workspace) -> str:

@@ -17,7 +17,7 @@ from ddm_studies.comparison.grids import decided, grid_section, judge_each
 from ddm_studies.comparison.judging import Judge, Verdict, on_run_clusters
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
 from ddm_studies.influence_tables.published import BEST, RANDOM, TABLES, TITLES, Figures, PaperTable
-from ddm_studies.influence_tables.words import measured, orders, sentences, told
+from ddm_studies.influence_tables.words import against_own, findings, measured, pairs, told
 
 Count = Annotated[int, Field(ge=2)]
 Methods = Annotated[list[Grid], ComponentOf("attributor")]
@@ -35,6 +35,7 @@ def run(
     validation_masks: Annotated[int, Field(ge=3)] = 20,
     deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     resamples: Annotated[int, Field(ge=50)] = 2000,
+    by_logits: bool = False,
 ) -> Report:
     """Judge methods by exact retraining and compare the figures with the paper's.
 
@@ -48,30 +49,37 @@ def run(
             retrained.
         deleted: share of the clusters that each of these networks lacks.
         resamples: of each bootstrap interval, over queries.
+        by_logits: also judge linear methods by their estimate of every logit, on which Dist_1 itself is measured,
+            beside the margin of the prediction that they rank clusters by. It costs one question for each class.
     Raises:
         DDMError: if a method has a grid and there is no validation split.
     Source: Tables 1 and 2, Eq. 10.
     """
     papers = TABLES[table]
     asked = workspace.queries_of("test", None if queries == "all" else queries)
-    judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples)
+    judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples, by_logits)
     asked_of = methods or [choose_grid(workspace.registry, "attributor", name) for name in papers.rows.values()]
     settled = decided(workspace, asked_of, validation_masks, deleted)
     found = judge_each(judge, settled)
-    known = papers.paper.get(column or workspace.recipe.dataset.name, {})
+    named = column or workspace.recipe.dataset.name
+    known = papers.paper.get(named, {})
+    key = papers.source.lower().replace(" ", "_")
+    stored = {"table": table, "column": named if known else None, "num_queries": len(asked)}
+    stored |= _metrics(papers, found, known)
+    said = findings({key: stored})
     comparison = Comparison(
         papers.source,
         papers.title,
         list(_compared(papers, found, known)),
-        list(sentences(papers, found, known, len(asked))),
+        said,
         f"{sizes(workspace)}, {len(asked)} queries{_settings(papers, found)}",
     )
     grids = [grid_section(settled)] if any(each.grid for each in settled) else []
     return Report(
         sections=[comparison.section(_chart(papers, found, known)), _settings_section(papers, found), *grids],
-        metrics={**comparison.metrics(), papers.source.lower().replace(" ", "_"): _metrics(papers, found, known)},
+        metrics={**comparison.metrics(), key: stored},
         question="How far does the prediction really move without the cluster that each method ranks first?",
-        answer=comparison.sentences[0],
+        answer=said.sentences[0],
     )
 
 
@@ -85,6 +93,7 @@ def _compared(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, F
         yield from _of_figure(table, found, {row: each[place] for row, each in known.items()}, figure)
     if "dist_3" in table.figures:
         yield from _ranks(table, found)
+    yield from _misread(table, found)
 
 
 def _of_figure(
@@ -101,7 +110,20 @@ def _of_figure(
     yield compared(RANDOM, first, f"{figure}_floor", "exact mean over clusters")
     for each in found:
         yield compared(table.row(each), each.figures, figure, _own_bounds(each, figure))
+        if figure == "dist_1" and "by_logits" in each.figures:
+            yield compared(f"{table.row(each)}, by its logits", each.figures["by_logits"], figure, "")
     yield compared(BEST, first, f"{figure}_oracle", "")
+
+
+def _misread(table: PaperTable, found: Sequence[Verdict]) -> Iterator[Compared]:
+    """The share of the oracle's Dist_1 for the queries that the network misreads: people ask about errors first."""
+    for each in found:
+        if "misread_share" in each.figures:
+            interval = tuple(each.figures["misread_share_interval"])
+            note = f"{each.figures['num_misread']} queries"
+            yield Compared(
+                table.row(each), "share, misread queries", each.figures["misread_share"], None, interval, note
+            )
 
 
 def _own_bounds(verdict: Verdict, figure: str) -> str:
@@ -137,6 +159,7 @@ def _settings_section(table: PaperTable, found: Sequence[Verdict]) -> Section:
         [
             table.row(each),
             each.figures["recovered_share"],
+            each.of("misread_share"),
             each.figures["spearman"],
             each.figures["seconds_offline"],
             each.figures["seconds_online"],
@@ -144,22 +167,36 @@ def _settings_section(table: PaperTable, found: Sequence[Verdict]) -> Section:
         ]
         for each in found
     ]
-    columns = ["method", "share of the oracle", "Spearman", "seconds once", "for all queries", "settings"]
+    columns = [
+        "method",
+        "share of the oracle",
+        "misread queries",
+        "Spearman",
+        "seconds once",
+        "for all queries",
+        "settings",
+    ]
     notes = [Text(f"{table.row(each)}: {each.note}.") for each in found if each.note]
     caption = "Share of the way from a random cluster to the best one by Dist_1; rank correlation over all clusters"
     return Section("Settings and costs", [Table(columns, rows, caption), *notes])
 
 
 def _metrics(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures]) -> dict[str, Any]:
+    """All figures, the differences between rows, and which row is the paper's own method."""
     first = on_run_clusters(found).figures
-    counted = {}
-    for place, figure in enumerate(table.figures):
-        pairs = orders(measured(table, found, figure), told(known, place))
-        if len(pairs) and figure != "dist_3":
-            counted[figure] = {name: len(each) for name, each in pairs._asdict().items()}
+    own = next((each for each in found if each.method == table.rows[table.own]), found[-1])
+    ordered = [
+        pair
+        for place, figure in enumerate(table.figures)
+        if figure != "dist_3"
+        for pair in pairs(figure, measured(table, found, figure), told(known, place))
+    ]
     return {
         **{each.name: each.figures for each in found},
         "random": {figure: first[f"{figure}_floor"] for figure in table.figures},
         "oracle": {figure: first[f"{figure}_oracle"] for figure in table.figures},
-        "orders": counted,
+        "own": table.row(own),
+        "own_method": own.name,
+        "pairs": ordered,
+        "against_own": against_own(table.row(own), measured(table, found, "dist_1")),
     }

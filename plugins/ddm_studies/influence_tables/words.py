@@ -1,75 +1,121 @@
-"""The sentences about Tables 1 and 2, computed from the figures."""
+"""What is said of Tables 1 and 2, made from the stored figures alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddm_framework.truth import bootstrap_interval
 from ddm_studies.comparison.judging import SCALE, Verdict, on_run_clusters
-from ddm_studies.influence_tables.published import LOWEST_DIST_3, PAPERS_QUERIES, RANDOM, TITLES, Figures, PaperTable
+from ddm_studies.comparison.paper import Claim, Findings, Outcome, listed, outcome_of
+from ddm_studies.influence_tables.published import (
+    LOWEST_DIST_3,
+    PAPERS_QUERIES,
+    RANDOM,
+    TABLES,
+    TITLES,
+    Figures,
+    PaperTable,
+)
 
 RESAMPLES = 2000
 CLOSE = 0.01
 """Difference below which two values of Dist_3 are called almost equal."""
+Stored = Mapping[str, Any]
 
 
-class Pair(NamedTuple):
-    """Two rows in the paper's order."""
-
-    above: str
-    below: str
-
-
-class Orders(NamedTuple):
-    """Pairs of rows that the paper orders, by what our queries say: the same order, the reverse, or undecided."""
-
-    agree: list[Pair]
-    reversed: list[Pair]
-    undecided: list[Pair]
-
-    def __len__(self) -> int:
-        return sum(map(len, self[:]))
+def findings(metrics: Stored) -> Findings:
+    """The verdicts of Table 1 or 2, and what cannot be compared, from the entry of metrics.json."""
+    stored = metrics["table_1"] if "table_1" in metrics else metrics["table_2"]
+    table = TABLES[stored["table"]]
+    known = table.paper.get(stored["column"] or "", {})
+    return Findings(list(_sentences(table, stored, known)), list(_claims(table, stored, known)))
 
 
-def sentences(
-    table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures], num_queries: int
-) -> Iterator[str]:
-    """The verdicts of Table 1 or 2, and what cannot be compared.
-
-    Args:
-        table: the paper's table.
-        found: the methods.
-        known: the paper's figures for the data set, by row; empty where the table has no such column.
-        num_queries: N.
-    """
-    ours = _ours(table, found)
-    yield _share(table, ours)
+def _sentences(table: PaperTable, stored: Stored, known: Mapping[str, Figures]) -> Iterator[str]:
+    yield f"{_share(stored)} {_against_others(stored)}".strip()
     if known:
-        places = [place for place, figure in enumerate(table.figures) if figure != "dist_3"]
-        yield from _orders(table, found, {table.figures[place]: told(known, place) for place in places})
-        yield f"{_scale()} {_few_queries(table, ours, num_queries)}"
+        yield from _orders(stored["pairs"])
+        yield f"{_scale()} {_few_queries(stored)}"
     else:
         yield f"The paper's {table.source} has no column for this data set, so none of its figures can be compared."
     if "dist_3" in table.figures:
-        yield _dist_3(on_run_clusters(found), known)
+        yield _dist_3(stored, known)
 
 
-def _ours(table: PaperTable, found: Sequence[Verdict]) -> Verdict:
-    return next((each for each in found if each.method == table.rows[table.own]), found[-1])
+def _claims(table: PaperTable, stored: Stored, known: Mapping[str, Figures]) -> Iterator[Claim]:
+    """That the paper's own method is above every other of its table, and above ordinary matching."""
+    by_row = {each["row"]: each for each in stored["against_own"]}
+    others = [by_row[row] for row in known if row in by_row and row != RANDOM]
+    if others:
+        yield Claim(f"{stored['own']} moves predictions more than {_rivals(table)}", _told(others), _joined(others))
+    ordinary = by_row.get("DDM-match")
+    if ordinary and _paper_orders(known, stored["own"], "DDM-match"):
+        claim = "reverse matching moves predictions more than ordinary matching"
+        yield Claim(claim, _told([ordinary]), outcome_of(ordinary["interval"]))
 
 
-def _share(table: PaperTable, ours: Verdict) -> str:
-    low, high = ours.figures["recovered_share_interval"]
-    return (
-        f"By Dist_1, {table.row(ours)} recovers {ours.figures['recovered_share']:.0%} ({low:.0%} to {high:.0%}) of the"
-        " way from a random cluster to the best one."
+def _rivals(table: PaperTable) -> str:
+    return "its ablations and the baselines" if table.source == "Table 1" else "influence functions"
+
+
+def _paper_orders(known: Mapping[str, Figures], above: str, below: str) -> bool:
+    """Whether the paper's Dist_1 of one row is above that of another."""
+    one, other = (known.get(row, (None,))[0] for row in (above, below))
+    return one is not None and other is not None and one > other
+
+
+def _joined(others: Sequence[Stored]) -> Outcome:
+    """The outcome of the claim to be above all others: one clear loss refutes it."""
+    outcomes = {outcome_of(each["interval"]) for each in others}
+    return next(each for each in ("does not hold", "not told", "holds") if each in outcomes)  # type: ignore[return-value]
+
+
+def _told(others: Sequence[Stored]) -> str:
+    return f"difference of Dist_1 ×{SCALE}: " + "; ".join(f"{each['row']} {_difference(each)}" for each in others)
+
+
+def _difference(each: Stored) -> str:
+    low, high = each["interval"]
+    return f"{each['difference'] + 0.0:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _share(stored: Stored) -> str:
+    """The share of DDM, over all queries and over the misread ones."""
+    ours = stored[stored["own_method"]]
+    low, high = ours["recovered_share_interval"]
+    said = (
+        f"By Dist_1, {stored['own']} recovers {ours['recovered_share']:.0%} ({low:.0%} to {high:.0%}) of the way from a"
+        " random cluster to the best one"
     )
+    if "misread_share" in ours:
+        low, high = ours["misread_share_interval"]
+        said += (
+            f", and {ours['misread_share']:.0%} ({low:.0%} to {high:.0%}) for the {ours['num_misread']} of"
+            f" {stored['num_queries']} queries that the network misreads"
+        )
+    return said + "."
+
+
+def _against_others(stored: Stored) -> str:
+    """Which methods the paper's own is clearly behind, clearly ahead of, and not told from."""
+    own = stored["own"]
+    by_outcome: dict[str, list[Stored]] = {"does not hold": [], "holds": [], "not told": []}
+    for each in stored["against_own"]:
+        by_outcome[outcome_of(each["interval"])].append(each)
+    parts = []
+    for outcome, words in (("does not hold", "behind"), ("holds", "ahead of")):
+        if by_outcome[outcome]:
+            rows = [f"{each['row']} {_difference(each)}" for each in by_outcome[outcome]]
+            parts.append(f"clearly {words} {listed(rows)}")
+    if by_outcome["not told"]:
+        parts.append(f"not told from {listed([each['row'] for each in by_outcome['not told']])}")
+    return f"{own} is {'; '.join(parts)}." if parts else ""
 
 
 def measured(table: PaperTable, found: Sequence[Verdict], figure: str) -> dict[str, Tensor]:
@@ -83,56 +129,53 @@ def told(known: Mapping[str, Figures], place: int) -> dict[str, float]:
     return {row: value for row, each in known.items() if (value := each[place]) is not None}
 
 
-def orders(ours: Mapping[str, Tensor], paper: Mapping[str, float]) -> Orders:
-    """Sort the paper's pairs of rows by whether the same queries confirm their order.
+def pairs(figure: str, ours: Mapping[str, Tensor], paper: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The paper's pairs of rows by one distance, with what the same queries say of their order.
 
     Args:
+        figure: the distance.
         ours: the measured value of each query, float64 (N,), by row.
         paper: figures by row; rows with the same figure are in no order.
     Returns:
-        Pairs are undecided where the 95 % bootstrap interval of the mean difference, query by query, contains 0.
+        For each pair the row that the paper has above, the one below, and our difference with its 95 % bootstrap
+        interval, query by query.
     """
-    found = Orders([], [], [])
-    generator = torch.Generator().manual_seed(0)
+    found = []
     for one, other in combinations([row for row in paper if row in ours], 2):
-        if paper[one] == paper[other]:
-            continue
-        pair = Pair(one, other) if paper[one] > paper[other] else Pair(other, one)
-        low, high = bootstrap_interval(ours[pair.above] - ours[pair.below], generator, resamples=RESAMPLES)
-        (found.agree if low > 0 else found.reversed if high < 0 else found.undecided).append(pair)
+        if paper[one] != paper[other]:
+            above, below = (one, other) if paper[one] > paper[other] else (other, one)
+            found.append({"figure": figure, "above": above, "below": below, **_compared(ours[above], ours[below])})
     return found
 
 
-def _orders(table: PaperTable, found: Sequence[Verdict], paper: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """How many of the paper's orders of two rows are confirmed, and which against its own method are not.
+def against_own(own: str, ours: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Dist_1 of the paper's own method minus that of every other row, with its 95 % interval over queries."""
+    return [{"row": row, **_compared(ours[own], each)} for row, each in ours.items() if row != own]
 
-    Args:
-        table: the paper's table.
-        found: the methods.
-        paper: figures by distance and row.
-    """
-    counted, exceptions = [], []
-    for figure, rows in paper.items():
-        sorted_out = orders(measured(table, found, figure), rows)
-        if not len(sorted_out):
-            continue
-        title = TITLES[figure]
-        counted.append(
-            f"by {title}, {len(sorted_out.agree)} of {len(sorted_out)} are confirmed, {len(sorted_out.reversed)}"
-            f" reversed and {len(sorted_out.undecided)} undecided"
-        )
-        exceptions += [
-            f"{below} is above {above} by {title}"
-            for above, below in sorted_out.reversed
-            if {above, below} & {RANDOM, table.own}
-        ]
+
+def _compared(one: Tensor, other: Tensor) -> dict[str, Any]:
+    """The mean difference of two rows on the same queries."""
+    difference = one - other
+    interval = bootstrap_interval(difference, torch.Generator().manual_seed(0), resamples=RESAMPLES)
+    return {"difference": float(difference.mean()), "interval": list(interval)}
+
+
+def _orders(listed_pairs: Sequence[Stored]) -> Iterator[str]:
+    """How many of the paper's orders of two rows are confirmed, reversed and undecided."""
+    counted = []
+    for figure, title in TITLES.items():
+        outcomes = [outcome_of(each["interval"]) for each in listed_pairs if each["figure"] == figure]
+        if outcomes:
+            counted.append(
+                f"by {title}, {outcomes.count('holds')} of {len(outcomes)} are confirmed,"
+                f" {outcomes.count('does not hold')} reversed and {outcomes.count('not told')} undecided"
+            )
     if counted:
-        said = f"Of the paper's orders of two rows, {'; '.join(counted)}."
-        yield said + (f" Contradicted: {', '.join(exceptions)}." if exceptions else "")
+        yield f"Of the paper's orders of two rows, {'; '.join(counted)}."
 
 
-def _dist_3(first: Verdict, known: Mapping[str, Figures]) -> str:
-    low, high = first.figures["dist_3_floor"], first.figures["dist_3_oracle"]
+def _dist_3(stored: Stored, known: Mapping[str, Figures]) -> str:
+    low, high = stored["random"]["dist_3"], stored["oracle"]["dist_3"]
     said = f"By Eq. 10, Dist_3 = 1/(1 + Dist_1) lies between {LOWEST_DIST_3:.2f} and 1"
     said += "; here its values are almost equal, so methods are compared by the rank" if high - low < CLOSE else ""
     values = [each[2] for each in known.values() if len(each) > 2 and each[2] is not None]
@@ -163,11 +206,11 @@ def _scale() -> str:
     )
 
 
-def _few_queries(table: PaperTable, ours: Verdict, num_queries: int) -> str:
-    low, high = ours.figures["dist_1_interval"]
+def _few_queries(stored: Stored) -> str:
+    (low, high), num_queries = stored[stored["own_method"]]["dist_1_interval"], stored["num_queries"]
     reach = (high - low) / 2 * math.sqrt(num_queries / PAPERS_QUERIES)
     return (
         f"The paper averages over {PAPERS_QUERIES} queries without an interval: with so few, the Dist_1 of"
-        f" {table.row(ours)} here would have an uncertainty of about ±{reach:.2g}, with all {num_queries} it has"
+        f" {stored['own']} here would have an uncertainty of about ±{reach:.2g}, with all {num_queries} it has"
         f" ±{(high - low) / 2:.2g}."
     )

@@ -1,40 +1,65 @@
-"""The sentences about Fig. 4 and 5, computed from the figures."""
+"""What is said of Fig. 4 and 5, made from the stored figures alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ddm_studies.comparison.paper import Claim, Findings, listed, outcome_of
+
 LEVEL = 0.05
-"""Probability of reporting any leak where there is none, over all tests of a report."""
+"""Probability of reporting any successful attack where there is none, over all tests of a report."""
+SHOWN = {
+    "own_cluster_nearest": ("the training image nearest to them is of their own cluster for {value}", "own_cluster"),
+    "accuracy_independent": ("an independent network sees their class in {value}", "accuracy"),
+    "correlation": ("their highest correlation with a member of their cluster is {value}", "correlation"),
+}
+"""Figures that show something of the training data where their interval lies above chance, and whose chance it is."""
+STARTS = {"real": "training images", "noise": "noise"}
 
 
-def sentences(found: Mapping[str, Mapping[str, Any]], inits: Sequence[str]) -> Iterator[str]:
-    """The verdict on the claim of Fig. 4 or 5, its limits, and what cannot be compared.
+def findings(metrics: Mapping[str, Any]) -> Findings:
+    """The verdict on the claim of Fig. 4 or 5, its limits, and what cannot be compared, from metrics.json."""
+    stored = metrics["privacy"]
+    by_init = {init: stored[f"DDM ({init})"] for init in stored["inits"]}
+    sentences = [
+        _verdict(by_init),
+        "Stronger attacks were not tried, and the failure of an attack does not prove privacy.",
+        "The paper shows pictures and gives no figures, so no figure here can be compared with one of the paper.",
+    ]
+    return Findings(sentences, list(_claims(by_init)))
 
-    Args:
-        found: the figures of each set of images, by its name.
-        inits: what the synthetic images were started from.
-    """
-    yield _verdict({init: found[f"DDM ({init})"] for init in inits})
-    yield "Stronger attacks were not tried, and the failure of an attack does not prove privacy."
-    yield "The paper shows pictures and gives no figures, so no figure here can be compared with one of the paper."
+
+def _claims(by_init: Mapping[str, Mapping[str, Any]]) -> Iterator[Claim]:
+    """That nothing is revealed: attacks and figures can refute it, but none of them can confirm it."""
+    for init, reasons in _reasons(by_init).items():
+        claim = f"a synset started from {STARTS[init]} reveals nothing explicit of the training data"
+        measured = (
+            listed(reasons) if reasons else "no attack succeeds and no figure is above chance, which proves nothing"
+        )
+        yield Claim(claim, measured, "does not hold" if reasons else "not told")
+
+
+def _reasons(by_init: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What contradicts the claim, for each start: attacks that succeed, and figures above chance."""
+    level = LEVEL / max(_num_tests(by_init), 1)
+    return {init: [*_leaks(ddm, level), *_shown(ddm)] for init, ddm in by_init.items()}
+
+
+def _num_tests(by_init: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum(name.endswith("_p") for ddm in by_init.values() for name in ddm)
 
 
 def _verdict(by_init: Mapping[str, Mapping[str, Any]]) -> str:
-    num_tests = sum(name.endswith("_p") for ddm in by_init.values() for name in ddm)
-    parts = []
-    for init, ddm in by_init.items():
-        reasons = list(_leaks(ddm, LEVEL / max(num_tests, 1)))
-        started = "training images" if init == "real" else "noise"
-        parts.append(
-            f"or a synset started from {started} this is contradicted: {', and '.join(reasons)}"
-            if reasons
-            else f"or a synset started from {started} none of these attacks contradicts it"
-        )
+    num_tests = _num_tests(by_init)
+    parts = [
+        f"or a synset started from {STARTS[init]} "
+        + (f"this is contradicted: {listed(reasons)}" if reasons else "no attack and no figure here contradicts it")
+        for init, reasons in _reasons(by_init).items()
+    ]
     return (
         f"The paper claims that the synset can be released without revealing training images. F{'; f'.join(parts)}"
-        f" ({num_tests} tests, each at the level {LEVEL:g} / {num_tests})."
+        f" ({num_tests} tests of attacks, each at the level {LEVEL:g} / {num_tests}; figures by their 95 % intervals)."
     )
 
 
@@ -52,3 +77,16 @@ def _leaks(ddm: Mapping[str, Any], level: float) -> Iterator[str]:
         )
     if ddm.get("auc_training_p", 1.0) < level:
         yield f"training images are distinguished from test images with an AUC of {ddm['auc_training']:.2f}"
+
+
+def _shown(ddm: Mapping[str, Any]) -> Iterator[str]:
+    """The figures whose intervals lie above what images of no content would have."""
+    for name, (words, chance) in SHOWN.items():
+        if name not in ddm:
+            continue
+        interval, by_chance = ddm[f"{name}_interval"], ddm[f"{chance}_by_chance"]
+        if outcome_of(interval, by_chance) == "holds":
+            low, high = interval
+            unit = "" if name == "correlation" else " %"
+            value = f"{ddm[name]:.3g}{unit} ({low:.3g} to {high:.3g}; {by_chance:.2g} by chance)"
+            yield words.format(value=value)

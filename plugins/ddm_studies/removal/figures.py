@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from ddm_framework.report import Chart, Table
 from ddm_studies.comparison.intervals import percent_interval
 from ddm_studies.comparison.paper import Compared
-from ddm_studies.removal.ranking import Removal
+from ddm_studies.removal.ranking import Ranking, Removal
 
 
 def compared(
@@ -48,7 +50,9 @@ def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[s
         "replicates": found[0].accuracy.shape[1],
         "methods": {
             each.ranking.name: {
+                "use": each.ranking.use,
                 "accuracy": each.mean,
+                "accuracies": each.accuracy.tolist(),
                 "accuracy_interval": [list(percent_interval(values)) for values in each.accuracy],
                 "removed_share": each.removed.tolist(),
                 "classes_lost": each.lost.tolist(),
@@ -57,3 +61,17 @@ def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[s
             for each in found
         },
     }
+
+
+def removals_of(stored: Mapping[str, Any]) -> list[Removal]:
+    """The results that `metrics_of` stored; orders and values of the clusters are not among them."""
+    return [
+        Removal(
+            Ranking(name, each["use"], torch.zeros(0, 0, dtype=torch.int64)),
+            torch.tensor(each["accuracies"], dtype=torch.float64),
+            torch.tensor(each["removed_share"], dtype=torch.float64),
+            torch.tensor(each["classes_lost"], dtype=torch.float64),
+            torch.tensor([each["detection_auc"]], dtype=torch.float64) if "detection_auc" in each else None,
+        )
+        for name, each in stored["methods"].items()
+    ]

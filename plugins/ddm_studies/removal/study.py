@@ -15,10 +15,10 @@ from ddm_framework.plugin import Choice, ComponentOf, use
 from ddm_framework.report import Block, Clusters, Text
 from ddm_framework.runs import Workspace
 from ddm_studies.comparison.intervals import mean_interval, percent_interval
-from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_studies.comparison.paper import Compared, Comparison, Findings, sizes
 from ddm_studies.removal.figures import chart, compared, metrics_of, table_of
 from ddm_studies.removal.ranking import CEILING, Ranking, Removal, corrupted_shares, rankings_of, removals, some_removed
-from ddm_studies.removal.words import INTERVALS, PAPER, TITLES, sentences
+from ddm_studies.removal.words import INTERVALS, PAPER, TITLES, findings
 
 OF_NOISE = "not comparable: the paper's is of noise"
 _BALANCED = (
@@ -69,16 +69,19 @@ def run(
     classes = workspace.partition.classes.cpu() if balanced else None
     rankings = rankings_of(workspace, methods, replicates, spoilt, classes)
     found, seconds = removals(workspace, rankings, steps, spoilt)
-    comparison = _comparison(workspace, table, found, steps, spoilt, balanced)
+    stored = {**metrics_of(found, steps), "seconds_retraining": seconds, "table": table}
+    stored["not_comparable"] = _other_corruption(workspace, table)
+    told = findings({"removal": stored})
+    comparison = _comparison(workspace, table, found, steps, spoilt, balanced, told)
     return Report(
         sections=[
             comparison.section(chart(found, steps), table_of(found, steps)),
             _procedure(replicates, seconds, len(found), balanced),
             *_first_removed(workspace, rankings, spoilt),
         ],
-        metrics={**comparison.metrics(), "removal": {**metrics_of(found, steps), "seconds_retraining": seconds}},
+        metrics={**comparison.metrics(), "removal": stored},
         question="Which training data is the network better off without?",
-        answer=comparison.sentences[0],
+        answer=told.sentences[0],
     )
 
 
@@ -89,6 +92,7 @@ def _comparison(
     percentages: Sequence[float],
     spoilt: Tensor,
     balanced: bool,
+    told: Findings,
 ) -> Comparison:
     paper, whole = PAPER[table], found[0].accuracy[0]
     figures = [Compared("all data", "accuracy", float(whole.mean()), paper["ddm"][0], percent_interval(whole))]
@@ -114,7 +118,6 @@ def _comparison(
     words = sizes(workspace) + _corruption_in_words(workspace, spoilt)
     if balanced:
         words += "; each class loses the same share of its clusters"
-    told = sentences(table, found, percentages, _other_corruption(workspace, table))
     return Comparison(f"Table {table}", TITLES[table], figures, told, words)
 
 

@@ -18,7 +18,7 @@ from ddm_studies.comparison.forward_matching import Labels, ordinary_match
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
 from ddm_studies.trajectory.accumulated import error_figures, error_section
 from ddm_studies.trajectory.walks import Walk, uphill, walks
-from ddm_studies.trajectory.words import PAPER, other_classes, sentences
+from ddm_studies.trajectory.words import PAPER, findings, other_classes
 
 Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
@@ -68,11 +68,13 @@ def run(
     found["uphill"] = _uphill(workspace, resamples)
     found["errors"] = error_figures(workspace, forward, resamples)
     named = column or workspace.recipe.dataset.name
+    stored = {**found, "curves": curves, "column": named, "num_clusters": workspace.partition.num_clusters}
+    told = findings({"trajectory": stored})
     comparison = Comparison(
         "Table 4",
         "accuracy at both ends of the trajectory",
         list(_compared(found, named)),
-        list(sentences(found, named, workspace.partition.num_clusters)),
+        told,
         f"{sizes(workspace)}; {steps} steps on all synthetic images; DDM-match with"
         f" {'the labels of the classes' if labels == 'hard' else 'learned labels'}",
     )
@@ -82,9 +84,9 @@ def run(
             _grid_section(found["grid"]),
             error_section(found["errors"]),
         ],
-        metrics={**comparison.metrics(), "trajectory": {**found, "curves": curves}},
+        metrics={**comparison.metrics(), "trajectory": stored},
         question="Does the synset lead the target back to where its training began?",
-        answer=comparison.sentences[0],
+        answer=told.sentences[0],
     )
 
 

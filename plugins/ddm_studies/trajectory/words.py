@@ -1,9 +1,11 @@
-"""The sentences about Table 4, computed from the figures."""
+"""What is said of Table 4, made from the stored figures alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from ddm_studies.comparison.paper import Claim, Findings, outcome_of
 
 PAPER: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "mnist": {"normal training": (12.5, 95.7), "DDM-match": (12.6, 85.0), "DDM": (0.6, 95.7)},
@@ -14,18 +16,32 @@ PAPER: Mapping[str, Mapping[str, tuple[float, float]]] = {
 """Table 4: accuracy in per cent at θ_0 and at θ_τ."""
 CLASSES = {"mnist": 10, "cifar10": 10, "cifar100": 100, "tinyimagenet": 200}
 """Number of classes of the paper's data sets; chance is one divided by it."""
+CLOSE, HALF = 0.1, 0.5
+"""Shares of the distance between θ_τ and θ_0 below which a walk has led back, and covers more than half of the way."""
 NEAR = 5.0
 """Points of accuracy within which the recovered start counts as near the random one."""
 
 
-def sentences(found: Mapping[str, Any], column: str, num_clusters: int) -> Iterator[str]:
-    """The verdicts of Table 4, and what cannot be compared.
+def findings(metrics: Mapping[str, Any]) -> Findings:
+    """The verdicts of Table 4, and what cannot be compared, from the entry of metrics.json."""
+    found = metrics["trajectory"]
+    return Findings(list(_sentences(found, found["column"], found["num_clusters"])), list(_claims(found)))
 
-    Args:
-        found: the study's figures.
-        column: a column of the paper; without one of this name nothing is compared.
-        num_clusters: K.
-    """
+
+def _claims(found: Mapping[str, Any]) -> Iterator[Claim]:
+    """That the synset leads back to θ_0, and where the paper has it so, to an accuracy below chance."""
+    least = found["ddm_least_distance_to_start"]
+    measured = f"{least:.2f} of the distance in weights is left at the closest point of one walk"
+    led = "holds" if least < CLOSE else "does not hold" if least >= HALF else "not told"
+    yield Claim("fine-tuning on the synset leads the target back to θ_0", measured, led)
+    column = found["column"]
+    if column in PAPER and PAPER[column]["DDM"][0] < 100 / CLASSES[column]:
+        (low, high), rarest = found["lowest"]["accuracy_interval"], found["rarest_class"]
+        measured = f"lowest {found['lowest']['accuracy']:.1f} % ({low:.1f} to {high:.1f}), rarest class {rarest:.1f} %"
+        yield Claim("accuracy falls below chance on the way back", measured, outcome_of((rarest - high, rarest - low)))
+
+
+def _sentences(found: Mapping[str, Any], column: str, num_clusters: int) -> Iterator[str]:
     yield back(found)
     yield below(found, column)
     if column in PAPER:
@@ -39,15 +55,15 @@ def back(found: Mapping[str, Any]) -> str:
     least, left = found["ddm_least_distance_to_start"], found["ddm_distance_to_start"]
     verdict = (
         "leads back close to θ_0"
-        if least < 0.1
+        if least < CLOSE
         else "covers more than half of the way back to θ_0"
-        if least < 0.5
+        if least < HALF
         else "covers only a part of the way back to θ_0"
         if least < 0.9
         else "does not lead back to θ_0"
     )
     after = ", and ends farther from θ_0 than it began" if left > 1 else ""
-    near = least >= 0.5 and abs(ddm["theta_0"] - begun["theta_0"]) < NEAR
+    near = least >= HALF and abs(ddm["theta_0"] - begun["theta_0"]) < NEAR
     return (
         f"In weights, fine-tuning the target on the whole synset {verdict}{after}: {left:.2f} of the distance is left"
         f" at the end, {least:.2f} at the closest point."
@@ -56,21 +72,18 @@ def back(found: Mapping[str, Any]) -> str:
 
 
 def below(found: Mapping[str, Any], column: str) -> str:
-    """Whether accuracy falls below chance on the way back, beside the paper's accuracy at θ_0 where it gives one."""
+    """Whether accuracy falls below chance on the way back, beside the paper's accuracy at θ_0 where it gives one.
+
+    Below chance means below that of always predicting the rarest class, by more than the interval over test images.
+    """
     ddm, uphill = found["lowest"], found["uphill"]
-    fell = [_falls_below_chance(found, each["accuracy"]) for each in (ddm, uphill)]
-    verdicts = ["falls below chance" if each else "does not fall below chance" for each in fell]
+    fell = [each["accuracy_interval"][1] < found["rarest_class"] for each in (ddm, uphill)]
+    verdicts = ["falls below chance" if each else "does not measurably fall below chance" for each in fell]
     return (
         f"{_start_in_paper(column)}Here, accuracy on the way back {verdicts[0]} (lowest: {ddm['accuracy']:.1f}%, chance"
         f" {found['chance']:.3g}%), and on a walk up the loss of real training images it {verdicts[1]}"
         f" ({uphill['accuracy']:.1f}%)."
     )
-
-
-def _falls_below_chance(found: Mapping[str, Any], accuracy: float) -> bool:
-    """Whether an accuracy is below that of always predicting the rarest class, by more than sampling explains."""
-    rarest = found["rarest_class"]
-    return bool(accuracy < rarest - 1.96 * (rarest * (100 - rarest) / found["test_images"]) ** 0.5)
 
 
 def _start_in_paper(column: str) -> str:

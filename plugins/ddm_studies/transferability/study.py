@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,8 +16,8 @@ from ddm_framework.network import Parameters
 from ddm_framework.report import Clusters, Text
 from ddm_framework.runs import Workspace
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
-from ddm_studies.comparison.paper import Compared, Comparison, sizes
-from ddm_studies.removal.figures import chart, compared, metrics_of, table_of
+from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
+from ddm_studies.removal.figures import chart, compared, metrics_of, removals_of, table_of
 from ddm_studies.removal.ranking import Ranking, Removal, drawn_orders, perturbations_of, removed_and_lost, some_removed
 from ddm_studies.removal.words import INTERVALS, against_chance, between, gains, rounded
 from ddm_studies.transferability.distilling import (
@@ -118,11 +118,13 @@ def run(
         Ranking("ddm", "ddm", value.argsort(stable=True).expand(replicates, -1), value),
     ]
     found = _students(workspace, rankings, steps, lessons[1])
+    stored = {**_metrics(teachers), **metrics_of(found, steps)}
+    told = findings({"transferability": stored})
     comparison = Comparison(
         "Table 7",
         "deleting data from the distillation of an undistillable teacher",
         _figures(teachers, found, steps),
-        _sentences(teachers, found, steps),
+        told,
         f"{sizes(workspace)}; α = {alpha:g}, teacher softened by {temperature:g}",
     )
     return Report(
@@ -131,9 +133,9 @@ def run(
             _procedure(replicates),
             _first(found[1].ranking),
         ],
-        metrics={**comparison.metrics(), "transferability": {**_metrics(teachers), **metrics_of(found, steps)}},
+        metrics={**comparison.metrics(), "transferability": stored},
         question="Which training data prevent a student from learning from this teacher?",
-        answer=comparison.sentences[0],
+        answer=told.sentences[0],
     )
 
 
@@ -184,21 +186,39 @@ def _figures(teachers: Teachers, found: Sequence[Removal], percentages: Sequence
     return figures
 
 
-def _sentences(teachers: Teachers, found: Sequence[Removal], percentages: Sequence[float]) -> list[str]:
-    chance, ours = found
-    return [
-        _undistillable(teachers, ours),
+def findings(metrics: Mapping[str, Any]) -> Findings:
+    """The verdicts of Table 7, and what cannot be compared, from the entry of metrics.json."""
+    stored = metrics["transferability"]
+    (chance, ours), percentages = removals_of(stored), stored["percentages"]
+    alone = torch.tensor(stored["student_alone"]["accuracies"], dtype=torch.float64)
+    sentences = [
+        _undistillable(alone, ours),
         gains(ours, percentages, PAPER["ddm"]),
         against_chance(ours, chance, percentages, PAPER),
         "Levels of accuracy are not comparable, only their course: the paper gives neither α nor the training of the"
         " student, nor how the teacher was made undistillable.",
     ]
+    return Findings(sentences, list(_claims(alone, ours, percentages)))
 
 
-def _undistillable(teachers: Teachers, ours: Removal) -> str:
+def _claims(alone: Tensor, ours: Removal, percentages: Sequence[float]) -> Iterator[Claim]:
+    """That deletions by DDM let a student learn from a teacher that harms it."""
+    row = next((row for row, each in enumerate(percentages) if PAPER["ddm"].get(each, 0) > PAPER["ddm"][0]), None)
+    if row is None:
+        return
+    interval = difference_interval(ours.accuracy[row], ours.accuracy[0])
+    outcome, change = outcome_of(interval), rounded(ours.mean[row] - ours.mean[0])
+    measured = f"{change:+.1f} points ({between(*interval)}) without {percentages[row]:g} %"
+    if difference_interval(ours.accuracy[0], alone)[1] >= 0:
+        outcome = "cannot be tested at this size"
+        measured += "; the teacher does not measurably harm its student"
+    yield Claim("deleting data by DDM lets a student learn from an undistillable teacher", measured, outcome)
+
+
+def _undistillable(alone: Tensor, ours: Removal) -> str:
     """Whether the teacher harms its student at all, so that deletions could help."""
-    low, high = difference_interval(ours.accuracy[0], teachers.alone)
-    apart = rounded(ours.mean[0] - float(teachers.alone.mean()))
+    low, high = difference_interval(ours.accuracy[0], alone)
+    apart = rounded(ours.mean[0] - float(alone.mean()))
     beside = f"(accuracy minus that of a student without a teacher: {apart:+.1f} points, {between(low, high)})"
     if high < 0:
         return f"As in the paper, the undistillable teacher harms its student {beside}."
@@ -243,7 +263,11 @@ def _metrics(teachers: Teachers) -> Mapping[str, Any]:
         "clean_teacher_accuracy": teachers.clean,
         "undistillable_teacher_accuracy": teachers.nasty,
         "teachers_divergence": teachers.apart,
-        "student_alone": {"accuracy": float(teachers.alone.mean()), "interval": list(percent_interval(teachers.alone))},
+        "student_alone": {
+            "accuracy": float(teachers.alone.mean()),
+            "accuracies": teachers.alone.tolist(),
+            "interval": list(percent_interval(teachers.alone)),
+        },
         "student_of_clean": {
             "accuracy": float(teachers.of_clean.mean()),
             "interval": list(percent_interval(teachers.of_clean)),

@@ -35,8 +35,8 @@ from ddm_framework.runs import Workspace
 from ddm_framework.truth import Bank, retrained
 from ddm_studies.comparison.intervals import binomial_interval, mean_interval
 from ddm_studies.comparison.membership import advantage, losses
-from ddm_studies.comparison.paper import Compared, Comparison, sizes
-from ddm_studies.unlearning.words import ALONE, ARMS, EXACT, OURS, PLAIN, TARGET, epochs_of, sentences
+from ddm_studies.comparison.paper import Compared, Comparison, Findings, sizes
+from ddm_studies.unlearning.words import ALONE, ARMS, EXACT, OURS, PLAIN, TARGET, epochs_of, findings
 
 Count = Annotated[int, Field(ge=1)]
 Kind = Literal["class", "cluster"]
@@ -111,12 +111,14 @@ def run(
     groups: dict[str, list[Measured]] = {"class": by_class, **({"cluster": by_cluster} if by_cluster else {})}
     once = _once(workspace)
     summaries = {kind: _summary(each, once["seconds_retraining"]) for kind, each in groups.items()}
-    comparison = _comparison(workspace, summaries, mending, once)
+    stored = {**summaries, "repair_epochs": repair, "repair_share": repair_share, **once}
+    told = findings({"unlearning": stored})
+    comparison = _comparison(workspace, summaries, mending, told)
     return Report(
         sections=[comparison.section(_chart(by_class)), *(_section(kind, each) for kind, each in groups.items())],
-        metrics={**comparison.metrics(), "unlearning": {**summaries, "repair_epochs": repair, **once}},
+        metrics={**comparison.metrics(), "unlearning": stored},
         question="Does a step on the synset make the network forget, and what does a short repair add?",
-        answer=comparison.sentences[0],
+        answer=told.sentences[0],
     )
 
 
@@ -283,13 +285,13 @@ def _known(name: str, values: Tensor, count: int | None = None) -> dict[str, Any
 
 
 def _comparison(
-    workspace: Workspace, summaries: Mapping[str, dict[str, Any]], mending: Repair, once: Mapping[str, float]
+    workspace: Workspace, summaries: Mapping[str, dict[str, Any]], mending: Repair, told: Findings
 ) -> Comparison:
     return Comparison(
         "Sec. 8.3",
         "machine unlearning, compared with exact retraining",
         list(_compared(summaries)),
-        list(sentences(summaries, mending, once)),
+        told,
         f"{sizes(workspace)}; repair of {epochs_of(mending)} on {mending.share:.0%} of the retained data",
     )
 

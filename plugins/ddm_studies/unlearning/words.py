@@ -1,11 +1,12 @@
-"""The sentences about unlearning, computed from the figures."""
+"""What is said of unlearning, made from the stored figures alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ddm_framework.answers import Repair
+from ddm_studies.comparison.paper import Claim, Findings, outcome_of
 
 TARGET, PLAIN, ALONE, OURS, EXACT = ARMS = (
     "target",
@@ -18,7 +19,33 @@ MOST_KEPT, MOST_LOST, MOST_COST = 0.05, 0.03, 0.4
 """Maxima required of unlearning a class: accuracy on it, accuracy lost on others, share of a retraining's cost."""
 
 
-def sentences(summaries: Mapping[str, dict[str, Any]], mending: Repair, once: Mapping[str, float]) -> Iterator[str]:
+def findings(metrics: Mapping[str, Any]) -> Findings:
+    """The verdicts on unlearning, and what cannot be compared, from the entry of metrics.json."""
+    stored = metrics["unlearning"]
+    summaries = {kind: stored[kind] for kind in ("class", "cluster") if kind in stored}
+    mending = Repair(stored["repair_epochs"], stored["repair_share"])
+    return Findings(list(_sentences(summaries, mending, stored)), list(_claims(summaries["class"])))
+
+
+def _claims(summary: dict[str, Any]) -> Iterator[Claim]:
+    """That it is the synset that makes the network forget, and that this is quick."""
+    alone, plain = summary["arms"][ALONE]["forgotten"], summary["arms"][PLAIN]["forgotten"]
+    low, high = summary["repair_alone_leaves_more_interval"]
+    measured = (
+        f"accuracy on the class {alone:.1%} after the synset's step, {plain:.1%} after training on the other classes"
+        f" alone (difference {100 * low:+.1f} to {100 * high:+.1f} points)"
+    )
+    yield Claim("the synset makes the network forget a class", measured, outcome_of((low, high)))
+    cost = summary["cost"]
+    measured = f"{cost['epochs_share']:.0%} of the passes and {cost['seconds_share']:.0%} of the seconds, with repair"
+    yield Claim("a class is unlearned faster than by retraining", measured, _faster(cost))
+
+
+def _faster(cost: Mapping[str, Any]) -> Literal["holds", "does not hold"]:
+    return "holds" if max(cost["epochs_share"], cost["seconds_share"]) < 1 else "does not hold"
+
+
+def _sentences(summaries: Mapping[str, dict[str, Any]], mending: Repair, once: Mapping[str, float]) -> Iterator[str]:
     """The verdicts on unlearning classes, and clusters where there are any, and what cannot be compared."""
     whole = summaries["class"]
     yield f"{_verdict(whole, mending)} {_paid_once(once)}"

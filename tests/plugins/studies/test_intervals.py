@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ddm_studies.comparison.intervals import binomial_interval, mean_interval, median_interval, percent_interval
+from ddm_studies.comparison.intervals import (
+    binomial_interval,
+    crossed_interval,
+    mean_interval,
+    median_interval,
+    percent_interval,
+    share_values,
+)
 
 
 @pytest.mark.parametrize(("count", "place"), [(6, 1), (8, 1), (9, 2), (12, 3), (20, 6)])
@@ -35,3 +42,28 @@ def test_nothing_hit_still_leaves_a_bound() -> None:
     """Of none in n it has the closed form 1 - 0.025^(1/n)."""
     assert binomial_interval(0, 40) == (0, pytest.approx(1 - 0.025 ** (1 / 40)))
     assert binomial_interval(40, 40) == (pytest.approx(0.025 ** (1 / 40)), 1)
+
+
+@pytest.mark.parametrize(("by_seed", "by_query"), [(1.0, 1.0), (0.0, 1.0), (0.3, 0.1), (1.0, 0.0)])
+def test_an_interval_over_seeds_and_queries_covers_the_truth(by_seed: float, by_query: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(600):
+        seeds, queries = (torch.randn(shape, generator=random).double() for shape in ((3, 1), (1, 40)))
+        noise = torch.randn(3, 40, generator=random).double()
+        low, high = crossed_interval(by_seed * seeds + by_query * queries + noise)
+        covered += low <= 0 <= high
+    assert covered / 600 > 0.92
+
+
+def test_without_any_spread_the_interval_is_the_mean() -> None:
+    assert crossed_interval(torch.full((3, 5), 2.0)) == (2.0, 2.0)
+
+
+def test_contributions_of_queries_average_to_the_share_of_each_seed() -> None:
+    random = torch.Generator().manual_seed(1)
+    room = torch.rand(3, 50, generator=random).double() + 0.1
+    gain = room * torch.rand(3, 50, generator=random).double()
+    torch.testing.assert_close(share_values(gain, room).mean(1), gain.sum(1) / room.sum(1))
+    exact = share_values(0.7 * room, room)
+    torch.testing.assert_close(exact, torch.full_like(exact, 0.7))

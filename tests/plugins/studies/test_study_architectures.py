@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from ddm_studies.architectures import class_matrices
 from ddm_studies.architectures import study as architectures
+from ddm_studies.architectures.words import findings
 from scipy.stats import spearmanr
 
 import ddm_framework
@@ -76,6 +78,52 @@ def test_resamples_keep_each_class_apart_and_the_first_is_the_mean(run: ddm_fram
     assert class_matrices.measured(torch.tensor([0.5])) == (0.5, None)
 
 
+@pytest.mark.parametrize("count", [3, 10, 20])
+def test_rows_that_put_their_own_class_first_agree_by_that_alone(count: int) -> None:
+    """3 / (L + 1) in expectation, and 0 over the other classes."""
+    random = torch.Generator().manual_seed(count)
+    own = 2 * torch.eye(count)
+    pairs = [[torch.rand(1, count, count, generator=random) + own for _ in range(2)] for _ in range(400)]
+    found = np.mean([float(class_matrices.agreement(*pair)) for pair in pairs])
+    others = np.mean([float(class_matrices.agreement(*map(class_matrices.off_diagonal, pair))) for pair in pairs])
+    assert class_matrices.own_class_floor(pairs[0][0][0], pairs[0][1][0]) == pytest.approx(3 / (count + 1))
+    assert found == pytest.approx(3 / (count + 1), abs=0.02)
+    assert others == pytest.approx(0, abs=0.1 if count == 3 else 0.03)
+
+
+def test_the_floor_follows_the_place_of_the_own_class_in_each_row() -> None:
+    random = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(4000, 1, 6, generator=random) for _ in range(2))
+    one[:, 0, 0], other[:, 0, 0] = 2.0, -1.0  # first in one row, last in the other
+    found = float(class_matrices.agreement(one.transpose(0, 1), other.transpose(0, 1))[0])
+    rows = [torch.eye(6) + 0.1 * torch.rand(6, 6, generator=random), -torch.eye(6) + torch.rand(6, 6, generator=random)]
+    assert class_matrices.own_class_floor(*rows) == pytest.approx(found, abs=0.02)
+
+
+def test_what_is_said_follows_from_what_is_stored(run: ddm_framework.Run) -> None:
+    metrics = json.loads(json.dumps(run.metrics))
+    told = findings(metrics)
+    assert list(told.sentences) == metrics["comparison"]["sentences"]
+    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "outcome", "said"),
+    [
+        ([0.1, 0.3], "holds", "are similar beyond chance, as the paper says"),
+        ([-0.1, 0.3], "not told", "are not measurably similar beyond chance"),
+        ([-0.3, -0.1], "does not hold", "are less similar than by chance"),
+    ],
+)
+def test_similarity_is_judged_off_the_diagonal(
+    run: ddm_framework.Run, interval: list[float], outcome: str, said: str
+) -> None:
+    stored = {**run.metrics["architectures"], "figure": "fig_8", "off_diagonal_interval": interval}
+    told = findings({"architectures": stored})
+    assert said in told.sentences[0]
+    assert [each.outcome for each in told.claims] == [outcome, "cannot be tested at this size"]
+
+
 def test_an_interval_lies_around_the_measured_value() -> None:
     drawn = torch.cat([torch.tensor([0.8]), torch.linspace(0.4, 0.8, 101)]).double()
     value, interval = class_matrices.measured(drawn)
@@ -92,7 +140,7 @@ def test_a_sibling_of_the_same_network_has_the_run_s_own_target(run: ddm_framewo
 def test_no_figure_is_missing_and_each_but_yes_and_no_has_an_interval(run: ddm_framework.Run) -> None:
     compared = run.metrics["comparison"]
     assert compared["figures"] and all(each["ours"] is not None for each in compared["figures"])
-    assert all(each["interval"] or each["paper"] == 1 for each in compared["figures"])
+    assert all(each["interval"] or "1 = " in each["column"] for each in compared["figures"])
     assert compared["source"] == "Fig. 3"
     assert compared["sentences"][0].startswith('Queries "2" are traced')
     assert "convnet (width 4, " in compared["sizes"] and "convnet (width 6, " in compared["sizes"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
-from ddm_studies.costs import Way, _against_bank, _on_demand, _sentences, _shifts, break_even
+from ddm_studies.costs import Way, _against_bank, _on_demand, _shifts, break_even, findings
 from ddm_studies.costs import run as study
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,18 +116,28 @@ def test_the_kept_bank_answers_with_the_effect_on_every_query(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "said"),
+    ("interval", "said", "outcome"),
     [
-        ([1.0, 2.0], "is confirmed"),
-        ([20.0, 40.0], "is contradicted"),
-        ([5.0, 20.0], "is neither confirmed nor contradicted"),
+        ([1.0, 2.0], "is confirmed", "holds"),
+        ([20.0, 40.0], "is contradicted", "does not hold"),
+        ([5.0, 20.0], "is neither confirmed nor contradicted", "not told"),
     ],
 )
-def test_the_claimed_speedup_is_judged_by_its_interval(run: Run, interval: list[float], said: str) -> None:
+def test_the_claimed_speedup_is_judged_by_its_interval(
+    run: Run, interval: list[float], said: str, outcome: str
+) -> None:
     found = run.metrics["costs"]
     spent = {**found["seconds"], "leave_one_out": 10.0, "question_interval": interval}
-    first = next(_sentences(run.workspace, found["bytes"], spent, found["seconds"]["break_even"]))
-    assert first.startswith(f"The claimed speedup {said} for a question")
+    told = findings({"costs": {**found, "seconds": spent}})
+    assert told.sentences[0].startswith(f"The claimed speedup {said} for a question")
+    assert told.claims[0].outcome == outcome
+
+
+def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
+    metrics = json.loads(json.dumps(run.metrics))
+    told = findings(metrics)
+    assert list(told.sentences) == metrics["comparison"]["sentences"]
+    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
 
 
 def test_retraining_on_demand_is_counted_in_retrainings() -> None:

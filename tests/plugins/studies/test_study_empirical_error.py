@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from ddm_studies.comparison.network_distances import WHOLE
 from ddm_studies.comparison.own_networks import OwnNetworks
-from ddm_studies.empirical_error import _compared, _figures, _no_correlation, _sentences, _symmetry
+from ddm_studies.empirical_error import _compared, _figures, _no_correlation, _sentences, _symmetry, findings
 from ddm_studies.empirical_error import run as study
 from study_runs import stripes_run
 from torch import Tensor
@@ -83,11 +84,28 @@ def test_no_row_is_empty_and_the_table_is_unscaled(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pearson", "said"),
-    [(0.8, "roughly symmetrical here as well"), (0.3, "hardly symmetrical here"), (-0.2, "not symmetrical here")],
+    ("interval", "said", "outcome"),
+    [
+        ([0.6, 0.9], "they are roughly symmetrical here as well", "holds"),
+        ([0.2, 0.8], "whether they are so here is not told", "not told"),
+        ([0.1, 0.4], "here they are hardly symmetrical", "does not hold"),
+        ([-0.2, 0.4], "here they are not measurably symmetrical", "does not hold"),
+    ],
 )
-def test_whether_the_curves_are_symmetrical_is_said_by_their_correlation(pearson: float, said: str) -> None:
-    assert said in _symmetry({"pearson": pearson, "pearson_interval": [pearson, pearson], "spearman": 0.1})
+def test_whether_the_curves_are_symmetrical_is_said_by_the_interval(
+    run: Run, interval: list[float], said: str, outcome: str
+) -> None:
+    loss = {"pearson": sum(interval) / 2, "pearson_interval": interval, "spearman": 0.1}
+    assert said in _symmetry(loss)
+    (claim,) = findings({"empirical_error": {**run.metrics["empirical_error"], "loss": loss}}).claims
+    assert claim.outcome == outcome
+
+
+def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
+    metrics = json.loads(json.dumps(run.metrics))
+    told = findings(metrics)
+    assert list(told.sentences) == metrics["comparison"]["sentences"]
+    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
 
 
 def test_a_perfect_estimate_is_found_perfect(run: Run) -> None:
@@ -99,7 +117,7 @@ def test_a_perfect_estimate_is_found_perfect(run: Run) -> None:
     assert found["loss"]["pearson"] == pytest.approx(1)
     assert found["scale"] == pytest.approx(10)
     assert found["distances"]["layer"]["common"]["spearman"] == pytest.approx(1)
-    assert "drawn flipped and 0.1 times as large" in " ".join(_sentences(found, 12))
+    assert "drawn flipped and 0.1 times as large" in " ".join(_sentences({**found, "num_queries": 12}))
 
 
 def test_where_no_prediction_changes_there_is_no_correlation_and_no_row(run: Run) -> None:
@@ -114,7 +132,7 @@ def test_where_no_prediction_changes_there_is_no_correlation_and_no_row(run: Run
     assert _no_correlation(found["loss"]) == []
     flat = _figures(run.workspace, OwnNetworks(still, truth, still, still, moved, moved, moved), {}, 50)
     assert flat["scale"] is None
-    assert "here one of them is constant" in next(iter(_sentences(flat, 12)))
+    assert "here one of them is constant" in next(iter(_sentences({**flat, "num_queries": 12})))
 
 
 @pytest.mark.parametrize("scale", ["common", "cluster_share"])

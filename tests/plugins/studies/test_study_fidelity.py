@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from ddm_studies.comparison.grids import Settled, settle
-from ddm_studies.comparison.judging import Judge, scoring_masks
+from ddm_studies.comparison.judging import Judge, Verdict, scoring_masks
+from ddm_studies.fidelity import _answer
 
 import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.api import Run
 from ddm_framework.plugin import choose, choose_grid
 from ddm_framework.report.blocks import Table
+from ddm_framework.runs.tensor_files import load_tensors
 
 RECIPE = """\
 seed: 1
@@ -101,6 +103,41 @@ def test_clusters_of_its_own_are_judged_by_their_own_floor_and_have_no_lds(found
 def test_the_networks_themselves_are_compared(found: dict[str, Any]) -> None:
     assert -1 <= found["networks"]["displacement_cosine"] <= 1
     assert found["networks"]["displacement_ratio"] > 0
+
+
+def test_each_query_contributes_to_the_share_and_the_lds(run: Run, found: dict[str, Any]) -> None:
+    tensors = load_tensors(run.path / "online" / "attribution.safetensors")
+    gain, room = tensors["ddm.gain"], tensors["ddm.room"]
+    assert float(gain.sum() / room.sum()) == pytest.approx(found["ddm"]["recovered_share"])
+    assert float(tensors["ddm.lds"].mean()) == pytest.approx(found["ddm"]["cluster_lds"])
+    assert "ddm_sequential.lds" not in tensors
+    assert int(tensors["misread"].sum()) == found["ddm"]["num_misread"]
+
+
+def test_misread_and_right_queries_add_up_to_the_share(run: Run, found: dict[str, Any]) -> None:
+    tensors = load_tensors(run.path / "online" / "attribution.safetensors")
+    for name, rows in (("misread", tensors["misread"] == 1), ("read", tensors["misread"] == 0)):
+        share = float(tensors["ddm.gain"][rows].sum() / tensors["ddm.room"][rows].sum())
+        if rows.sum() > 1:
+            assert found["ddm"][f"{name}_share"] == pytest.approx(share)
+            low, high = found["ddm"][f"{name}_share_interval"]
+            assert low <= share <= high
+
+
+def test_the_answer_counts_who_is_clearly_ahead_and_behind() -> None:
+    def verdict(name: str, value: float) -> Verdict:
+        spread = torch.linspace(-1, 1, 50).double()
+        figures = {"recovered_share": 0.5, "recovered_share_interval": [0.4, 0.6], "dist_1_floor": 0.1}
+        return Verdict(name, name, "", {**figures, "dist_1_oracle": 9.0}, {"dist_1": value + spread})
+
+    said = _answer(
+        [verdict(*each) for each in (("koh", 3.0), ("ddm", 2.0), ("trak", 1.0), ("ekfac", 1.0), ("exact", 9.0))]
+    )
+    assert "Of 3 other methods without retraining, by Dist_1 koh is clearly ahead of it" in said
+    assert said.endswith(" and trak and ekfac are clearly behind.")
+    assert "none is clearly ahead of it and none is clearly behind" in _answer(
+        [verdict("ddm", 2.0), verdict("koh", 2.0)]
+    )
 
 
 def test_the_table_is_ranked_and_ends_with_floor_and_oracle(run: Run) -> None:

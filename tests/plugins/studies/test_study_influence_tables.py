@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 import torch
 from ddm_studies.comparison.judging import Judge, Verdict
+from ddm_studies.comparison.paper import outcome_of
 from ddm_studies.influence_tables.published import BEST, RANDOM, TABLE_1, TABLE_2, PaperTable
 from ddm_studies.influence_tables.study import _settings
-from ddm_studies.influence_tables.words import _dist_3, _few_queries, _orders, orders
+from ddm_studies.influence_tables.words import _dist_3, _few_queries, _orders, against_own, findings, pairs
 from study_runs import stripes_run
 
 from ddm_framework import Report, use
@@ -65,7 +66,7 @@ def test_every_row_has_a_figure_with_its_interval(run: Run) -> None:
         assert each["ours"] <= high + 1e-9
     section = run.workspace.recipe.study(run.workspace).sections[0]
     table = next(block for block in section.blocks if isinstance(block, Table))
-    assert len(table.rows) == 4 * (2 + 5) - 1
+    assert len(table.rows) == 4 * (2 + 5) - 1 + sum(each["column"].startswith("share") for each in figures(run))
 
 
 def test_the_papers_column_stands_beside_ours(run: Run) -> None:
@@ -123,37 +124,86 @@ def test_no_lds_is_measured_for_which_networks_would_be_retrained(run: Run) -> N
     [("mnist", "4 of the paper's 4 figures (0.07 to 0.13) lie"), ("cifar100", "of the paper's 4 figures (0.8 to 1.6)")],
 )
 def test_figures_outside_of_what_eq_10_allows_are_counted(column: str, outside: str) -> None:
-    first = verdict("ddm", 5.0, dist_3_floor=0.99, dist_3_oracle=1.0)
-    said = _dist_3(first, TABLE_1.paper[column])
+    stored = {"random": {"dist_3": 0.99}, "oracle": {"dist_3": 1.0}}
+    said = _dist_3(stored, TABLE_1.paper[column])
     assert outside in said
     assert ("but its Dist_1" in said) == ("None of" in said)
     assert "does not follow its Eq. 10 and is not comparable" in said
-    assert "paper" not in _dist_3(first, {})
+    assert "paper" not in _dist_3(stored, {})
+
+
+def stored(own: float, **others: float) -> dict[str, Any]:
+    """The entry of metrics.json for Table 2 on MNIST, of methods with these values of Dist_1."""
+    paper = {row: value for row, (value,) in TABLE_2.paper["mnist"].items() if value is not None}
+    rows = {"koh": "Koh et al.", "fastif": "FASTIF", "arnoldi": "Scaleup"}
+    ours = {RANDOM: around(1.0), **{rows[name]: around(value) for name, value in others.items()}, "DDM": around(own)}
+    figures = {"dist_1_interval": [own - 1, own + 1], "recovered_share": 0.5, "recovered_share_interval": [0.4, 0.6]}
+    return {
+        "table": 2,
+        "column": "mnist",
+        "num_queries": 100,
+        "own": "DDM",
+        "own_method": "ddm",
+        "ddm": figures,
+        "pairs": pairs("dist_1", ours, paper),
+        "against_own": against_own("DDM", ours),
+    }
 
 
 def test_orders_that_hold_and_that_do_not_are_counted() -> None:
-    found = [verdict("koh", 9.0), verdict("fastif", 3.0), verdict("arnoldi", 0.5), verdict("ddm", 8.99)]
-    paper = {row: value for row, (value,) in TABLE_2.paper["mnist"].items() if value is not None}
-    (said,) = _orders(TABLE_2, found, {"dist_1": paper})
+    found = stored(8.99, koh=9.0, fastif=3.0, arnoldi=0.5)
+    (said,) = _orders(found["pairs"])
     assert said == (
         "Of the paper's orders of two rows, by Dist_1 ×100, 6 of 10 are confirmed, 3 reversed and 1 undecided."
-        " Contradicted: Random Select is above Scaleup by Dist_1 ×100."
     )
-    assert list(_orders(TABLE_2, found, {"dist_1": {}})) == []
+    assert list(_orders([])) == []
+
+
+def test_a_loss_is_reported_like_a_win() -> None:
+    told = findings({"table_2": stored(5.0, koh=9.0, fastif=3.0, arnoldi=5.0)})
+    assert "DDM is clearly behind Koh et al. -4.00 (-4.0" in told.sentences[0]
+    assert "; clearly ahead of Random Select +4.00" in told.sentences[0]
+    assert "and FASTIF +2.00" in told.sentences[0]
+    assert told.sentences[0].endswith("; not told from Scaleup.")
+    (claim,) = told.claims
+    assert claim.claim == "DDM moves predictions more than influence functions"
+    assert claim.outcome == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome"),
+    [
+        ({"koh": 4.0, "fastif": 3.0}, "holds"),
+        ({"koh": 5.0, "fastif": 3.0}, "not told"),
+        ({"koh": 6.0}, "does not hold"),
+    ],
+)
+def test_the_claim_follows_the_intervals(values: dict[str, float], outcome: str) -> None:
+    (claim,) = findings({"table_2": stored(5.0, **values)}).claims
+    assert claim.outcome == outcome
+    assert "Koh et al. " in claim.measured
 
 
 def test_rows_are_in_an_order_only_where_the_same_queries_tell_them_apart() -> None:
+    def outcomes(ours: dict[str, torch.Tensor], paper: dict[str, float]) -> dict[tuple[str, str], str]:
+        return {(each["above"], each["below"]): outcome_of(each["interval"]) for each in pairs("dist_1", ours, paper)}
+
     ours = {"a": around(1.0), "b": around(2.0), "c": around(0.0), "e": around(1.0)}
-    found = orders(ours, {"a": 5.0, "b": 5.0, "c": 1.0, "d": 9.0})
-    assert (found.agree, found.reversed, found.undecided) == ([("a", "c"), ("b", "c")], [], [])
-    found = orders(ours, {"b": 1.0, "a": 2.0, "e": 3.0})
-    assert (found.reversed, found.undecided) == ([("a", "b"), ("e", "b")], [("e", "a")])
+    found = outcomes(ours, {"a": 5.0, "b": 5.0, "c": 1.0, "d": 9.0})
+    assert found == {("a", "c"): "holds", ("b", "c"): "holds"}
+    found = outcomes(ours, {"b": 1.0, "a": 2.0, "e": 3.0})
+    assert found == {("a", "b"): "does not hold", ("e", "b"): "does not hold", ("e", "a"): "not told"}
     shifted = {"a": around(1.0, 9.0), "b": around(1.0, 9.0) + 0.01}
-    assert orders(shifted, {"b": 2.0, "a": 1.0}).agree == [("b", "a")], "a small difference of every query counts"
+    assert outcomes(shifted, {"b": 2.0, "a": 1.0}) == {("b", "a"): "holds"}, "a small difference of every query counts"
+    assert outcomes({"a": around(3.0), "b": around(3.0)}, {"a": 2.0, "b": 1.0}) == {("a", "b"): "not told"}
 
 
-def test_methods_that_choose_alike_are_in_no_order() -> None:
-    assert orders({"a": around(3.0), "b": around(3.0)}, {"a": 2.0, "b": 1.0}).undecided == [("a", "b")]
+@pytest.mark.parametrize("name", ["run", "table_2"])
+def test_what_is_said_follows_from_what_is_stored(name: str, request: pytest.FixtureRequest) -> None:
+    metrics = json.loads(json.dumps(request.getfixturevalue(name).metrics))
+    told, compared = findings(metrics), metrics["comparison"]
+    assert list(told.sentences) == compared["sentences"]
+    assert [asdict(each) for each in told.claims] == compared["claims"]
 
 
 def test_settings_that_are_not_the_defaults_are_named() -> None:
@@ -162,7 +212,7 @@ def test_settings_that_are_not_the_defaults_are_named() -> None:
 
 
 def test_the_uncertainty_of_few_queries_is_told_by_our_numbers() -> None:
-    said = _few_queries(TABLE_2, verdict("ddm", 5.0), 2000)
+    said = _few_queries({**stored(5.0), "num_queries": 2000})
     assert said.endswith("would have an uncertainty of about ±10, with all 2000 it has ±1.")
 
 
@@ -188,18 +238,24 @@ def test_without_a_column_of_the_paper_nothing_is_compared(run: Run) -> None:
     assert len(compared["sentences"]) == 3
 
 
-def test_table_2_is_judged_in_dist_1_alone(run: Run) -> None:
-    workspace = run.workspace
-    report = influence(workspace, table=2, methods=[use("koh", rows=64), use("ddm")], column="mnist", resamples=50)
-    rows = [(each["row"], each["column"], each["paper"]) for each in report.metrics["comparison"]["figures"]]
+@pytest.fixture(scope="module")
+def table_2(run: Run) -> Report:
+    methods = [use("koh", rows=64), use("ddm")]
+    return influence(run.workspace, table=2, methods=methods, column="mnist", resamples=50, by_logits=True)
+
+
+def test_table_2_is_judged_in_dist_1_alone_and_linear_methods_by_their_logits_too(table_2: Report) -> None:
+    figures = table_2.metrics["comparison"]["figures"]
     title = "Dist_1 ×100"
-    assert rows == [
+    assert [(each["row"], each["column"], each["paper"]) for each in figures if each["column"] == title] == [
         (RANDOM, title, 3.3),
         ("Koh et al.", title, 10.0),
+        ("Koh et al., by its logits", title, None),
         ("DDM", title, 10.8),
         (BEST, title, None),
     ]
-    assert report.metrics["table_2"]["oracle"].keys() == {"dist_1"}
+    assert table_2.metrics["table_2"]["oracle"].keys() == {"dist_1"}
+    assert "by_logits" not in table_2.metrics["table_2"]["ddm"]
 
 
 def test_a_grid_is_decided_on_the_validation_split_and_shown(run: Run) -> None:

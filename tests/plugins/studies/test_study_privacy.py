@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -89,7 +91,7 @@ def test_released_training_images_are_found_out_and_noise_is_not(found: dict[str
 
 def test_both_kinds_of_matching_are_attacked_from_both_starts(found: dict[str, Any]) -> None:
     names = {f"{kind} ({init})" for kind in ("start", "ordinary matching", "DDM") for init in ("real", "noise")}
-    assert names | {"natural_distance"} == set(found)
+    assert names | {"natural_distance", "inits"} == set(found)
     for name in names:
         low, high = found[name]["auc_training_interval"]
         assert 0 <= low <= found[name]["auc_training"] <= high <= 1
@@ -122,7 +124,35 @@ def test_the_claim_is_judged_for_each_start(run: Run) -> None:
     assert "started from training images this is contradicted: for 3 of 6 images the nearest training image" in verdict
     assert "training images are distinguished from test images with an AUC of 0.60" in verdict
     assert "nearer to its start" not in verdict  # 0.02 is above 0.05 / 4
-    assert "from noise none of these attacks contradicts it (4 tests, each at the level 0.05 / 4)" in verdict
+    assert "from noise no attack and no figure here contradicts it (4 tests of attacks, each at the level" in verdict
+
+
+@pytest.mark.parametrize(("low", "outcome"), [(9.5, "does not hold"), (2.0, "not told")])
+def test_a_figure_above_chance_contradicts_the_claim_without_any_test(low: float, outcome: str) -> None:
+    """The verdict follows all figures: what an independent network sees in noise is no attack with a p-value."""
+    noise = {
+        "auc_training": 0.5,
+        "auc_training_p": 0.5,
+        "own_cluster_nearest": 20.0,
+        "own_cluster_nearest_interval": [low, 37.0],
+        "own_cluster_by_chance": 3.3,
+        "correlation": 0.5,
+        "correlation_interval": [0.4, 0.6],
+        "correlation_by_chance": 0.55,
+    }
+    told = privacy_words.findings({"privacy": {"inits": ["noise"], "DDM (noise)": noise}})
+    (claim,) = told.claims
+    assert claim.outcome == outcome
+    said = "their own cluster for 20 % (9.5 to 37; 3.3 by chance)"
+    assert (said in told.sentences[0]) == (said in claim.measured) == (outcome == "does not hold")
+    assert "highest correlation" not in told.sentences[0]
+
+
+def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
+    metrics = json.loads(json.dumps(run.metrics))
+    told = privacy_words.findings(metrics)
+    assert list(told.sentences) == metrics["comparison"]["sentences"]
+    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
 
 
 def test_the_rank_of_a_start_is_that_of_a_plain_loop_and_half_on_average(run: Run) -> None:

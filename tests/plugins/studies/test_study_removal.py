@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ddm_studies.comparison.intervals import difference_interval, mean_interval
+from ddm_studies.removal.figures import metrics_of, removals_of
 from ddm_studies.removal.ranking import (
     CEILING,
     Ranking,
@@ -20,7 +23,17 @@ from ddm_studies.removal.ranking import (
     perturbations_of,
     removed_and_lost,
 )
-from ddm_studies.removal.words import PAPER, against_chance, against_rivals, gains, scale, sentences
+from ddm_studies.removal.words import (
+    PAPER,
+    _claims,
+    _sentences,
+    against_chance,
+    against_rivals,
+    findings,
+    gains,
+    harm,
+    scale,
+)
 from scipy import stats
 
 import ddm_framework
@@ -249,38 +262,97 @@ def test_sentences_tell_where_ddm_and_chance_differ_and_which_classes_are_gone()
     )
 
 
+START = [95.4, 95.6]
+
+
 @pytest.mark.parametrize(
     ("rival", "told"),
     [
+        ([[95.0, 95.2], [90.0, 90.2]], "clearly ahead of Koh et al. at 20 % (by 8.0 points)"),
+        ([[90.0, 90.2], [85.0, 85.2]], "clearly ahead of Koh et al. at 1 % and 20 % (by 5.1 to 13.0 points)"),
         (
-            [[95.0, 95.2], [95.0, 95.2]],
-            "DDM has clearly the highest accuracy at 20 %; at 1 % none is clearly ahead of all",
+            [[97.0, 97.2], [85.0, 85.2]],
+            "clearly behind Koh et al. at 1 % (by 1.9 points); clearly ahead of Koh et al. at 20 % (by 13.0 points)",
         ),
-        (
-            [[90.0, 90.2], [85.0, 85.2]],
-            "DDM has clearly the highest accuracy at 1 % and 20 %; in the paper DDM is ahead",
-        ),
-        ([[97.0, 97.2], [85.0, 85.2]], "Koh et al. has clearly the highest accuracy at 1 %, DDM at 20 %; in the paper"),
-        ([[95.0, 95.2], [98.0, 98.9]], "none is clearly ahead of all others at any percentage; in the paper"),
+        ([[95.0, 95.3], [98.0, 98.2]], "not told from any other method that ranks at any percentage"),
     ],
 )
-def test_a_method_is_named_best_where_it_is_clearly_ahead_of_every_other(rival: list[list[float]], told: str) -> None:
-    ours = removal_of("ddm", [[95.4, 95.6], [95.0, 95.3], [98.0, 98.2]], [0, 0, 0])
-    koh = removal_of("koh", [[95.4, 95.6], *rival], [0, 0, 0])
+def test_a_clear_loss_is_told_like_a_clear_win_and_first(rival: list[list[float]], told: str) -> None:
+    ours = removal_of("ddm", [START, [95.0, 95.3], [98.0, 98.2]], [0, 0, 0])
+    koh = removal_of("koh", [START, *rival], [0, 0, 0])
     chance = removal_of("random", [[99.0, 99.1]] * 3, [0, 0, 0])
     (sentence,) = against_rivals(ours, [chance, koh, ours], [0, 1, 20], True)
-    assert sentence.startswith(f"Of the methods that rank, {told}")
+    assert sentence == f"DDM is {told}; in the paper DDM is ahead at every percentage."
     assert against_rivals(ours, [chance, ours], [0, 1, 20], True) == []
+
+
+def test_detection_is_told_where_something_is_corrupted() -> None:
+    ours, koh = (
+        replace(removal_of(use, [START] * 3, [0, 0, 0]), auc=torch.tensor([auc]).double())
+        for use, auc in (("ddm", 0.59), ("koh", 0.92))
+    )
+    (sentence,) = against_rivals(ours, [ours, koh], [0, 10, 20], False)
+    assert sentence.endswith("Corrupted samples are detected with an AUC of: DDM 0.59, Koh et al. 0.92.")
 
 
 @pytest.mark.parametrize("table", [3, 6])
 def test_there_are_at_most_four_sentences_and_the_last_says_what_is_not_comparable(table: int) -> None:
-    rows = [[95.4, 95.6], [95.0, 95.3], [90.0, 90.2]]
-    found = [removal_of(use, rows, [0, 0, 1]) for use in ("random", "ddm", "koh")]
-    told = sentences(table, found, [0, 10, 20])
+    rows = [START, [95.0, 95.3], [90.0, 90.2]]
+    found = [removal_of(use, rows, [0, 0, 1]) for use in ("random", "ddm", "koh", CEILING)]
+    told = _sentences(table, found, [0, 10, 20])
     assert len(told) == 4
     assert "not comparable" in told[-1]
-    assert sentences(table, found, [0, 10, 20], "Nothing is comparable.") == [*told[:3], "Nothing is comparable."]
+    assert _sentences(table, found, [0, 10, 20], "Nothing is comparable.") == [*told[:3], "Nothing is comparable."]
+
+
+@pytest.mark.parametrize(
+    ("after", "best", "outcome"),
+    [
+        ([97.0, 97.2], [99.0, 99.1], "holds"),
+        ([95.5, 95.7], [99.0, 99.1], "not told"),
+        ([93.0, 93.2], [99.0, 99.1], "does not hold"),
+        ([93.0, 93.2], [95.0, 95.9], "cannot be tested at this size"),
+    ],
+)
+def test_a_network_that_the_noise_does_not_harm_cannot_be_healed(
+    after: list[float], best: list[float], outcome: str
+) -> None:
+    ours, ceiling = (
+        removal_of(use, [START, START, rows], [0, 0, 0]) for use, rows in (("ddm", after), (CEILING, best))
+    )
+    healed, *_ = _claims(6, [ours, ceiling], [0, 10, 20])
+    assert healed.claim == "removing data by DDM heals a corrupted network"
+    assert healed.outcome == outcome
+    assert ("does no measurable harm" in harm(ceiling, [0, 10, 20])) == (outcome == "cannot be tested at this size")
+
+
+@pytest.mark.parametrize(
+    ("others", "outcome"),
+    [({"koh": 90.0}, "holds"), ({"koh": 90.0, "random": 98.0}, "does not hold"), ({"koh": 95.2}, "not told")],
+)
+def test_one_clear_loss_refutes_being_best(others: dict[str, float], outcome: str) -> None:
+    ours = removal_of("ddm", [START, [95.0, 95.3], [95.0, 95.3]], [0, 0, 0])
+    rivals = [removal_of(use, [START, [at, at + 0.2], [at, at + 0.2]], [0, 0, 0]) for use, at in others.items()]
+    *_, best = _claims(3, [ours, *rivals], [0, 10, 20])
+    assert best.outcome == outcome
+
+
+def test_what_is_said_follows_from_what_is_stored(corrupted_run: Run) -> None:
+    metrics = json.loads(json.dumps(corrupted_run.metrics))
+    told = findings(metrics)
+    assert list(told.sentences) == metrics["comparison"]["sentences"]
+    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
+
+
+def test_stored_results_are_read_as_they_were() -> None:
+    found = [
+        removal_of("ddm", [START, [95.0, 95.3], [90.0, 90.2]], [0, 0, 1]),
+        removal_of("koh", [START] * 3, [0, 0, 0]),
+    ]
+    for again, each in zip(removals_of(json.loads(json.dumps(metrics_of(found, [0, 10, 20])))), found, strict=True):
+        assert (again.ranking.name, again.ranking.use) == (each.ranking.name, each.ranking.use)
+        assert torch.equal(again.accuracy, each.accuracy)
+        assert again.lost.tolist() == each.lost.tolist()
 
 
 def test_methods_have_the_papers_names_and_keep_their_options() -> None:

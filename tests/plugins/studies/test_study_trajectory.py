@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import torch.nn.functional as F
 from ddm_studies.trajectory import study as trajectory
 from ddm_studies.trajectory import walks
 from ddm_studies.trajectory.accumulated import Errors, error_figures, gradient_errors
-from ddm_studies.trajectory.words import back, below, other_classes, sentences
+from ddm_studies.trajectory.words import back, below, findings, other_classes
 from study_runs import stripes_run
 from torch import Tensor
 
@@ -195,8 +197,13 @@ def measured() -> Callable[..., dict[str, Any]]:
             "ddm_distance_to_start": end,
             "ddm_least_distance_to_start": least,
             "ddm_predicts_most": 50.0,
-            "lowest": {"accuracy": lowest},
-            "uphill": {"accuracy": 10.0, "distance_to_start": 1.0, "predicts_most": 100.0},
+            "lowest": {"accuracy": lowest, "accuracy_interval": [lowest - 2, lowest + 2]},
+            "uphill": {
+                "accuracy": 10.0,
+                "accuracy_interval": [8.0, 12.0],
+                "distance_to_start": 1.0,
+                "predicts_most": 100.0,
+            },
             "rarest_class": 10.0,
             "chance": 10.0,
             "test_images": 400,
@@ -217,15 +224,39 @@ def test_where_a_walk_ends_is_said_as_it_is(measured: Callable[..., dict[str, An
 
 def test_below_chance_is_said_only_beyond_what_sampling_explains(measured: Callable[..., dict[str, Any]]) -> None:
     said = below(measured(1.0, 1.0, 9.0), "digits")
-    assert said.startswith("Here, accuracy on the way back does not fall below chance (lowest: 9.0%, chance 10%)")
-    assert "real training images it does not fall below chance (10.0%)" in said
+    assert said.startswith(
+        "Here, accuracy on the way back does not measurably fall below chance (lowest: 9.0%, chance 10%)"
+    )
+    assert "real training images it does not measurably fall below chance (10.0%)" in said
     assert "way back falls below chance (lowest: 2.0%" in below(measured(1.0, 1.0, 2.0), "digits")
     assert "15.5% for DDM at θ_0 is above its chance of 10%. Here" in below(measured(1.0, 1.0, 2.0), "cifar10")
 
 
+@pytest.mark.parametrize(
+    ("least", "lowest", "outcomes"),
+    [(0.05, 2.0, ["holds", "holds"]), (0.3, 9.0, ["not told", "not told"]), (0.9, 30.0, ["does not hold"] * 2)],
+)
+def test_claims_follow_the_figures(
+    measured: Callable[..., dict[str, Any]], run: Run, least: float, lowest: float, outcomes: list[str]
+) -> None:
+    errors = run.metrics["trajectory"]["errors"]
+    stored = {**measured(1.0, least, lowest), "errors": errors, "column": "mnist", "num_clusters": 30}
+    assert [each.outcome for each in findings({"trajectory": stored}).claims] == outcomes
+    stored["column"] = "cifar10"
+    assert len(findings({"trajectory": stored}).claims) == 1, "the paper's 15.5 % is above chance"
+
+
+def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
+    metrics = json.loads(json.dumps(run.metrics))
+    told = findings(metrics)
+    assert list(told.sentences) == metrics["comparison"]["sentences"]
+    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
+
+
 def test_the_papers_chance_is_that_of_its_own_classes(run: Run, measured: Callable[..., dict[str, Any]]) -> None:
     errors = run.metrics["trajectory"]["errors"]
-    said = " ".join(sentences({**measured(1.0, 1.0, 9.0), "errors": errors}, "tinyimagenet", 30))
+    stored = {**measured(1.0, 1.0, 9.0), "errors": errors, "column": "tinyimagenet", "num_clusters": 30}
+    said = " ".join(findings({"trajectory": stored}).sentences)
     assert "0.1% for DDM at θ_0 is below its chance of 0.5%" in said
     assert "would avoid the labels" in said
     assert "chance 10%" in said

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ddm_studies.transferability.distilling import (
     undistillable,
     undistilling_loss,
 )
+from ddm_studies.transferability.study import findings
 from study_runs import stripes_run
 
 import ddm_framework
@@ -136,6 +138,31 @@ def test_figures_of_a_tiny_run(run: Run) -> None:
     assert compared["sentences"][0].startswith(("As in the paper, the undist", "Unlike in the paper, the undist"))
     assert len(compared["sentences"]) == 4
     assert "not comparable" in compared["sentences"][-1]
+    stored = json.loads(json.dumps(metrics))
+    told = findings(stored)
+    assert list(told.sentences) == stored["comparison"]["sentences"]
+    assert [asdict(each) for each in told.claims] == stored["comparison"]["claims"]
+
+
+@pytest.mark.parametrize(
+    ("alone", "after", "outcome"),
+    [
+        ([96.0, 96.2], [96.0, 96.1], "holds"),
+        ([96.0, 96.2], [90.0, 90.1], "does not hold"),
+        ([96.0, 96.2], [93.0, 95.1], "not told"),
+        ([90.0, 90.2], [96.0, 96.1], "cannot be tested at this size"),
+    ],
+)
+def test_nothing_is_to_be_undone_where_the_teacher_does_no_harm(
+    alone: list[float], after: list[float], outcome: str
+) -> None:
+    methods = {
+        use: {"use": use, "accuracies": [[94.0, 94.2], after], "removed_share": [0, 0.1], "classes_lost": [0, 0]}
+        for use in ("random", "ddm")
+    }
+    stored = {"percentages": [0, 10], "methods": methods, "student_alone": {"accuracies": alone}}
+    (claim,) = findings({"transferability": stored}).claims
+    assert claim.outcome == outcome
 
 
 def test_without_a_validation_split_no_divergence_can_be_measured(run: Run) -> None:

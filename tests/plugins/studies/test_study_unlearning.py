@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -233,3 +234,22 @@ def test_how_the_step_was_decided_is_said_as_it_was() -> None:
 def test_where_nothing_could_be_attacked_no_attack_is_judged() -> None:
     assert not words._is_attacked({"advantage_beyond_exact": None})
     assert "Before a repair, the step is" in study._explained("class", [])
+
+
+def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
+    metrics = json.loads(json.dumps(run.metrics))
+    told = words.findings(metrics)
+    assert list(told.sentences) == metrics["comparison"]["sentences"]
+    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "outcome"), [([0.1, 0.3], "holds"), ([-0.1, 0.1], "not told"), ([-0.3, -0.1], "does not hold")]
+)
+def test_that_the_synset_forgets_is_claimed_by_its_interval(
+    found: dict[str, Any], interval: list[float], outcome: str
+) -> None:
+    first, _ = words.findings(
+        {"unlearning": {**found, "class": {**found["class"], "repair_alone_leaves_more_interval": interval}}}
+    ).claims
+    assert first.outcome == outcome
