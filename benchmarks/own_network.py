@@ -55,7 +55,6 @@ def _figures(run: Run, truth: torch.Tensor) -> dict[str, float]:
     return {
         "mean_cosine": run.metrics["matching"]["mean_cosine"],
         "recovered_share": recovered_share(judged),
-        "top_class_agreement": run.metrics["attribution"]["top_class_agreement"],
     }
 
 
