@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import stored
+from ddm_studies import fidelity
+from ddm_studies.comparison.grids import decided, judge_each
 from torch import Tensor
 
 import ddm_framework
-from ddm_framework.api import Run
-from ddm_framework.runs.tensor_files import load_tensors
+from ddm_framework.plugin.choosing import choose_grid
 
 SEEDS = (0, 1, 2)
 DIGITS = 5
@@ -38,9 +40,12 @@ def main() -> None:
     asked = parser.parse_args()
     settings = [] if asked.data is None else [f"dataset.root={asked.data.resolve()}"]
     for seed in asked.seeds:
-        for method in methods(asked.name):
-            if not is_current(asked.name, seed, method):
-                judge(asked.name, seed, method, settings)
+        missing = [each for each in methods(asked.name) if not is_current(asked.name, seed, each)]
+        if missing:
+            bench = Bench(asked.name, seed, settings)
+            print(f"{asked.name}, seed {seed}: {bench.seconds:.0f} s for what all methods share", flush=True)
+            for method in missing:
+                bench.measure(method)
 
 
 def methods(name: str) -> list[dict[str, Any]]:
@@ -74,34 +79,50 @@ def results(name: str) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def judge(name: str, seed: int, method: dict[str, Any], settings: Sequence[str]) -> None:
-    """Run one method of one seed and keep what it found."""
-    out = Path("runs", "results", f"{name}_{seed}")
-    chosen = [f"seed={seed}", f"study.methods={json.dumps([method])}", *settings]
-    run = ddm_framework.run(stored.RECIPES / f"{name}.yaml", chosen, out=out, fresh=True)
-    found = run.metrics["fidelity"]
-    kept = {
-        "recipe": name,
-        "recipe_digest": digest(name, method),
-        "seed": seed,
-        "method": method,
-        "machine": stored.machine(run.workspace.device.type),
-        "seconds": run.metrics["seconds"]["total"],
-        "bank_seconds": found["exact"]["seconds_offline"],
-        "test_accuracy": run.metrics["target"]["test_accuracy"],
-        "mean_cosine": run.metrics["matching"]["mean_cosine"],
-        "networks": found["networks"],
-        "figures": found[method["use"]],
-        "queries": _queries(run),
-    }
-    stored.write(file_of(name, seed, method), kept, indent=None)
-    print(f"{name}, seed {seed}, {method['use']}: {kept['seconds']:.0f} s", flush=True)
+class Bench:
+    """One seed of a recipe: its network, its exact retrainings and the truth on its queries, each made once."""
 
+    def __init__(self, name: str, seed: int, settings: Sequence[str]) -> None:
+        self.name, self.seed = name, seed
+        begun = time.monotonic()
+        first = json.dumps(methods(name)[:1])
+        chosen = [f"seed={seed}", f"study.methods={first}", *settings]
+        out = Path("runs", "results", f"{name}_{seed}")
+        self.run = ddm_framework.run(stored.RECIPES / f"{name}.yaml", chosen, out=out, fresh=True)
+        self.options = self.run.workspace.recipe.study.options
+        asked = {key: self.options[key] for key in ("queries", "masks", "deleted", "resamples")}
+        self.judge = fidelity.judge_of(self.run.workspace, **asked)
+        self.seconds = time.monotonic() - begun
+        """Seconds of everything that the methods share."""
 
-def _queries(run: Run) -> dict[str, list[float]]:
-    """What each query contributes: gain, room, LDS and whether it was misread."""
-    tensors = load_tensors(run.workspace.folder.file("online", "attribution.safetensors"))
-    return {key.rpartition(".")[2]: _rounded(each) for key, each in tensors.items()}
+    def measure(self, method: dict[str, Any]) -> None:
+        """Judge one method and keep what was found."""
+        begun = time.monotonic()
+        workspace, use = self.run.workspace, method["use"]
+        grid = choose_grid(workspace.registry, "attributor", use, {k: v for k, v in method.items() if k != "use"})
+        settled = decided(workspace, [grid], self.options["validation_masks"], self.options["deleted"])
+        (found,) = judge_each(self.judge, settled)
+        networks = self.run.metrics["fidelity"]["networks"] if use == "ddm" else {}
+        kept = {
+            "recipe": self.name,
+            "recipe_digest": digest(self.name, method),
+            "seed": self.seed,
+            "method": method,
+            "settings": found.settings,
+            "machine": stored.machine(workspace.device.type),
+            "seconds": time.monotonic() - begun,
+            "seconds_shared": self.seconds,
+            "bank_seconds": self.run.metrics["fidelity"]["exact"]["seconds_offline"],
+            "test_accuracy": self.run.metrics["target"]["test_accuracy"],
+            "mean_cosine": self.run.metrics["matching"]["mean_cosine"],
+            "networks": networks,
+            "figures": found.figures,
+            "queries": {
+                key.rpartition(".")[2]: _rounded(each) for key, each in fidelity.per_query(self.judge, [found]).items()
+            },
+        }
+        stored.write(file_of(self.name, self.seed, method), kept, indent=None)
+        print(f"{self.name}, seed {self.seed}, {use}: {kept['seconds']:.0f} s", flush=True)
 
 
 def _rounded(values: Tensor) -> list[float]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import ddm_framework
 from ddm_framework.api import Run
 from ddm_framework.online.perturbations import leave_one_out
-from ddm_framework.truth.agreement import judge, recovered_share
+from ddm_framework.truth.agreement import Judged, judge, recovered_share, recovered_share_interval
 from ddm_framework.truth.retraining import bank_logits, retrained
 
 RESULT = Path(__file__).resolve().parent / "results" / "own_network.json"
@@ -32,10 +33,11 @@ def main() -> None:
         logits = bank_logits(workspace, retrained(workspace, rows), queries)
         reference = workspace.reference(queries)
         truth = torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().T
-        found = {"trained here": _figures(trained, truth)}
+        first = _judged(trained, truth)
+        found = {"trained here": _figures(trained, first, first)}
         for name, every in WAYS.items():
             run = _brought(trained, every, Path(folder, f"brought_{every}"))
-            found[name] = _figures(run, truth)
+            found[name] = _figures(run, _judged(run, truth), first)
     RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
@@ -48,13 +50,22 @@ def _brought(trained: Run, every: int, out: Path) -> Run:
     return ddm_framework.run("digits_convnet", [*brought, "threads=1"], out=out)
 
 
-def _figures(run: Run, truth: torch.Tensor) -> dict[str, float]:
+def _judged(run: Run, truth: torch.Tensor) -> Judged:
     workspace = run.workspace
     estimate = workspace.effects_by(workspace.queries_of("test"), workspace.objectives[0], "ddm")
-    judged = judge(truth, estimate.ranking[:, 0])
+    return judge(truth, estimate.ranking[:, 0])
+
+
+def _figures(run: Run, judged: Judged, first: Judged) -> dict[str, Any]:
+    """The share of the oracle's Dist_1, and on the same queries its difference from the network trained here."""
+    nothing, random = torch.zeros_like(judged.random), torch.Generator().manual_seed(0)
+    apart = Judged(judged.chosen - first.chosen, nothing, judged.oracle - judged.random, judged.rank, judged.rank)
     return {
         "mean_cosine": run.metrics["matching"]["mean_cosine"],
         "recovered_share": recovered_share(judged),
+        "recovered_share_interval": recovered_share_interval(judged, random),
+        "difference": recovered_share(apart),
+        "difference_interval": recovered_share_interval(apart, random),
     }
 
 

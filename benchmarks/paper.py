@@ -168,21 +168,21 @@ INTRODUCTION = """
 # The paper's tables and figures, and ours
 
 What the paper claims, what we measured of it, and how it came out, by one rule. A claim **holds** where the 95 %
-interval of our figure lies wholly on the claim's side, and **does not hold** where it lies wholly on the other side. It
-is **not told** where the interval contains the border, and **cannot be tested at this size** where nothing measured here
-can decide it, for the reason that is given. A claim about several methods holds only if it holds against each of them,
-and one clear loss refutes it. The code of each study applies the rule to the stored figures; nobody words an outcome by
-hand.
+interval of our figure lies wholly on the claim's side, and **does not hold** where it lies wholly on the other side.
+It is **not told** where the interval contains the border, and **cannot be tested at this size** where nothing measured
+here can decide it, for the reason that is given. A claim about several methods holds only if it holds against each of
+them, and one clear loss refutes it. A figure without an interval, such as a number of bytes, decides as it is. The
+code of each study applies the rule to the stored figures; nobody words an outcome by hand.
 """
 MADE = """
 Table 5 lists settings, which the recipes have; Fig. 1 and 2 are drawings. Each part below was made by one recipe under
 `recipes/paper/`, its `_small` variant; its sizes and the machine stand with it. The recipes without `_small` have the
 paper's own sizes and want an accelerator; none of them has been run. `python benchmarks/paper.py DATA` ran these and
-wrote this page from `benchmarks/results/paper/`; `--check` fails where a sentence, an outcome or a result is older than
-the code or the recipe that made it. A slice of the data and a narrow network are not the paper's setting: compare the
-order of methods, not the values. Every result is of one network and one seed; intervals are 95 %, over queries, clusters
-or replicates. Seconds are those of the run; exact retrainings that an earlier table on the same network has left are not
-made again.
+wrote this page from `benchmarks/results/paper/`; `--check` fails where a sentence, an outcome or a result is older
+than the code or the recipe that made it. A slice of the data and a narrow network are not the paper's setting: compare
+the order of methods, not the values. Every result is of one network and one seed; intervals are 95 %, over queries,
+clusters or replicates. Seconds are those of the run; exact retrainings that an earlier table on the same network has
+left are not made again.
 """
 DATA_SETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tinyimagenet": "TinyImageNet"}
 

@@ -133,7 +133,8 @@ def ddm_register_attributors() -> Iterable[Component]:  # type: ignore[empty-bod
     Returns the effect (N, K, m) of deleting each cluster on each query: behaviour without it minus behaviour of the
     target, so -W of Eq. 8. The workspace holds the recipe, data, partition, target, trajectory and synsets. Declare a
     method that differentiates the objective at the target, or adds up effects of samples, with
-    `@attributor(linear=True)`; it is then given the objective's surrogate. Put work that is done once for all queries
+    `@attributor(linear=True)`; for an objective without a gradient there it is then given the objective's surrogate, or
+    with `logits=True` asked for its effects on every logit instead. Put work that is done once for all queries
     inside `with workspace.offline_work():`, so that a comparison can report its cost apart from that of a question.
 
         def attribute(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:

@@ -51,8 +51,7 @@ def run(
         DDMError: if a method has a grid and there is no validation split.
     Source: Tables 1 and 2, Fig. 7, Eq. 10; Park et al. 2023 for the LDS.
     """
-    asked = workspace.queries_of("test", None if queries == "all" else queries)
-    judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "scoring"), resamples)
+    judge = judge_of(workspace, queries, masks, deleted, resamples)
     settled = decided(workspace, methods, validation_masks, deleted)
     found = sorted(judge_each(judge, settled), key=lambda verdict: -verdict.figures["recovered_share"])
     bank = judge.leave_one_out_bank(workspace.partition)
@@ -71,6 +70,12 @@ def run(
         tensors=per_query(judge, found),
         answer=_answer(found),
     )
+
+
+def judge_of(workspace: Workspace, queries: Literal["all"] | int, masks: int, deleted: float, resamples: int) -> Judge:
+    """The truth that methods are judged by; arguments are those of `run`."""
+    asked = workspace.queries_of("test", None if queries == "all" else queries)
+    return Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "scoring"), resamples)
 
 
 def per_query(judge: Judge, found: Sequence[Verdict]) -> dict[str, Tensor]:
