@@ -73,7 +73,7 @@ def wanted_gradient(toy: Toy, options: Matching, cluster: int, epoch: int) -> Te
 
 def plain_distance(name: str, synthetic: Tensor, target: Tensor) -> Tensor:
     if name == "mse":
-        return (synthetic - target).pow(2).mean()
+        return (synthetic - target).pow(2).sum() / target.pow(2).sum()
     return 1 - synthetic @ target / (synthetic.norm() * target.norm())
 
 
