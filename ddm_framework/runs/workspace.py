@@ -182,17 +182,19 @@ class Workspace:
         """
         choice = self._attributor(attributor, options)
         method = method_of(choice.target)
-        surrogate = self.surrogate(objective)
         if not method.linear:
             return self._asked(queries, objective, choice, method)
-        if by_surrogate and surrogate is not objective:
-            return self._asked(queries, surrogate, choice, method)
-        reference = self.reference(queries)
-        if surrogate is objective and objective.has_gradient(reference):
+        named, reference = objective.declaration.surrogate is not None, self.reference(queries)
+        if not named and objective.has_gradient(reference):
             return self._asked(queries, objective, choice, method)
-        if not method.logits:
-            return self._asked(queries, surrogate, choice, method)
-        changes = self._asked(queries, EVERY_LOGIT, choice, method)
+        if not method.logits or (named and by_surrogate):
+            return self._asked(queries, self.surrogate(objective), choice, method)
+        changes, num_classes = self._asked(queries, EVERY_LOGIT, choice, method), self.info.num_classes
+        if changes.effect.shape[2] != num_classes:
+            raise PluginError(
+                f"attributor {choice.name!r} declares `logits=True`, but returned effects on {changes.effect.shape[2]}"
+                f" of {num_classes} logits; return one for each behaviour, (N, K, m), or leave the declaration out"
+            )
         # In float64: a squared shift of probabilities would drown in the rounding of float32.
         exact = replace(reference, target_logits=reference.target_logits.double())
         logits = exact.target_logits + changes.effect.transpose(0, 1).to(self.device)

@@ -16,6 +16,7 @@ from ddm_objectives.performance import performance
 from known_runs import NUM_CLUSTERS, NUM_TRAIN, correlation, flat_of, logits, regression
 from torch import Tensor
 
+from ddm_framework import PluginError, attributor
 from ddm_framework.online.questions import EVERY_LOGIT, Objective, Queries, declared
 from ddm_framework.plugin.choice import Choice
 from ddm_framework.plugin.discovery import load_plugins
@@ -135,6 +136,17 @@ def test_a_method_up_to_a_factor_is_given_the_margin_of_the_prediction() -> None
     workspace, queries = asked()
     estimate = workspace.effects_by(queries, objective(output_shift), chosen("trak", {"projection_dim": 64}))
     assert (estimate.objective.name, estimate.objective.choice.options) == ("margin", {"of": "prediction"})
+
+
+def test_a_method_that_declares_logits_and_estimates_one_is_named() -> None:
+    workspace, queries = asked()
+
+    @attributor(linear=True, logits=True)
+    def single(workspace: Workspace, queries: Queries, _: Objective, /) -> Tensor:
+        return torch.zeros(len(queries), workspace.partition.num_clusters, 1)
+
+    with pytest.raises(PluginError, match="'single' declares `logits=True`, but returned effects on 1 of 3 logits"):
+        workspace.effects_by(queries, objective(output_shift), Choice("attributor", "single", {}, single))
 
 
 def test_a_set_without_a_gradient_is_answered_through_the_logits() -> None:

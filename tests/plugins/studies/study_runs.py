@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ddm_studies.comparison.paper import Findings
 
 import ddm_framework
 from ddm_framework.api import Run
@@ -34,3 +39,10 @@ def stripes_run(folder: Path, study: str) -> Run:
     recipe = folder / "stripes.yaml"
     recipe.write_text(f"{RECIPE}study: {study}\n")
     return ddm_framework.run(recipe, out=folder / "runs" / "stripes")
+
+
+def says_what_is_stored(findings: Callable[[Mapping[str, Any]], Findings], metrics: Mapping[str, Any]) -> bool:
+    """Whether the stored sentences and claims follow from the stored figures alone, as they are read from JSON."""
+    read = json.loads(json.dumps(metrics))
+    told, compared = findings(read), read["comparison"]
+    return (list(told.sentences), [asdict(each) for each in told.claims]) == (compared["sentences"], compared["claims"])

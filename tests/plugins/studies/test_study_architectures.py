@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from ddm_studies.architectures import class_matrices
 from ddm_studies.architectures import study as architectures
 from ddm_studies.architectures.words import findings
 from scipy.stats import spearmanr
+from study_runs import says_what_is_stored
 
 import ddm_framework
 from ddm_framework.runs.tensor_files import load_tensors
@@ -101,10 +101,7 @@ def test_the_floor_follows_the_place_of_the_own_class_in_each_row() -> None:
 
 
 def test_what_is_said_follows_from_what_is_stored(run: ddm_framework.Run) -> None:
-    metrics = json.loads(json.dumps(run.metrics))
-    told = findings(metrics)
-    assert list(told.sentences) == metrics["comparison"]["sentences"]
-    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
+    assert says_what_is_stored(findings, run.metrics)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 import torch
 from ddm_studies.hierarchical_search import _claimed, _saved, _together, _traced, findings
 from ddm_studies.hierarchical_search import run as study
-from study_runs import stripes_run
+from study_runs import says_what_is_stored, stripes_run
 
 from ddm_framework import DDMError
 from ddm_framework.answers.hierarchical import effects, search
@@ -108,10 +106,7 @@ def test_classes_that_the_searches_miss_are_named() -> None:
 
 
 def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
-    metrics = json.loads(json.dumps(run.metrics))
-    told = findings(metrics)
-    assert list(told.sentences) == metrics["comparison"]["sentences"]
-    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
+    assert says_what_is_stored(findings, run.metrics)
 
 
 @pytest.mark.parametrize(

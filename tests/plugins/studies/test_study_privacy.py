@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from ddm_studies.privacy import attacks
 from ddm_studies.privacy import study as privacy
 from ddm_studies.privacy import words as privacy_words
-from study_runs import stripes_run
+from study_runs import says_what_is_stored, stripes_run
 from torch import Tensor
 
 from ddm_framework import DDMError, Workspace
@@ -149,10 +147,7 @@ def test_a_figure_above_chance_contradicts_the_claim_without_any_test(low: float
 
 
 def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
-    metrics = json.loads(json.dumps(run.metrics))
-    told = privacy_words.findings(metrics)
-    assert list(told.sentences) == metrics["comparison"]["sentences"]
-    assert [asdict(each) for each in told.claims] == metrics["comparison"]["claims"]
+    assert says_what_is_stored(privacy_words.findings, run.metrics)
 
 
 def test_the_rank_of_a_start_is_that_of_a_plain_loop_and_half_on_average(run: Run) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from ddm_studies.transferability.distilling import (
     undistilling_loss,
 )
 from ddm_studies.transferability.study import findings
-from study_runs import stripes_run
+from study_runs import says_what_is_stored, stripes_run
 
 import ddm_framework
 from ddm_framework import DDMError
@@ -138,10 +137,7 @@ def test_figures_of_a_tiny_run(run: Run) -> None:
     assert compared["sentences"][0].startswith(("As in the paper, the undist", "Unlike in the paper, the undist"))
     assert len(compared["sentences"]) == 4
     assert "not comparable" in compared["sentences"][-1]
-    stored = json.loads(json.dumps(metrics))
-    told = findings(stored)
-    assert list(told.sentences) == stored["comparison"]["sentences"]
-    assert [asdict(each) for each in told.claims] == stored["comparison"]["claims"]
+    assert says_what_is_stored(findings, metrics)
 
 
 @pytest.mark.parametrize(
