@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ddm_framework.report import Chart, Table
-from ddm_studies.comparison.intervals import percent_interval
+from ddm_studies.comparison.intervals import difference_interval, percent_interval
 from ddm_studies.comparison.paper import Compared
 from ddm_studies.removal.ranking import Ranking, Removal
 
@@ -44,7 +44,8 @@ def table_of(found: Sequence[Removal], percentages: Sequence[float]) -> Table:
 
 
 def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[str, Any]:
-    """The entries of metrics.json."""
+    """The entries of metrics.json; a method's `ddm_minus_this` has the 95 % intervals of DDM's lead over it."""
+    ours = next((each for each in found if each.ranking.use == "ddm"), None)
     return {
         "percentages": list(percentages),
         "replicates": found[0].accuracy.shape[1],
@@ -57,10 +58,21 @@ def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[s
                 "removed_share": each.removed.tolist(),
                 "classes_lost": each.lost.tolist(),
                 **({} if each.auc is None else {"detection_auc": float(each.auc.mean())}),
+                **({} if each.auc_interval is None else {"detection_auc_interval": list(each.auc_interval)}),
+                **({} if ours is None or each is ours else {"ddm_minus_this": _lead(ours, each)}),
             }
             for each in found
         },
     }
+
+
+def _lead(ours: Removal, other: Removal) -> dict[str, Any]:
+    """95 % intervals of DDM's accuracy minus that of another method at each percentage, and of the same for the AUC."""
+    pairs = zip(ours.accuracy, other.accuracy, strict=True)
+    found: dict[str, Any] = {"accuracy": [list(difference_interval(*pair)) for pair in pairs]}
+    if other.auc_behind_ddm is not None:
+        found["detection_auc"] = list(other.auc_behind_ddm)
+    return found
 
 
 def removals_of(stored: Mapping[str, Any]) -> list[Removal]:
@@ -72,6 +84,13 @@ def removals_of(stored: Mapping[str, Any]) -> list[Removal]:
             torch.tensor(each["removed_share"], dtype=torch.float64),
             torch.tensor(each["classes_lost"], dtype=torch.float64),
             torch.tensor([each["detection_auc"]], dtype=torch.float64) if "detection_auc" in each else None,
+            _interval(each.get("detection_auc_interval")),
+            _interval(each.get("ddm_minus_this", {}).get("detection_auc")),
         )
         for name, each in stored["methods"].items()
     ]
+
+
+def _interval(stored: Sequence[float] | None) -> tuple[float, float] | None:
+    """An interval as it was before JSON made it a list."""
+    return None if stored is None else (stored[0], stored[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,7 @@ from ddm_framework.plugin import Choice
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.comparison.grids import named
+from ddm_studies.comparison.intervals import mean_interval
 from ddm_studies.comparison.paper import ROWS
 
 CEILING = "most corrupted first"
@@ -63,6 +64,8 @@ class Removal:
         removed: share of the training images that was removed, float64 (P,), mean over the replicates.
         lost: number of classes with no data left, float64 (P,), mean over the replicates.
         auc: float64 (R,), of detecting corrupted samples by their clusters' order; None if nothing is corrupted.
+        auc_interval: 95 % interval of `auc`, over clusters; for random removal, over its orders.
+        auc_behind_ddm: 95 % interval of DDM's `auc` minus this one, over clusters; None for DDM and random removal.
     """
 
     ranking: Ranking
@@ -70,6 +73,8 @@ class Removal:
     removed: Tensor
     lost: Tensor
     auc: Tensor | None = None
+    auc_interval: tuple[float, float] | None = None
+    auc_behind_ddm: tuple[float, float] | None = None
 
     @property
     def mean(self) -> list[float]:
@@ -159,6 +164,28 @@ def detection_auc(order: Tensor, spoilt: Tensor, clusters: Tensor) -> float:
     return float(roc_auc_score(spoilt.numpy(), -place[clusters].numpy()))
 
 
+def auc_shares(order: Tensor, spoilt: Tensor, clusters: Tensor) -> Tensor | None:
+    """The contribution of each cluster to `detection_auc`, whose mean is that AUC, for `mean_interval`.
+
+    Args:
+        order: int64 (K,), the clusters in order of removal.
+        spoilt: bool (N,).
+        clusters: int64 (N,).
+    Returns:
+        float64 (K,), by leaving out each cluster in turn; None if one of them has all corrupted or all clean samples.
+    Source: Tukey 1958 (jackknife).
+    """
+    count, place = len(order), order.argsort()
+    bad, good = (clusters.bincount(weights=each.double(), minlength=count) for each in (spoilt, ~spoilt))
+    if bad.max() == bad.sum() or good.max() == good.sum():
+        return None
+    before = (place[:, None] < place).double() + 0.5 * torch.eye(count, dtype=torch.float64)
+    pairs = bad[:, None] * before * good
+    others = pairs.sum() - pairs.sum(0) - pairs.sum(1) + pairs.diagonal()
+    without = others / ((bad.sum() - bad) * (good.sum() - good))
+    return pairs.sum() / (bad.sum() * good.sum()) + (count - 1) * (without.mean() - without)
+
+
 def num_removed(percentage: float, num_clusters: int) -> int:
     """Number of clusters for a percentage: rounded, at least one unless it is 0, and never all."""
     if percentage == 0:
@@ -205,10 +232,30 @@ def removals(
         )
         for ranking, row, each in zip(rankings, rows, accuracy, strict=True)
     ]
-    return found, bank.seconds
+    return list(_with_intervals(found, spoilt, partition.clusters.cpu())), bank.seconds
 
 
 def _aucs(order: Tensor, spoilt: Tensor, clusters: Tensor) -> Tensor | None:
     if spoilt.all() or not spoilt.any():
         return None
     return torch.tensor([detection_auc(each, spoilt, clusters) for each in order], dtype=torch.float64)
+
+
+def _with_intervals(found: Sequence[Removal], spoilt: Tensor, clusters: Tensor) -> Iterator[Removal]:
+    """Add the intervals of the AUC, and of its difference from DDM's."""
+    ours = next((each for each in found if each.ranking.use == "ddm" and each.auc is not None), None)
+    of_ddm = None if ours is None else auc_shares(ours.ranking.order[0], spoilt, clusters)
+    for each in found:
+        if each.auc is None:
+            yield each
+        elif each.ranking.use == "random":
+            yield replace(each, auc_interval=_within(mean_interval(each.auc)))
+        else:
+            own = auc_shares(each.ranking.order[0], spoilt, clusters)
+            behind = None if each is ours or own is None or of_ddm is None else mean_interval(of_ddm - own)
+            yield replace(each, auc_interval=own if own is None else _within(mean_interval(own)), auc_behind_ddm=behind)
+
+
+def _within(interval: tuple[float, float]) -> tuple[float, float]:
+    """Clipped to the range of an AUC."""
+    return max(interval[0], 0.0), min(interval[1], 1.0)

@@ -14,11 +14,11 @@ from ddm_framework.data import corrupted
 from ddm_framework.plugin import Choice, ComponentOf, use
 from ddm_framework.report import Block, Clusters, Text
 from ddm_framework.runs import Workspace
-from ddm_studies.comparison.intervals import mean_interval, percent_interval
+from ddm_studies.comparison.intervals import percent_interval
 from ddm_studies.comparison.paper import Compared, Comparison, Findings, sizes
 from ddm_studies.removal.figures import chart, compared, metrics_of, table_of
 from ddm_studies.removal.ranking import CEILING, Ranking, Removal, corrupted_shares, rankings_of, removals, some_removed
-from ddm_studies.removal.words import INTERVALS, PAPER, TITLES, findings
+from ddm_studies.removal.words import AUC_INTERVALS, INTERVALS, PAPER, TITLES, findings
 
 OF_NOISE = "not comparable: the paper's is of noise"
 _BALANCED = (
@@ -76,7 +76,7 @@ def run(
     return Report(
         sections=[
             comparison.section(chart(found, steps), table_of(found, steps)),
-            _procedure(replicates, seconds, len(found), balanced),
+            _procedure(replicates, seconds, found, balanced),
             *_first_removed(workspace, rankings, spoilt),
         ],
         metrics={**comparison.metrics(), "removal": stored},
@@ -102,17 +102,14 @@ def _comparison(
                 figures.append(compared(each, row, percentage, paper))
     for each in found:
         if each.auc is not None:
-            low, high = mean_interval(each.auc)
-            interval = (max(low, 0.0), min(high, 1.0)) if each.ranking.use == "random" else None  # others: one order
             best = (
                 "the most corrupted of each class first"
                 if balanced
                 else "the best that any order of these clusters reaches"
             )
             note = best if each.ranking.use == CEILING else ""
-            figures.append(
-                Compared(each.ranking.title, "AUC of corrupted samples", float(each.auc.mean()), None, interval, note)
-            )
+            area, what = float(each.auc.mean()), "AUC of corrupted samples"
+            figures.append(Compared(each.ranking.title, what, area, None, each.auc_interval, note))
     if workspace.recipe.corruption.labels:
         figures = [each if each.paper is None else replace(each, note=_told(each.note, OF_NOISE)) for each in figures]
     words = sizes(workspace) + _corruption_in_words(workspace, spoilt)
@@ -151,16 +148,17 @@ def _corruption_in_words(workspace: Workspace, spoilt: Tensor) -> str:
     return "; " + " and ".join(told)
 
 
-def _procedure(replicates: int, seconds: float, count: int, balanced: bool) -> Section:
+def _procedure(replicates: int, seconds: float, found: Sequence[Removal], balanced: bool) -> Section:
     return Section(
         "How it was measured",
         [
             Text(
-                f"After each removal by each of {count} orders the network was trained from scratch {replicates} times,"
-                " each time with its own initial weights and batch order. Random removal drew other clusters each time."
-                f" All trainings took {seconds:.0f} seconds."
+                f"After each removal by each of {len(found)} orders the network was trained from scratch {replicates}"
+                " times, each time with its own initial weights and batch order. Random removal drew other clusters"
+                f" each time. All trainings took {seconds:.0f} seconds."
             ),
             Text(INTERVALS),
+            *([Text(AUC_INTERVALS)] if any(each.auc is not None for each in found) else []),
             *([Text(_BALANCED)] if balanced else []),
             Text(
                 "A removed sample's term is left out of its batch and nothing is rescaled, so a network without half of"

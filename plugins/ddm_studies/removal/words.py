@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from ddm_studies.comparison.intervals import difference_interval
 from ddm_studies.comparison.paper import Claim, Findings, Outcome, listed, outcome_of
 from ddm_studies.removal.figures import removals_of
@@ -33,6 +31,11 @@ INTERVALS = (
     " from one trained network: its interval covers the randomness of training, but not that of the network or the"
     " validation split behind the ranking. For random removal it also covers the choice of clusters. A difference is"
     " clear where its 95 % Welch interval excludes 0."
+)
+AUC_INTERVALS = (
+    "The AUC is of finding the corrupted training images by the order in which their clusters are removed. Its interval"
+    " and those of its differences leave out each cluster in turn (jackknife) and keep the order of the others; for"
+    " random removal it is over the orders."
 )
 
 
@@ -78,26 +81,53 @@ def _sentences(
 
 
 def _claims(table: int, found: Sequence[Removal], percentages: Sequence[float]) -> Iterator[Claim]:
-    """That removal by DDM improves the network, and leaves it better than removal by any other method."""
+    """That removal by DDM improves the network, and leaves it better than removal by the paper's other methods."""
     by_use = {each.ranking.use: each for each in reversed(found)}
     ours, ceiling = by_use.get("ddm"), by_use.get(CEILING)
     if not ours:
         return
     paper = PAPER[table]["ddm"]
-    gaining = [each for each in percentages if each and paper.get(each, 0.0) > paper[0]]
+    gaining = [row for row, each in enumerate(percentages) if each and paper.get(each, 0.0) > paper[0]]
     if gaining:
-        # The largest share that still improves the paper's network.
-        last = list(percentages).index(gaining[-1])
-        interval = difference_interval(ours.accuracy[last], ours.accuracy[0])
-        outcome, measured = outcome_of(interval), f"{_change(ours, last)} at {gaining[-1]:g} %"
-        if ceiling and not _heals(ceiling, percentages):
-            outcome = "cannot be tested at this size"
-            measured += "; even without the most corrupted clusters no accuracy is measurably higher"
-        what = "removing the data of least value by DDM improves accuracy"
-        yield Claim(what if table == 3 else "removing data by DDM heals a corrupted network", measured, outcome)
+        last = gaining[-1]  # the largest share that still improves the paper's network
+        told = f"{_change(ours, last)} without {percentages[last]:g} %"
+        improved = outcome_of(difference_interval(ours.accuracy[last], ours.accuracy[0]))
+        if table == 6:
+            yield _healing(ours, ceiling, percentages, told, improved)
+        else:
+            yield Claim(f"removing {percentages[last]:g} % by DDM improves accuracy", told, improved)
     others = [each for each in found if each is not ours and each.ranking.use in PAPER[table]]
     if others:
-        yield Claim("removal by DDM leaves a higher accuracy than by any other method", *_against(ours, others))
+        rivals = "every other method's" if "koh" in PAPER[table] else "random removal"
+        yield Claim(f"DDM's removal is ahead of {rivals}", *_against(ours, others))
+
+
+def _healing(
+    ours: Removal, ceiling: Removal | None, percentages: Sequence[float], told: str, improved: Outcome
+) -> Claim:
+    """That DDM's order finds the noise, and that removal by it improves accuracy; either can refute the claim."""
+    if ceiling is None:
+        improved, told = "cannot be tested at this size", f"{told}; nothing is corrupted"
+    elif not _heals(ceiling, percentages):
+        improved, told = "cannot be tested at this size", f"{told}; the corruption does no measurable harm"
+    outcomes: list[Outcome] = [improved]
+    if ours.auc is not None:
+        told += f"; AUC of finding the corrupted images {_auc(ours)}"
+        if ours.auc_interval is not None:
+            outcomes.append(outcome_of(ours.auc_interval, 0.5))
+    order: tuple[Outcome, ...] = ("does not hold", "cannot be tested at this size", "not told", "holds")
+    claim = "removing what DDM ranks lowest finds the noise and improves accuracy"
+    return Claim(claim, told, min(outcomes, key=order.index))
+
+
+def _auc(removal: Removal) -> str:
+    """The AUC of finding corrupted samples, with its interval where it is known."""
+    assert removal.auc is not None
+    told = f"{float(removal.auc.mean()):.2f}"
+    if removal.auc_interval is None:
+        return told
+    low, high = removal.auc_interval
+    return f"{told} ({low:.2f} to {high:.2f})"
 
 
 def _against(ours: Removal, others: Sequence[Removal]) -> tuple[str, Outcome]:
@@ -136,7 +166,7 @@ def harm(ceiling: Removal, percentages: Sequence[float]) -> str:
         return f"Removing the most corrupted clusters first improves accuracy, by up to {told}."
     return (
         f"Even removing the most corrupted clusters first does not measurably improve accuracy ({told}): the corruption"
-        " does no measurable harm here, so nothing can be healed."
+        " does no measurable harm here, so the paper's claim cannot be tested at this size."
     )
 
 
@@ -161,17 +191,18 @@ def against_chance(
 ) -> str:
     """DDM's accuracy minus that of random removal, where this is clear, and whether DDM removes whole classes."""
     parts: list[str] = []
-    clear = []
     for row, percentage in enumerate(percentages):
         if not percentage:
             continue
-        low, high = difference_interval(ours.accuracy[row], chance.accuracy[row])
         gap, theirs = ours.mean[row] - chance.mean[row], _gap(paper, percentage)
         unit, beside = "" if parts else " points", "" if theirs is None else f" (paper {theirs:+.1f})"
         parts.append(f"{rounded(gap):+.1f}{unit} at {percentage:g} %{beside}")
-        if low > 0 or high < 0:
-            clear.append(f"{percentage:g} %")
-    beyond = f"the difference is clear at {listed(clear)}" if clear else "no difference is clear"
+    clear = {
+        words: [f"{percentages[row]:g} %" for row in _clear_rows(ours, chance, percentages, sign)]
+        for sign, words in ((-1, "lower"), (1, "higher"))
+    }
+    told = [f"clearly {words} at {listed(at)}" for words, at in clear.items() if at]
+    beyond = f"it is {' and '.join(told)}" if told else "no difference is clear"
     return (
         f"DDM's accuracy minus that of random removal is {', '.join(parts)}; {beyond}."
         f"{_classes_lost(ours, chance, percentages)}"
@@ -197,45 +228,60 @@ def _gap(paper: Mapping[str, Mapping[float, float]], percentage: float) -> float
 
 
 def against_rivals(ours: Removal, found: Sequence[Removal], percentages: Sequence[float], in_paper: bool) -> list[str]:
-    """Which methods that rank DDM is clearly behind and ahead of, and how well each detects corruption."""
+    """Which methods that rank DDM is clearly behind and ahead of, losses first, and how well it finds corruption."""
     rivals = [each for each in found if each.ranking.use not in {"random", CEILING} and each is not ours]
-    if not rivals:
-        return []
-    told = []
-    for sign, words in ((-1, "behind"), (1, "ahead of")):
-        parts = [part for each in rivals if (part := _clear(ours, each, percentages, sign))]
-        if parts:
-            told.append(f"clearly {words} {listed(parts)}")
+    told = [part for sign in (-1, 1) for part in _clear(ours, rivals, percentages, sign)]
     if not told:
         told.append("not told from any other method that ranks at any percentage")
     theirs = "; in the paper DDM is ahead at every percentage" if in_paper else ""
-    return [f"DDM is {'; '.join(told)}{theirs}.{_detection([ours, *rivals])}"]
+    parts = [f"DDM is {'; '.join(told)}{theirs}."] if rivals else []
+    if ours.auc is not None:
+        parts.append(_detection(ours, rivals))
+    return [" ".join(parts)] if parts else []
 
 
-def _clear(ours: Removal, rival: Removal, percentages: Sequence[float], sign: int) -> str:
-    """`Koh et al. at 10 % and 20 % (by 1.2 to 3.4 points)`, the percentages at which the difference is clear."""
-    rows = [
+def _clear(ours: Removal, rivals: Sequence[Removal], percentages: Sequence[float], sign: int) -> Iterator[str]:
+    """`clearly behind Koh et al. and FASTIF at 10 %, by 9.1 points (7.2 to 11.0) and more`, by equal percentages."""
+    groups: dict[tuple[int, ...], list[Removal]] = {}
+    for each in rivals:
+        groups.setdefault(tuple(_clear_rows(ours, each, percentages, sign)), []).append(each)
+    for rows, alike in groups.items():
+        if rows:
+            pairs = [(each, row) for each in alike for row in rows]
+            rival, row = min(pairs, key=lambda pair: abs(ours.mean[pair[1]] - pair[0].mean[pair[1]]))
+            low, high = sorted(sign * end for end in difference_interval(ours.accuracy[row], rival.accuracy[row]))
+            least = f"{abs(ours.mean[row] - rival.mean[row]):.1f} points ({low:.1f} to {high:.1f})"
+            yield (
+                f"clearly {'ahead of' if sign > 0 else 'behind'} {listed([each.ranking.title for each in alike])} at"
+                f" {listed([f'{percentages[row]:g} %' for row in rows])}, by {least}{' and more' * (len(pairs) > 1)}"
+            )
+
+
+def _clear_rows(ours: Removal, other: Removal, percentages: Sequence[float], sign: int) -> list[int]:
+    """Where the interval of the difference lies wholly above 0 (sign 1) or below 0 (sign -1)."""
+    wanted = "holds" if sign > 0 else "does not hold"
+    return [
         row
         for row, percentage in enumerate(percentages)
-        if percentage and sign * _nearer_end(ours.accuracy[row], rival.accuracy[row], sign) > 0
+        if percentage and outcome_of(difference_interval(ours.accuracy[row], other.accuracy[row])) == wanted
     ]
-    if not rows:
-        return ""
-    gaps = [abs(ours.mean[row] - rival.mean[row]) for row in rows]
-    reach = f"{min(gaps):.1f}" + (f" to {max(gaps):.1f}" if len(rows) > 1 else "")
-    return f"{rival.ranking.title} at {listed([f'{percentages[row]:g} %' for row in rows])} (by {reach} points)"
 
 
-def _nearer_end(ours: Tensor, theirs: Tensor, sign: int) -> float:
-    """The end of the interval of a difference that is nearer to the other sign."""
-    low, high = difference_interval(ours, theirs)
-    return low if sign > 0 else high
-
-
-def _detection(ranked: Sequence[Removal]) -> str:
-    """The AUC of finding corrupted samples; each is of one order, so it has no interval."""
-    known = [f"{each.ranking.title} {float(each.auc.mean()):.2f}" for each in ranked if each.auc is not None]
-    return f" Corrupted samples are detected with an AUC of: {', '.join(known)}." if known else ""
+def _detection(ours: Removal, rivals: Sequence[Removal]) -> str:
+    """DDM's AUC of finding corrupted samples beside chance and each other method, losses first."""
+    if ours.auc_interval is None or any(each.auc_behind_ddm is None for each in rivals):
+        areas = listed([f"{each.ranking.title} {_auc(each)}" for each in (ours, *rivals)])
+        return f"Corrupted samples are found with an AUC of: {areas}; without intervals, their order is not told."
+    outcomes = {"chance (0.5)": outcome_of(ours.auc_interval, 0.5)}
+    for each in rivals:
+        if each.auc is not None and each.auc_behind_ddm is not None:
+            outcomes[f"{each.ranking.title} ({float(each.auc.mean()):.2f})"] = outcome_of(each.auc_behind_ddm)
+    told = []
+    for wanted, verdict in (("does not hold", "behind"), ("holds", "ahead of"), ("not told", "told from")):
+        parts = [name for name, outcome in outcomes.items() if outcome == wanted]
+        if parts:
+            told.append(f"{'not' if wanted == 'not told' else 'clearly'} {verdict} {listed(parts)}")
+    return f"DDM finds corrupted samples with an AUC of {_auc(ours)}: {'; '.join(told)}."
 
 
 def scale(chance: Removal, percentages: Sequence[float], paper: Mapping[float, float]) -> list[str]:

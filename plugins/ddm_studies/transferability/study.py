@@ -189,7 +189,8 @@ def _figures(teachers: Teachers, found: Sequence[Removal], percentages: Sequence
 def findings(metrics: Mapping[str, Any]) -> Findings:
     """The verdicts of Table 7, and what cannot be compared, from the entry of metrics.json."""
     stored = metrics["transferability"]
-    (chance, ours), percentages = removals_of(stored), stored["percentages"]
+    by_use, percentages = {each.ranking.use: each for each in removals_of(stored)}, stored["percentages"]
+    ours, chance = by_use["ddm"], by_use["random"]
     alone = torch.tensor(stored["student_alone"]["accuracies"], dtype=torch.float64)
     sentences = [
         _undistillable(alone, ours),
@@ -209,9 +210,10 @@ def _claims(alone: Tensor, ours: Removal, percentages: Sequence[float]) -> Itera
     interval = difference_interval(ours.accuracy[row], ours.accuracy[0])
     outcome, change = outcome_of(interval), rounded(ours.mean[row] - ours.mean[0])
     measured = f"{change:+.1f} points ({between(*interval)}) without {percentages[row]:g} %"
-    if difference_interval(ours.accuracy[0], alone)[1] >= 0:
+    low, high = difference_interval(ours.accuracy[0], alone)
+    if high >= 0:
         outcome = "cannot be tested at this size"
-        measured += "; the teacher does not measurably harm its student"
+        measured += f"; the teacher {_effect(low)} its student ({between(low, high)})"
     yield Claim("deleting data by DDM lets a student learn from an undistillable teacher", measured, outcome)
 
 
@@ -222,14 +224,15 @@ def _undistillable(alone: Tensor, ours: Removal) -> str:
     beside = f"(accuracy minus that of a student without a teacher: {apart:+.1f} points, {between(low, high)})"
     if high < 0:
         return f"As in the paper, the undistillable teacher harms its student {beside}."
-    if low > 0:
-        verdict, effect = "helps", "no harm"
-    else:
-        verdict, effect = "does not measurably harm", "little"
     return (
-        f"Unlike in the paper, the undistillable teacher {verdict} its student {beside}, so deletions have {effect} to"
-        " undo."
+        f"Unlike in the paper, the undistillable teacher {_effect(low)} its student {beside}, so there is no measurable"
+        " harm to undo, and whether deletions undo it cannot be tested at this size."
     )
+
+
+def _effect(low: float) -> str:
+    """What a teacher that does not clearly harm its student does to it, by the lower end of the interval."""
+    return "helps" if low > 0 else "does not measurably harm"
 
 
 def _procedure(replicates: int) -> Section:

@@ -16,6 +16,7 @@ from ddm_studies.removal.ranking import (
     CEILING,
     Ranking,
     Removal,
+    auc_shares,
     balanced,
     corrupted_shares,
     detection_auc,
@@ -133,6 +134,20 @@ def test_no_order_detects_more_than_the_ceiling(corrupted_run: Run) -> None:
     assert [each["ours"] for each in noted] == [ceiling]
 
 
+def test_the_intervals_of_ddms_lead_are_stored(corrupted_run: Run) -> None:
+    found = corrupted_run.metrics["removal"]["methods"]
+    ours = torch.tensor(found["ddm"]["accuracies"])
+    for name, each in found.items():
+        low, high = each["detection_auc_interval"]
+        assert 0 <= low <= each["detection_auc"] <= high <= 1
+        lead = each.get("ddm_minus_this")
+        assert (lead is None) == (name == "ddm")
+        if lead is not None:
+            wanted = [difference_interval(*pair) for pair in zip(ours, torch.tensor(each["accuracies"]), strict=True)]
+            torch.testing.assert_close(torch.tensor(lead["accuracy"]), torch.tensor(wanted), equal_nan=True)
+            assert ("detection_auc" in lead) == (name != "random")
+
+
 def test_the_report_lays_the_table_out_as_the_paper_does(corrupted_run: Run) -> None:
     report = corrupted_run.workspace.recipe.study(corrupted_run.workspace)
     tables = [block for block in report.sections[0].blocks if isinstance(block, Table)]
@@ -186,6 +201,24 @@ def test_detection_is_the_chance_that_a_corrupted_sample_comes_first() -> None:
     assert detection_auc(order, spoilt, clusters) == pytest.approx((0.5 + 4 + 2 * (0.5 + 3)) / 15)
     assert detection_auc(torch.tensor([0, 1, 2]), spoilt, clusters) == pytest.approx((0.5 + 3 + 2 * (0.5 + 4)) / 15)
     assert corrupted_shares(spoilt, clusters).tolist() == pytest.approx([2 / 3, 1 / 2, 0])
+
+
+def test_shares_of_the_auc_are_those_of_leaving_out_each_cluster() -> None:
+    random = torch.Generator().manual_seed(1)
+    clusters, spoilt = torch.arange(72) % 8, torch.rand(72, generator=random) < 0.4
+    order = torch.randperm(8, generator=random)
+    whole, without = detection_auc(order, spoilt, clusters), []
+    for cluster in range(8):
+        kept = clusters != cluster
+        ids = torch.arange(8) - (torch.arange(8) > cluster).long()
+        without.append(detection_auc(ids[order[order != cluster]], spoilt[kept], ids[clusters[kept]]))
+    shares = auc_shares(order, spoilt, clusters)
+    assert shares is not None
+    assert float(shares.mean()) == pytest.approx(whole)
+    mean = sum(without) / 8
+    error = (7 / 8 * sum((each - mean) ** 2 for each in without)) ** 0.5
+    assert float(shares.std()) / 8**0.5 == pytest.approx(error)
+    assert auc_shares(order, clusters == 3, clusters) is None  # without cluster 3 nothing is corrupted
 
 
 def test_an_order_from_last_to_first_detects_the_complement() -> None:
@@ -254,7 +287,8 @@ def test_sentences_tell_where_ddm_and_chance_differ_and_which_classes_are_gone()
     told = against_chance(ours, chance, [0, 1, 20], PAPER[3])
     assert "-20.0 at 20 % (paper +10.8)" in told
     assert told.startswith("DDM's accuracy minus that of random removal is +0.0 points at 1 % (paper +0.4), -20.0 at")
-    assert "; the difference is clear at 20 %. From 20 % on, DDM's order removes whole classes (3 at 20 %; rand" in told
+    assert "; it is clearly lower at 20 %. From 20 % on, DDM's order removes whole classes (3 at 20 %; rand" in told
+    assert "; it is clearly higher at 20 %." in against_chance(chance, ours, [0, 1, 20], PAPER[3])
     same = removal_of("ddm", [[95.4, 95.6]] * 3, [0, 0, 0])
     assert against_chance(same, same, [0, 1, 20], PAPER[3]).endswith("; no difference is clear.")
     (scaled,) = scale(chance, [0, 1, 20], PAPER[3]["random"])
@@ -269,11 +303,15 @@ START = [95.4, 95.6]
 @pytest.mark.parametrize(
     ("rival", "told"),
     [
-        ([[95.0, 95.2], [90.0, 90.2]], "clearly ahead of Koh et al. at 20 % (by 8.0 points)"),
-        ([[90.0, 90.2], [85.0, 85.2]], "clearly ahead of Koh et al. at 1 % and 20 % (by 5.1 to 13.0 points)"),
+        ([[95.0, 95.2], [90.0, 90.2]], "clearly ahead of Koh et al. at 20 %, by 8.0 points (7.4 to 8.6)"),
+        (
+            [[90.0, 90.2], [85.0, 85.2]],
+            "clearly ahead of Koh et al. at 1 % and 20 %, by 5.1 points (4.2 to 5.9) and more",
+        ),
         (
             [[97.0, 97.2], [85.0, 85.2]],
-            "clearly behind Koh et al. at 1 % (by 1.9 points); clearly ahead of Koh et al. at 20 % (by 13.0 points)",
+            "clearly behind Koh et al. at 1 %, by 1.9 points (1.1 to 2.8); clearly ahead of Koh et al. at 20 %, by 13.0"
+            " points (12.4 to 13.6)",
         ),
         ([[95.0, 95.3], [98.0, 98.2]], "not told from any other method that ranks at any percentage"),
     ],
@@ -287,13 +325,40 @@ def test_a_clear_loss_is_told_like_a_clear_win_and_first(rival: list[list[float]
     assert against_rivals(ours, [chance, ours], [0, 1, 20], True) == []
 
 
-def test_detection_is_told_where_something_is_corrupted() -> None:
-    ours, koh = (
-        replace(removal_of(use, [START] * 3, [0, 0, 0]), auc=torch.tensor([auc]).double())
-        for use, auc in (("ddm", 0.59), ("koh", 0.92))
+def test_methods_that_ddm_is_clearly_behind_at_the_same_percentages_are_told_together() -> None:
+    ours = removal_of("ddm", [START, [85.2, 85.4], [76.8, 77.0]], [0, 0, 0])
+    koh, fastif = (removal_of(use, [START, [at, at + 0.2], [at, at + 0.2]], [0] * 3) for use, at in RIVALS.items())
+    (sentence,) = against_rivals(ours, [koh, fastif, ours], [0, 10, 20], False)
+    assert sentence == (
+        "DDM is clearly behind Koh et al. and FASTIF at 10 % and 20 %, by 7.8 points (7.2 to 8.4) and more."
     )
+
+
+RIVALS = {"koh": 94.0, "fastif": 93.0}
+
+
+def detecting(use: str, auc: float, own: tuple[float, float] | None, lead: tuple[float, float] | None) -> Removal:
+    found = removal_of(use, [START] * 3, [0, 0, 0])
+    return replace(found, auc=torch.tensor([auc]).double(), auc_interval=own, auc_behind_ddm=lead)
+
+
+def test_detection_is_told_where_something_is_corrupted() -> None:
+    ours = detecting("ddm", 0.59, (0.48, 0.7), None)
+    koh, exact = detecting("koh", 0.92, (0.88, 0.96), (-0.4, -0.2)), detecting("exact", 0.4, (0.3, 0.5), (0.1, 0.3))
+    (sentence,) = against_rivals(ours, [ours, exact, koh], [0, 10, 20], False)
+    assert sentence.endswith(
+        " DDM finds corrupted samples with an AUC of 0.59 (0.48 to 0.70): clearly behind Koh et al. (0.92); clearly"
+        " ahead of exact (0.40); not told from chance (0.5)."
+    )
+    (alone,) = against_rivals(ours, [ours], [0, 10, 20], False)
+    assert alone == "DDM finds corrupted samples with an AUC of 0.59 (0.48 to 0.70): not told from chance (0.5)."
+
+
+def test_no_order_of_detection_is_told_without_intervals() -> None:
+    ours, koh = detecting("ddm", 0.59, None, None), detecting("koh", 0.92, None, None)
     (sentence,) = against_rivals(ours, [ours, koh], [0, 10, 20], False)
-    assert sentence.endswith("Corrupted samples are detected with an AUC of: DDM 0.59, Koh et al. 0.92.")
+    assert "clearly" not in sentence
+    assert "an AUC of: DDM 0.59 and Koh et al. 0.92; without intervals, their order is not told." in sentence
 
 
 @pytest.mark.parametrize("table", [3, 6])
@@ -307,24 +372,35 @@ def test_there_are_at_most_four_sentences_and_the_last_says_what_is_not_comparab
 
 
 @pytest.mark.parametrize(
-    ("after", "best", "outcome"),
+    ("after", "best", "auc", "outcome"),
     [
-        ([97.0, 97.2], [99.0, 99.1], "holds"),
-        ([95.5, 95.7], [99.0, 99.1], "not told"),
-        ([93.0, 93.2], [99.0, 99.1], "does not hold"),
-        ([93.0, 93.2], [95.0, 95.9], "cannot be tested at this size"),
+        ([97.0, 97.2], [99.0, 99.1], (0.6, 0.8), "holds"),
+        ([97.0, 97.2], [99.0, 99.1], (0.4, 0.8), "not told"),
+        ([97.0, 97.2], [99.0, 99.1], (0.2, 0.4), "does not hold"),
+        ([95.5, 95.7], [99.0, 99.1], (0.6, 0.8), "not told"),
+        ([93.0, 93.2], [99.0, 99.1], (0.6, 0.8), "does not hold"),
+        ([93.0, 93.2], [95.0, 95.9], (0.6, 0.8), "cannot be tested at this size"),
+        ([93.0, 93.2], [95.0, 95.9], (0.2, 0.4), "does not hold"),
     ],
 )
 def test_a_network_that_the_noise_does_not_harm_cannot_be_healed(
-    after: list[float], best: list[float], outcome: str
+    after: list[float], best: list[float], auc: tuple[float, float], outcome: str
 ) -> None:
     ours, ceiling = (
         removal_of(use, [START, START, rows], [0, 0, 0]) for use, rows in (("ddm", after), (CEILING, best))
     )
+    ours = replace(ours, auc=torch.tensor([sum(auc) / 2]).double(), auc_interval=auc)
     healed, *_ = _claims(6, [ours, ceiling], [0, 10, 20])
-    assert healed.claim == "removing data by DDM heals a corrupted network"
+    assert healed.claim == "removing what DDM ranks lowest finds the noise and improves accuracy"
     assert healed.outcome == outcome
-    assert ("does no measurable harm" in harm(ceiling, [0, 10, 20])) == (outcome == "cannot be tested at this size")
+    harmless = "does no measurable harm"
+    assert (harmless in healed.measured) == (harmless in harm(ceiling, [0, 10, 20])) == (best[0] < 96)
+
+
+def test_nothing_is_healed_where_nothing_is_corrupted() -> None:
+    healed, *_ = _claims(6, [removal_of("ddm", [START, [97.0, 97.2], [97.0, 97.2]], [0, 0, 0])], [0, 10, 20])
+    assert healed.outcome == "cannot be tested at this size"
+    assert healed.measured.endswith("; nothing is corrupted")
 
 
 @pytest.mark.parametrize(
@@ -334,7 +410,9 @@ def test_a_network_that_the_noise_does_not_harm_cannot_be_healed(
 def test_one_clear_loss_refutes_being_best(others: dict[str, float], outcome: str) -> None:
     ours = removal_of("ddm", [START, [95.0, 95.3], [95.0, 95.3]], [0, 0, 0])
     rivals = [removal_of(use, [START, [at, at + 0.2], [at, at + 0.2]], [0, 0, 0]) for use, at in others.items()]
-    *_, best = _claims(3, [ours, *rivals], [0, 10, 20])
+    improved, best = _claims(3, [ours, *rivals], [0, 10, 20])
+    assert improved.claim == "removing 10 % by DDM improves accuracy"
+    assert best.claim == "DDM's removal is ahead of every other method's"
     assert best.outcome == outcome
 
 
@@ -346,11 +424,13 @@ def test_stored_results_are_read_as_they_were() -> None:
     found = [
         removal_of("ddm", [START, [95.0, 95.3], [90.0, 90.2]], [0, 0, 1]),
         removal_of("koh", [START] * 3, [0, 0, 0]),
+        detecting("exact", 0.4, (0.3, 0.5), (0.1, 0.3)),
     ]
     for again, each in zip(removals_of(json.loads(json.dumps(metrics_of(found, [0, 10, 20])))), found, strict=True):
         assert (again.ranking.name, again.ranking.use) == (each.ranking.name, each.ranking.use)
         assert torch.equal(again.accuracy, each.accuracy)
         assert again.lost.tolist() == each.lost.tolist()
+        assert (again.auc_interval, again.auc_behind_ddm) == (each.auc_interval, each.auc_behind_ddm)
 
 
 def test_methods_have_the_papers_names_and_keep_their_options() -> None:

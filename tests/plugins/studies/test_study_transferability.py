@@ -157,8 +157,14 @@ def test_nothing_is_to_be_undone_where_the_teacher_does_no_harm(
         for use in ("random", "ddm")
     }
     stored = {"percentages": [0, 10], "methods": methods, "student_alone": {"accuracies": alone}}
-    (claim,) = findings({"transferability": stored}).claims
+    told = findings({"transferability": stored})
+    (claim,) = told.claims
     assert claim.outcome == outcome
+    untested = outcome == "cannot be tested at this size"
+    assert ("cannot be tested at this size" in told.sentences[0]) == untested
+    assert ("the teacher helps its student" in claim.measured) == untested
+    swapped = {**stored, "methods": {use: methods[use] for use in ("ddm", "random")}}
+    assert findings({"transferability": swapped}) == told
 
 
 def test_without_a_validation_split_no_divergence_can_be_measured(run: Run) -> None:
