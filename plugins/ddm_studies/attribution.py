@@ -258,7 +258,7 @@ def _answer(workspace: Workspace, misread: Tensor, *, shown: bool) -> str:
     said = f"The network misreads {int(misread.sum())} of {len(misread)} queries. "
     if not shown:
         return f"{said}{workspace.partition.num_clusters} clusters were attributed; see below."
-    said += "Below, misread ones first, stand the clusters that a prediction depends on most and least by this estimate"
+    said += "Below, misread ones first, are the clusters that a prediction depends on most and least by this estimate. "
     if workspace.recipe.certificate.retrainings:
-        return f"{said}; the certificate says how far their order can be trusted."
-    return f"{said}; how far their order can be trusted, `certificate: {{retrainings: 8}}` would measure."
+        return f"{said}The certificate says how far their order can be trusted."
+    return f"{said}A certificate (certificate.retrainings: 8) would say how far their order can be trusted."
