@@ -409,10 +409,10 @@ def test_questions_that_make_no_sense_are_refused(ask: Callable[[], Any], messag
 
 
 @pytest.mark.parametrize("count", [3, 8, 20])
-@pytest.mark.parametrize("strength", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("strength", [0.2, 0.8])
 def test_the_interval_of_a_sample_covers_the_correlation_over_all_clusters(count: int, strength: float) -> None:
     """A hundred clusters, of which half of every effect is common to all queries; a random sample is retrained."""
-    random, covered, draws = torch.Generator().manual_seed(count), 0, 100
+    random, covered, draws = torch.Generator().manual_seed(count), 0, 60
 
     def part() -> Tensor:
         common, own = torch.randn(1, 100, generator=random), torch.randn(15, 100, generator=random)
@@ -424,7 +424,7 @@ def test_the_interval_of_a_sample_covers_the_correlation_over_all_clusters(count
         sampled = torch.randperm(100, generator=random)[:count]
         low, high = sampled_spearman_interval(estimated[:, sampled], true[:, sampled])
         covered += low <= float(leave_one_out_spearman(estimated, true).mean()) <= high
-    assert covered / draws >= 0.91  # 0.95 less two standard errors of a hundred draws
+    assert covered / draws >= 0.89  # 0.95 less two standard errors of sixty draws
 
 
 def test_a_few_clusters_say_nothing_and_many_say_more() -> None:
