@@ -14,13 +14,14 @@ def findings(metrics: Stored) -> Findings:
     """The verdicts of Fig. 3 or 8, and what cannot be compared, from the entry of metrics.json."""
     stored = metrics["architectures"]
     if stored["figure"] == "fig_3":
-        sentences, claims = [_traced(stored), _similar_networks(stored)], list(_claims_of_fig_3(stored))
+        sentences, claims = [_traced(stored), _alike(stored, "architectures")], list(_claims_of_fig_3(stored))
     else:
-        sentences, claims = [_robust(stored), _diversity(stored)], list(_claims_of_fig_8(stored))
+        sentences, claims = [_alike(stored, "initialisations"), _diversity(stored)], list(_claims_of_fig_8(stored))
     return Findings([*sentences, *_on_exact(stored)], claims)
 
 
 def _claims_of_fig_3(stored: Stored) -> Iterator[Claim]:
+    """That the queries are traced to their class by every network, and that all matrices are similar."""
     hits, exact, count = _counted(stored)
     measured = f"{hits} of {count} networks by DDM" + ("" if exact is None else f", {exact} by exact retraining")
     claim = "every architecture traces queries of a class to that class"
@@ -29,6 +30,7 @@ def _claims_of_fig_3(stored: Stored) -> Iterator[Claim]:
 
 
 def _claims_of_fig_8(stored: Stored) -> Iterator[Claim]:
+    """That initialisations matter little, and that diversity grows with the data."""
     yield from _similarity(stored, "the matrices from several initialisations are similar")
     measured = f"diversity {1 - stored['spearman']:.2f}; the three data sets are of about one size"
     yield Claim("diversity grows with the size of the data", measured, "cannot be tested at this size")
@@ -36,11 +38,22 @@ def _claims_of_fig_8(stored: Stored) -> Iterator[Claim]:
 
 def _similarity(stored: Stored, claim: str) -> Iterator[Claim]:
     """Judged on the classes other than each row's own, where chance gives 0."""
-    if stored.get("off_diagonal_interval") is None:
-        yield Claim(claim, "a class has only one query, so there is no interval", "cannot be tested at this size")
+    reason = _untestable(stored)
+    if reason:
+        yield Claim(claim, reason, "cannot be tested at this size")
         return
-    measured = f"rank correlation {_figure(stored, 'off_diagonal')} off the diagonal, 0 by chance"
+    measured = (
+        f"mean rank correlation of two networks {_figure(stored, 'off_diagonal')} off the diagonal (0 by chance),"
+        f" {_figure(stored, 'spearman')} within rows ({stored['floor']:.2f} by own classes alone)"
+    )
     yield Claim(claim, measured, outcome_of(stored["off_diagonal_interval"]))
+
+
+def _untestable(stored: Stored) -> str:
+    """Why similarity cannot be judged; empty where it can."""
+    if "off_diagonal" not in stored:
+        return "with two classes, there is only one other than a row's own"
+    return "" if stored["off_diagonal_interval"] else "a class has only one query, so there is no interval"
 
 
 def _counted(stored: Stored) -> tuple[int, int | None, int]:
@@ -64,42 +77,40 @@ def _traced(stored: Stored) -> str:
     return said + ("." if exact is None else f"; exact retraining traces them to it for {exact} of {count}.")
 
 
-def _similar_networks(stored: Stored) -> str:
-    return (
-        f"The mean rank correlation between the attribution matrices of two networks is {_similar(stored)}; the paper"
-        " calls the matrices of all architectures similar and gives no figure."
-    )
-
-
-def _robust(stored: Stored) -> str:
-    """The first claim of Fig. 8."""
-    interval = stored.get("off_diagonal_interval")
-    outcome = "not told" if interval is None else outcome_of(interval)
-    verdict = {
-        "holds": "are similar beyond chance, as the paper says",
-        "does not hold": "are less similar than by chance (the paper: similar)",
-        "not told": "are not measurably similar beyond chance (the paper: similar)",
-    }[outcome]
-    return (
-        f"Attribution matrices from {len(stored['networks'])} initialisations {verdict}: the mean rank correlation"
-        f" between two of them is {_similar(stored)}."
-    )
+def _alike(stored: Stored, what: str) -> str:
+    """Whether the matrices are similar beyond chance, by the classes other than each row's own."""
+    matrices = f"Attribution matrices from {len(stored['networks'])} {what}"
+    if _untestable(stored):
+        said = f"{matrices} cannot be judged for similarity ({_untestable(stored)})"
+    else:
+        said = {
+            "holds": f"{matrices} are similar beyond chance, as the paper says",
+            "does not hold": f"{matrices} are less similar than by chance (the paper: similar)",
+            "not told": f"{matrices} are not measurably similar beyond chance (the paper: similar)",
+        }[outcome_of(stored["off_diagonal_interval"])]
+    return f"{said}: the mean rank correlation between two of them is {_similar(stored)}; the paper gives no figure."
 
 
 def _similar(stored: Stored) -> str:
-    """Agreement within rows beside what the own classes alone give, and agreement on the other classes."""
-    said = (
-        f"{_figure(stored, 'spearman')} within rows, of which {stored['floor']:.2f} is due to their own classes alone"
+    """Agreement on the other classes, and agreement within rows beside what the own classes alone give."""
+    interval = stored["spearman_interval"]
+    beside = {"holds": "above", "does not hold": "below", "not told": "not measurably other than"}
+    than = "beside" if interval is None else beside[outcome_of(interval, stored["floor"])]
+    within = (
+        f"{_figure(stored, 'spearman')} within rows, {than} the {stored['floor']:.2f} that their own classes alone give"
     )
-    return said + (f", and {_figure(stored, 'off_diagonal')} for the other classes" if "off_diagonal" in stored else "")
+    if "off_diagonal" not in stored:
+        return within
+    return f"{_figure(stored, 'off_diagonal')} for the other classes, 0 by chance, and {within}"
 
 
 def _diversity(stored: Stored) -> str:
+    """The second claim of Fig. 8."""
     return (
         "The paper's claim that diversity grows with the size of the data (MNIST, CIFAR-10, CIFAR-100) cannot be judged"
-        f" from one data set: the diversity, one minus that correlation, is {1 - stored['spearman']:.2f} for these"
-        f" {stored['num_training']:,} training images of {stored['num_classes']} classes. The three data sets have"
-        " 60,000, 50,000 and 50,000 training images, so their number does not grow."
+        " from one data set, and the three have 60,000, 50,000 and 50,000 training images, so their number does not"
+        f" grow: the diversity, one minus the correlation within rows, is {1 - stored['spearman']:.2f} for these"
+        f" {stored['num_training']:,} training images of {stored['num_classes']} classes."
     )
 
 
@@ -115,11 +126,18 @@ def _on_exact(stored: Stored) -> Iterator[str]:
     yield (
         "The exact matrices of two networks have a mean rank correlation of"
         f" {_figure(stored, 'both_exact')} within rows{_others(stored, 'both_exact_off_diagonal')}; accurate estimates"
-        " cannot be expected to agree more than that."
+        f" cannot be expected to agree more than that{', but these do' if _agree_too_much(stored) else ''}."
     )
 
 
+def _agree_too_much(stored: Stored) -> bool:
+    """Whether the estimates of two networks clearly agree more than their exact matrices do."""
+    estimated, exact = stored["spearman_interval"], stored["both_exact_interval"]
+    return estimated is not None and exact is not None and bool(estimated[0] > exact[1])
+
+
 def _others(stored: Stored, name: str) -> str:
+    """Agreement on the other classes, where there are enough of them."""
     return f", and {_figure(stored, name)} for the other classes" if name in stored else ""
 
 

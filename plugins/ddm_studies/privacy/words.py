@@ -72,7 +72,7 @@ def _leaks(ddm: Mapping[str, Any], level: float) -> Iterator[str]:
         )
     if ddm.get("seed_rank_p", 1.0) < level:
         yield (
-            f"on average, an image is nearer to its start than to {ddm['seed_rank']:.1%} of the other members of its"
+            f"an image is on average nearer to its start than to {ddm['seed_rank']:.1%} of the other members of its"
             " cluster"
         )
     if ddm.get("auc_training_p", 1.0) < level:

@@ -115,10 +115,52 @@ def test_what_is_said_follows_from_what_is_stored(run: ddm_framework.Run) -> Non
 def test_similarity_is_judged_off_the_diagonal(
     run: ddm_framework.Run, interval: list[float], outcome: str, said: str
 ) -> None:
-    stored = {**run.metrics["architectures"], "figure": "fig_8", "off_diagonal_interval": interval}
-    told = findings({"architectures": stored})
+    stored = {**run.metrics["architectures"], "off_diagonal_interval": interval}
+    told = findings({"architectures": {**stored, "figure": "fig_8"}})
     assert said in told.sentences[0]
     assert [each.outcome for each in told.claims] == [outcome, "cannot be tested at this size"]
+    told = findings({"architectures": stored})
+    assert said in told.sentences[1]
+    assert told.claims[1].outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("floor", "said"),
+    [(0.1, "above the 0.10"), (0.3, "not measurably other than the 0.30"), (0.6, "below the 0.60")],
+)
+def test_agreement_within_rows_is_told_against_its_floor(run: ddm_framework.Run, floor: float, said: str) -> None:
+    stored = {**run.metrics["architectures"], "spearman": 0.3, "spearman_interval": [0.2, 0.5], "floor": floor}
+    told = findings({"architectures": stored})
+    assert f"0.30 (0.20 to 0.50) within rows, {said} that their own classes alone give" in told.sentences[1]
+    assert f"0.30 (0.20 to 0.50) within rows ({floor:.2f} by own classes alone)" in told.claims[1].measured
+
+
+def test_similarity_without_an_interval_or_with_two_classes_is_not_judged(run: ddm_framework.Run) -> None:
+    stored = run.metrics["architectures"]
+    single = {**stored, "off_diagonal_interval": None, "spearman_interval": None}
+    two = {name: value for name, value in stored.items() if "off_diagonal" not in name}
+    for given, reason in ((single, "a class has only one query"), (two, "with two classes")):
+        told = findings({"architectures": given})
+        assert "cannot be judged for similarity" in told.sentences[1] and reason in told.sentences[1]
+        assert reason in told.claims[1].measured
+        assert told.claims[1].outcome == "cannot be tested at this size"
+
+
+@pytest.mark.parametrize(("interval", "more"), [([0.57, 0.68], True), ([0.5, 0.68], False), (None, False)])
+def test_estimates_that_agree_more_than_exact_matrices_are_told(
+    run: ddm_framework.Run, interval: list[float] | None, more: bool
+) -> None:
+    stored = {**run.metrics["architectures"], "spearman_interval": interval, "both_exact_interval": [0.48, 0.56]}
+    assert findings({"architectures": stored}).sentences[-1].endswith(", but these do.") == more
+
+
+def test_exact_retraining_stands_beside_the_traced_class(run: ddm_framework.Run) -> None:
+    networks = run.metrics["architectures"]["networks"].values()
+    exact = sum(each["traced_exact"] for each in networks)
+    said, *_ = run.metrics["comparison"]["sentences"]
+    assert said.endswith(f"exact retraining traces them to it for {exact} of 2.")
+    shown = [each["ours"] for each in run.metrics["comparison"]["figures"] if "same by exact" in each["column"]]
+    assert shown == [float(each["traced_exact"]) for each in networks]
 
 
 def test_an_interval_lies_around_the_measured_value() -> None:

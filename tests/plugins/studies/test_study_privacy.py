@@ -146,6 +146,29 @@ def test_a_figure_above_chance_contradicts_the_claim_without_any_test(low: float
     assert "highest correlation" not in told.sentences[0]
 
 
+@pytest.mark.parametrize("init", ["real", "noise"])
+def test_each_figure_above_chance_is_named_for_either_start(init: str) -> None:
+    shown = {
+        "own_cluster_nearest": 50.0,
+        "own_cluster_nearest_interval": [40.0, 60.0],
+        "own_cluster_by_chance": 3.3,
+        "accuracy_independent": 20.0,
+        "accuracy_independent_interval": [15.0, 27.0],
+        "accuracy_by_chance": 10.0,
+        "correlation": 0.6,
+        "correlation_interval": [0.55, 0.65],
+        "correlation_by_chance": 0.5,
+    }
+    told = privacy_words.findings({"privacy": {"inits": [init], f"DDM ({init})": shown | {"auc_training_p": 0.5}}})
+    for said in (
+        "50 % (40 to 60; 3.3 by chance)",
+        "20 % (15 to 27; 10 by chance)",
+        "0.6 (0.55 to 0.65; 0.5 by chance)",
+    ):
+        assert said in told.sentences[0] and said in told.claims[0].measured
+    assert told.claims[0].outcome == "does not hold"
+
+
 def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
     assert says_what_is_stored(privacy_words.findings, run.metrics)
 
