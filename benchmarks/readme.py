@@ -121,8 +121,8 @@ def _fidelity(judged: Sequence[Figures]) -> str:
         f" wrong (test accuracy {accuracy:.1%}). *LDS* is the rank correlation of summed effects with the truth over"
         " the 40 networks. Settings of every rival were chosen on a validation bank of their own. Intervals are 95 %,"
         " over seeds and queries, for misread images over queries. Seconds are those of one seed on a busy machine:"
-        " compare them within a column only. The sentences below the table compare methods on the same seeds and queries;"
-        " what they do not tell apart, the order of the rows does not either."
+        " compare them within a column only. The sentences below the table compare methods on the same seeds and"
+        " queries; what they do not tell apart, the order of the rows does not either."
     )
 
 
