@@ -172,8 +172,8 @@ interval of our figure lies wholly on the claim's side, and **does not hold** wh
 It is **not told** where the interval contains the border, and **cannot be tested at this size** where nothing measured
 here can decide it, for the reason that is given. A claim about several methods holds only if it holds against each of
 them, and one clear loss refutes it; a mean over pairs is judged as that mean. A figure without an interval, such as a
-number of bytes, decides as it is. The code of each study applies the rule to the stored figures; nobody words an outcome
-by hand.
+number of bytes, decides as it is. The code of each study applies the rule to the stored figures; nobody words an
+outcome by hand.
 """
 MADE = """
 Table 5 lists settings, which the recipes have; Fig. 1 and 2 are drawings. Each part below was made by one recipe under
