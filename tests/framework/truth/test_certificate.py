@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from run_fixtures import tiny
+from torch import Tensor
 
 import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.online.perturbations import leave_one_out
 from ddm_framework.truth.agreement import leave_one_out_spearman
-from ddm_framework.truth.certificate import Certificate
+from ddm_framework.truth.certificate import Certificate, certified_interval
 from ddm_framework.truth.retraining import bank_logits, retrained
 
 
@@ -59,3 +60,49 @@ def test_a_recipe_whose_objectives_rank_nothing_is_refused(tmp_path: Path) -> No
 )
 def test_the_sentence_says_no_more_than_the_interval(interval: tuple[float, float], words: str) -> None:
     assert words in Certificate("margin", (1, 2, 3), 0.5, interval, 1.0).sentence()
+
+
+def effects(draws: int, strength: float, shared: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Estimated and true effects (draws, 50, 100), correlated so strongly; a share of the variance is all queries'."""
+    random = torch.Generator().manual_seed(seed)
+
+    def part() -> Tensor:
+        common, own = (torch.randn(draws, size, 100, generator=random).double() for size in (1, 50))
+        return shared**0.5 * common + (1 - shared) ** 0.5 * own
+
+    true = part()
+    return strength * true + (1 - strength**2) ** 0.5 * part(), true
+
+
+@pytest.mark.parametrize(
+    ("strength", "shared"), [(0.2, 0.5), (0.5, 0.5), (0.8, 0.5), (0.8, 0.9), (0.95, 1.0)], ids=lambda each: str(each)
+)
+def test_the_interval_covers_the_correlation_over_all_clusters(strength: float, shared: float) -> None:
+    draws = 120
+    estimated, true = effects(draws, strength, shared, 0)
+    over_all = leave_one_out_spearman(estimated.flatten(0, 1), true.flatten(0, 1)).view(draws, 50).mean(1)
+    for count in (3, 8, 20):  # effects are independent, so that the first clusters are a random sample
+        found = [certified_interval(estimated[row, :, :count], true[row, :, :count]) for row in range(draws)]
+        low, high = torch.tensor(found).T
+        assert float(((low <= over_all) & (over_all <= high)).double().mean()) >= 0.93
+
+
+def test_a_few_clusters_in_perfect_order_leave_room_for_doubt() -> None:
+    order = torch.arange(20.0).double().expand(50, 20)
+    lows = []
+    for count in (3, 5, 8, 20):
+        low, high = certified_interval(order[:, :count], order[:, :count])
+        lows.append(low)
+        assert high == pytest.approx(1)
+    assert lows[0] == -1
+    assert lows == sorted(lows)
+    assert lows[1] < 0.5
+    assert certified_interval(order, -order) == pytest.approx((-1, -lows[3]))
+
+
+def test_queries_that_rank_alike_count_as_one() -> None:
+    estimated, true = effects(2, 0.8, 0.0, 1)
+    first, alike = true[0, :, :8], true[0, :1, :8].expand(50, 8)
+    same = certified_interval(estimated[0, :1, :8].expand(50, 8), alike)
+    low, high = certified_interval(estimated[0, :, :8], first)
+    assert high - low < (same[1] - same[0]) / 2

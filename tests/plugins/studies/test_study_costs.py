@@ -96,7 +96,8 @@ def test_fewer_retrainings_are_extrapolated(run: Run) -> None:
     ],
 )
 def test_the_kept_bank_is_given_its_due(paid: dict[str, int | None], smaller: bool, said: str) -> None:
-    assert said in _against_bank(paid, smaller)
+    assert said in _against_bank(paid, smaller, True)
+    assert _against_bank(paid, smaller, False).endswith("DDM is neither measurably faster nor slower a question.")
 
 
 @given(SECONDS, SECONDS, SECONDS, SECONDS)
@@ -136,6 +137,35 @@ def test_what_is_said_follows_from_what_is_stored(run: Run) -> None:
 
 def test_retraining_on_demand_is_counted_in_retrainings() -> None:
     spent = {"offline": 12.0, "one_retraining": 0.5}
-    assert _on_demand(spent, 1).startswith("The offline work of DDM costs as much as 24 exact retrainings")
-    assert "from question 1 on" in _on_demand(spent, 0)
-    assert "never pays off" in _on_demand(spent, None)
+    assert _on_demand(spent, 1, "holds").startswith("The offline work of DDM costs as much as 24 exact retrainings")
+    assert "from question 1 on" in _on_demand(spent, 0, "holds")
+    assert "never pays off" in _on_demand(spent, None, "does not hold")
+    assert _on_demand(spent, 1, "not told").endswith("cannot be told.")
+
+
+@pytest.mark.parametrize(
+    ("question", "bank", "told"),
+    [
+        ([1.0, 2.0], [1.5, 3.0], False),
+        ([1.0, 2.0], [2.0, 3.0], False),
+        ([1.0, 2.0], [2.5, 3.0], True),
+        ([4.0, 5.0], [1.5, 3.0], True),
+    ],
+)
+def test_who_is_ahead_in_the_end_is_said_only_where_intervals_are_apart(
+    run: Run, question: list[float], bank: list[float], told: bool
+) -> None:
+    found = run.metrics["costs"]
+    spent = {**found["seconds"], "question_interval": question, "bank_question_interval": bank}
+    sentences = findings({"costs": {**found, "seconds": spent}}).sentences
+    assert ("neither measurably faster" in sentences[2]) != told
+
+
+@pytest.mark.parametrize(
+    ("bank", "outcome", "verdict"), [(10**9, "holds", "confirmed"), (1, "does not hold", "contra")]
+)
+def test_storage_is_compared_with_a_bank(run: Run, bank: int, outcome: str, verdict: str) -> None:
+    found = run.metrics["costs"]
+    told = findings({"costs": {**found, "bytes": {**found["bytes"], "bank": bank}}})
+    assert told.claims[1].outcome == outcome
+    assert f"reduction of storage is {verdict}" in told.sentences[3]
