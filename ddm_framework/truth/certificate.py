@@ -89,19 +89,22 @@ def certify(workspace: Workspace, queries: Queries, objective: Objective, count:
     true = torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
     effect = workspace.attribution(queries, objective).effect[:, clusters, 0]
     spearman = float(leave_one_out_spearman(effect, true.T).mean())
-    interval = certified_interval(effect, true.T)
+    interval = certified_interval(effect, true.T, total)
     return Certificate(objective.name, tuple(clusters.tolist()), spearman, interval, bank.seconds)
 
 
-def certified_interval(effect: Tensor, true_effect: Tensor) -> tuple[float, float]:
-    """95 % interval of the mean rank correlation over all clusters, from a random sample of C of them.
+def certified_interval(effect: Tensor, true_effect: Tensor, total: int) -> tuple[float, float]:
+    """Interval that holds the mean rank correlation over all K clusters in at least 95 % of samples of C of them.
 
-    The jackknife's interval shrinks to a point where every query orders the sampled clusters almost as the truth does.
-    It is widened to that of one ranking of C clusters, as narrow as queries that differ in their rankings make it.
+    It is the jackknife's, which shrinks to a point where every query orders the sampled clusters almost as the truth
+    does, widened to that of one ranking of C clusters, as narrow as queries that differ in their rankings make it.
 
     Args:
         effect: (N, C), estimated.
         true_effect: (N, C), of exactly retrained networks.
+        total: K.
+    Returns:
+        Low and high end, with the correlation over the sample between them; -1 and 1 for fewer than 5 clusters.
     Source: Fieller, Hartley and Pearson 1957, for the variance 1.06 / (C - 3) on Fisher's scale.
     """
     from scipy import stats
@@ -113,11 +116,29 @@ def certified_interval(effect: Tensor, true_effect: Tensor) -> tuple[float, floa
     if count < FEWEST_CLUSTERS:
         return low, high
     value = float(leave_one_out_spearman(effect, true_effect).mean())
+    shift = _over_all(value, _kendall(effect, true_effect), count, total) - value
     most = 1 - 6 / (count**3 - count)  # half of what the swap of two neighbours costs
-    middle = math.atanh(min(max(value, -most), most))
+    middle = math.atanh(min(max(value + shift, -most), most))
     alike = max(_alike(effect) * _alike(true_effect), 1 / num_queries)
     reach = float(stats.t.ppf(0.975, count - 2)) * math.sqrt(1.06 / (count - 3) * alike)
-    return min(low, math.tanh(middle - reach), value), max(high, math.tanh(middle + reach), value)
+    low, high = min(low + shift, math.tanh(middle - reach), value), max(high + shift, math.tanh(middle + reach), value)
+    return max(low, -1.0), min(high, 1.0)
+
+
+def _over_all(spearman: float, kendall: float, count: int, total: int) -> float:
+    """Unbiased estimate of Spearman's correlation over all clusters; that over a sample is nearer to 0 on average.
+
+    Source: Hoeffding 1948, by which Spearman's correlation over C is (3 τ + (C - 2) U) / (C + 1), U free of bias.
+    """
+    unbiased = ((count + 1) * spearman - 3 * kendall) / (count - 2)
+    return (3 * kendall + (total - 2) * unbiased) / (total + 1)
+
+
+def _kendall(effect: Tensor, true_effect: Tensor) -> float:
+    """Kendall's τ of estimated and true effects, mean over the queries."""
+    count, pair = effect.shape[1], (effect.detach().cpu(), true_effect.detach().cpu())
+    orders = ([(each - each[:, [left]]).sign() for each in pair] for left in range(count))
+    return sum(float((first * second).sum(1).double().mean()) for first, second in orders) / (count * (count - 1))
 
 
 def _alike(effect: Tensor) -> float:
