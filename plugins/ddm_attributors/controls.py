@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ddm_framework import DDMError
 from ddm_framework.network import Gradient, broadcast, network_chunks, norms, scaled
 from ddm_framework.offline import cluster_gradients
 from ddm_framework.online import Objective, Queries
@@ -35,11 +36,16 @@ def gradient(
         step_size: length of the step as a share of ‖θ_τ‖; by default the recipe's `online.step_size`.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
+    Raises:
+        DDMError: if neither gives a step.
     Source: the control for Alg. 1 and Eq. 9.
     """
+    share = workspace.recipe.online.step_size if step_size is None else step_size
+    if share == 0:
+        raise DDMError("the recipe's online.step_size is 0, so no network would move; give gradient a step_size")
     workspace.charge("partition")
     network, target = workspace.network, workspace.target
-    length = (step_size or workspace.recipe.online.step_size) * norms(broadcast(target, 1))
+    length = share * norms(broadcast(target, 1))
     with workspace.offline_work():
         rise = _unit(_gradients(workspace, [target] if at == "target" else list(workspace.trajectory.values())))
     count, collected = workspace.partition.num_clusters, []

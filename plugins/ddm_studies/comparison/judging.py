@@ -136,7 +136,7 @@ class Judge:
         for figure, each in judged.items():
             found |= self._choice_figures(figure, each)
         found |= self._by_reading(judged["dist_1"])
-        if self.by_logits and self.workspace.method(choice).linear and self.workspace.method(choice).logits:
+        if self.by_logits and self.workspace.method(choice).logits:
             found["by_logits"] = self._by_logits(choice)
         margins = estimates["margin"]
         ranks, lds = self._rank_figures(margins)

@@ -10,6 +10,7 @@ from ddm_attributors import controls
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddm_framework import DDMError
 from ddm_framework.network.stacks import Parameters
 from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.recipe.settings import Online
@@ -59,6 +60,13 @@ def test_the_step_is_the_recipes_unless_told() -> None:
     by_default = controls.gradient(run, queries, SINGLE)
     torch.testing.assert_close(by_default, controls.gradient(run, queries, SINGLE, step_size=5e-4))
     assert controls.gradient(run, queries, WHOLE_SET).shape == (1, run.partition.num_clusters, 1)
+
+
+def test_a_step_of_nothing_is_refused() -> None:
+    run = workspace().with_online(start="target", anchor=1, step_size=0.0)
+    with pytest.raises(DDMError, match="the recipe's online.step_size is 0"):
+        controls.gradient(run, run.queries_of("test", 5), SINGLE)
+    assert controls.gradient(run, run.queries_of("test", 5), SINGLE, step_size=0.1).any()
 
 
 def test_retained_is_the_limit_of_anchored_for_a_step_that_vanishes() -> None:
