@@ -64,7 +64,7 @@ def test_the_step_is_the_recipes_unless_told() -> None:
 
 def test_a_step_of_nothing_is_refused() -> None:
     run = workspace().with_online(start="target", anchor=1, step_size=0.0)
-    with pytest.raises(DDMError, match="the recipe's online.step_size is 0"):
+    with pytest.raises(DDMError, match=r"the recipe's online\.step_size is 0"):
         controls.gradient(run, run.queries_of("test", 5), SINGLE)
     assert controls.gradient(run, run.queries_of("test", 5), SINGLE, step_size=0.1).any()
 
