@@ -96,7 +96,7 @@ class Figures:
         return cls(name, share_values(gain, room), lds, ((gain * misread).sum(0), (room * misread).sum(0)), seeds)
 
     def seconds(self, when: str) -> float:
-        """Seconds `offline` or `online` of the first seed, as each seed was judged beside other work."""
+        """Seconds `offline` or `online` of the first seed, which was judged with nothing beside it."""
         return float(self.seeds[0]["figures"][f"seconds_{when}"])
 
     @property
@@ -120,7 +120,7 @@ def _fidelity(judged: Sequence[Figures]) -> str:
         f" images and for the {num_misread} readings, of {len(seeds)} × {len(seeds[0]['queries']['gain'])}, that are"
         f" wrong (test accuracy {accuracy:.1%}). *LDS* is the rank correlation of summed effects with the truth over"
         " the 40 networks. Settings of every rival were chosen on a validation bank of their own. Intervals are 95 %,"
-        " over seeds and queries, for misread images over queries. Seconds are those of one seed on a busy machine:"
+        " over seeds and queries, for misread images over queries. Seconds are those of seed 0 on two cores:"
         " compare them within a column only. The sentences below the table compare methods on the same seeds and"
         " queries; what they do not tell apart, the order of the rows does not either."
     )
@@ -218,7 +218,7 @@ def _mnist() -> Iterator[str]:
         "A network that is still moving is harder for every method. On a slice of MNIST after eight epochs"
         " (`recipes/fidelity_mnist.yaml`), where the true effects of single clusters themselves reach an LDS of"
         f" {figures['exact']['cluster_lds']:.2f}, for one seed and with intervals over queries (and networks, for the"
-        " LDS):"
+        " LDS). Most intervals overlap, so the order of the rows is no claim:"
     )
     yield said + "\n\n" + "\n".join(rows)
 
