@@ -6,7 +6,7 @@ python benchmarks/readme.py [--check]
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -15,7 +15,7 @@ from typing import Any
 import fidelity
 import stored
 import torch
-from ddm_studies.comparison.intervals import crossed_interval, share_values
+from ddm_studies.comparison.intervals import crossed_interval, mean_interval, share_values
 from ddm_studies.comparison.paper import listed
 from torch import Tensor
 
@@ -160,15 +160,8 @@ def _told(judged: Sequence[Figures]) -> Iterator[str]:
     """Who is clearly ahead of and behind ddm, and what each of its parts is worth; paired over seeds and queries."""
     by_name = {each.name: each for each in judged}
     ours = by_name["ddm"]
-    for what, values in (("share", _shares), ("LDS", _lds)):
-        rivals = [each for each in judged if each is not ours and each.name not in RETRAIN and values(each) is not None]
-        ahead = [each.name for each in rivals if crossed_interval(values(each) - values(ours))[0] > 0]
-        behind = [each.name for each in rivals if crossed_interval(values(each) - values(ours))[1] < 0]
-        untold = [each.name for each in rivals if each.name not in {*ahead, *behind}]
-        yield (
-            f"By {what}, of the methods that do not retrain, clearly ahead of ddm: {_names(ahead)}; clearly behind it:"
-            f" {_names(behind)}; not told from it: {_names(untold)}."
-        )
+    yield _beside_ddm(judged, "share", _shares, crossed_interval)
+    yield _beside_ddm(judged, "LDS", _lds, crossed_interval)
     pairs = (
         ("gradient", "ddm", "the real gradient without any distillation, against the synset"),
         ("ddm_anchored", "retained", "the anchored step, against the same short training without a step"),
@@ -181,6 +174,25 @@ def _told(judged: Sequence[Figures]) -> Iterator[str]:
     yield (
         f"As networks, ddm's estimates have a mean cosine of {cosine:.2f} with the displacement that exact retraining"
         f" shows, which is {ratio:.0f} times as long."
+    )
+
+
+def _beside_ddm(
+    judged: Sequence[Figures],
+    what: str,
+    values: Callable[[Figures], Any],
+    interval: Callable[[Tensor], tuple[float, float]],
+) -> str:
+    """Who is clearly ahead of ddm, who behind, and who is not told from it, by the interval of the differences."""
+    ours = next(each for each in judged if each.name == "ddm")
+    rivals = [each for each in judged if each is not ours and each.name not in RETRAIN and values(each) is not None]
+    within = {each.name: interval(values(each) - values(ours)) for each in rivals}
+    ahead = [name for name, (low, _) in within.items() if low > 0]
+    behind = [name for name, (_, high) in within.items() if high < 0]
+    untold = [name for name in within if name not in {*ahead, *behind}]
+    return (
+        f"By {what}, of the methods that do not retrain, clearly ahead of ddm: {_names(ahead)}; clearly behind it:"
+        f" {_names(behind)}; not told from it: {_names(untold)}."
     )
 
 
@@ -203,24 +215,23 @@ def _difference(by_name: dict[str, Figures], one: str, other: str, what: str) ->
 
 
 def _mnist() -> Iterator[str]:
-    """Where training is short, everything is harder."""
-    seeds = {name: each[0]["figures"] for name, each in fidelity.results("fidelity_mnist").items() if each}
-    if not seeds:
+    """One seed of a slice of MNIST, after a short training."""
+    judged = [Figures.of(name, seeds[:1]) for name, seeds in fidelity.results("fidelity_mnist").items() if seeds]
+    if not judged:
         return
-    figures = {name: each for name, each in seeds.items() if "cluster_lds" in each}
-    ranked = sorted(figures.items(), key=lambda item: -item[1]["recovered_share"])
+    figures = {each.name: each.seeds[0]["figures"] for each in judged}
     rows = ["| method | share of the oracle's Dist_1 | cluster LDS |", "|---|---|---|"]
-    for name, each in ranked:
+    for name, each in sorted(figures.items(), key=lambda item: -item[1]["recovered_share"]):
         low, high = each["cluster_lds_interval"]
         share = _percent(each["recovered_share"], tuple(each["recovered_share_interval"]))
         rows.append(f"| {name} | {share} | {each['cluster_lds']:.2f} ({low:.2f}–{high:.2f}) |")
     said = (
-        "A network that is still moving is harder for every method. On a slice of MNIST after eight epochs"
-        " (`recipes/fidelity_mnist.yaml`), where the true effects of single clusters themselves reach an LDS of"
-        f" {figures['exact']['cluster_lds']:.2f}, for one seed and with intervals over queries (and networks, for the"
-        " LDS). Most intervals overlap, so the order of the rows is no claim:"
+        "On a slice of MNIST after eight epochs (`recipes/fidelity_mnist.yaml`) the true effects of single clusters"
+        f" themselves reach an LDS of {figures['exact']['cluster_lds']:.2f}. This is one seed: intervals are over"
+        " queries (and networks, for the LDS), and another seed may well differ by more."
     )
     yield said + "\n\n" + "\n".join(rows)
+    yield _beside_ddm(judged, "share", _shares, lambda values: mean_interval(values.flatten()))
 
 
 def _speed(bank: dict[str, Any]) -> str:

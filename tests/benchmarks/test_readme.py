@@ -12,6 +12,8 @@ import paper
 import pytest
 import readme
 import stored
+import torch
+from ddm_studies.comparison.intervals import mean_interval
 
 
 @pytest.mark.parametrize("page", ["README.md", "own_network.md"])
@@ -97,14 +99,14 @@ def test_a_part_of_a_data_set_keeps_every_setting_of_the_recipe(tmp_path: Path) 
     assert sorted(settings[2:]) == ["dataset.test_size=1000", "dataset.train_size=1500", "dataset.validation=0.2"]
 
 
-def test_every_method_and_seed_has_a_result_that_is_not_older_than_its_recipe() -> None:
-    for seed in fidelity.SEEDS:
-        stale = [
-            each["use"]
-            for each in fidelity.methods("fidelity_digits")
-            if not fidelity.is_current("fidelity_digits", seed, each)
-        ]
-        assert stale == [], f"seed {seed}: run python benchmarks/fidelity.py fidelity_digits"
+@pytest.mark.parametrize(("name", "seeds"), [("fidelity_digits", fidelity.SEEDS), ("fidelity_mnist", (0,))])
+def test_every_method_and_seed_has_a_result_that_is_not_older_than_its_recipe(
+    name: str, seeds: tuple[int, ...]
+) -> None:
+    methods = fidelity.methods(name)
+    for seed in seeds:
+        stale = [each["use"] for each in methods if not fidelity.is_current(name, seed, each)]
+        assert stale == [], f"seed {seed}: run python benchmarks/fidelity.py {name}"
 
 
 def test_a_further_method_leaves_the_results_of_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,3 +119,16 @@ def test_a_further_method_leaves_the_results_of_the_others_as_they_are(monkeypat
     assert fidelity.digest("fidelity_digits", one) == before
     monkeypatch.setattr(stored, "tree", lambda _: {**more, "matching": {"steps": 1}})
     assert fidelity.digest("fidelity_digits", one) != before
+
+
+def test_who_is_clearly_ahead_and_behind_is_told_and_retraining_is_left_out() -> None:
+    near = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    values = {"ddm": near * 0, "better": near + 10, "worse": near - 10, "alike": near, "exact": near + 99}
+    judged = [readme.Figures(name, each, None, (each, each), []) for name, each in values.items()]
+    told = readme._beside_ddm(
+        judged, "share", lambda figures: figures.share, lambda each: mean_interval(each.flatten())
+    )
+    assert told == (
+        "By share, of the methods that do not retrain, clearly ahead of ddm: `better`; clearly behind it: `worse`;"
+        " not told from it: `alike`."
+    )
