@@ -61,7 +61,7 @@ def engine(workspace: Workspace, count: int, *, grouped: bool) -> float:
     begun = time.perf_counter()
     state = start(workspace.initial, count)
     short = settings.model_copy(update={"epochs": 3})
-    for reached in train(network, state, data.images, data.labels, torch.ones(count, len(data)), short, 0):
+    for reached in train(network, state, data, torch.ones(count, len(data)), short, 0):
         take(reached.parameters, 0)
     return (time.perf_counter() - begun) * settings.epochs / short.epochs / count
 

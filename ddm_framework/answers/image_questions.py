@@ -32,6 +32,7 @@ def answer(
     paths: Sequence[Path],
     labels: str | None,
     objective: str | None,
+    *,
     top: int,
     out: Path | None,
     attributor: str | None = None,

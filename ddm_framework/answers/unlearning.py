@@ -13,9 +13,8 @@ from torch import Tensor
 
 from ddm_framework.data.splits import ImageSet, subset
 from ddm_framework.errors import DDMError, shown, suggestion
-from ddm_framework.network.memory import network_chunks
 from ddm_framework.network.stacks import Parameters, broadcast, scaled, take
-from ddm_framework.network.training import TARGET_COPIES, start, train
+from ddm_framework.network.training import start, train
 from ddm_framework.randomness import derive_seed
 from ddm_framework.runs.tensor_files import save_tensors
 from ddm_framework.runs.workspace import Workspace
@@ -178,8 +177,8 @@ def stepped(workspace: Workspace, asked: Request, step_size: float) -> Parameter
 
 
 def _row(count: int, deleted: Sequence[int]) -> Tensor:
-    """A perturbation, twice, because a stack of one rounds differently."""
-    row = torch.ones(2, count)
+    """One perturbation."""
+    row = torch.ones(1, count)
     row[:, list(deleted)] = 0
     return row
 
@@ -203,10 +202,10 @@ def _along(workspace: Workspace, end: Parameters, images: ImageSet) -> Tensor:
     """Accuracy of the networks at each of `STEP_SIZES` along the straight line to `end`, float64 (S,)."""
     network, target = workspace.network, workspace.target
     sizes, found = torch.tensor(STEP_SIZES, device=workspace.device), []
-    for part in network_chunks(network, len(sizes), workspace.recipe.general.memory_mb):
+    for part in workspace.budget.chunks(network, len(sizes)):
         apart = broadcast({name: end[name] - each for name, each in target.items()}, part.stop - part.start)
         stack = {name: target[name] + each for name, each in scaled(apart, sizes[part]).items()}
-        found.append((network.logits(stack, images.images).argmax(2) == images.labels).double().mean(1))
+        found.append((workspace.stack_logits(stack, images.images).argmax(2) == images.labels).double().mean(1))
     return torch.cat(found).cpu()
 
 
@@ -266,10 +265,9 @@ def repair_on(workspace: Workspace, parameters: Parameters, images: ImageSet, ep
     """
     recipe = workspace.recipe
     settings = recipe.training.model_copy(update={"epochs": epochs})
-    everything = torch.ones(TARGET_COPIES, len(images), device=images.labels.device)
+    everything = torch.ones(1, len(images), device=images.labels.device)
     seed = derive_seed(recipe.general.seed, "repair")
-    begun = start(parameters, TARGET_COPIES)
-    *_, last = train(workspace.network, begun, images.images, images.labels, everything, settings, seed)
+    *_, last = train(workspace.network, start(parameters, 1), images, everything, settings, seed)
     return take(last.parameters, 0)
 
 
@@ -320,6 +318,7 @@ def unlearn_to(
     workspace: Workspace,
     clusters: Sequence[int] = (),
     classes: Sequence[str] = (),
+    *,
     repair: int | None = None,
     share: float = 1.0,
     step_size: float | None = None,

@@ -140,7 +140,7 @@ def attribute(
     from ddm_framework.progress import ProgressDisplay
 
     opened = open_run(run_path, plugins=plugin or [], display=ProgressDisplay(quiet=as_json), device=device or "auto")
-    answered = answer(opened.workspace, images, labels, objective, top, out, by)
+    answered = answer(opened.workspace, images, labels, objective, top=top, out=out, attributor=by)
     if as_json:
         _print_json(answered)
     else:
@@ -180,7 +180,7 @@ def unlearn(
     from ddm_framework.api import open_run
 
     opened = open_run(run_path, plugins=plugin or [], device=device or "auto")
-    told = unlearn_to(out, opened.workspace, chosen, named, repair, repair_share, step_size)
+    told = unlearn_to(out, opened.workspace, chosen, named, repair=repair, share=repair_share, step_size=step_size)
     if as_json:
         _print_json(told)
     else:

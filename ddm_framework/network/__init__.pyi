@@ -1,5 +1,15 @@
 from .checkpoints import misfit, read_state, shape_of
-from .memory import chunk_size, chunks, network_chunks
+from .memory import (
+    BLOCK_GRADIENT,
+    EVALUATION,
+    FINE_TUNING,
+    SAMPLE_GRADIENT,
+    SECOND_ORDER,
+    TRAINING,
+    Budget,
+    Cost,
+    chunks,
+)
 from .networks import Network, build_network
 from .stacks import (
     Gradient,
@@ -13,18 +23,27 @@ from .stacks import (
     num_weights,
     scaled,
     take,
+    unit,
 )
-from .training import TARGET_COPIES, TrainingState, learning_rate, start, start_each, train
+from .target import Target
+from .training import TrainingState, learning_rate, start, start_each, train
 
 __all__ = [
-    "TARGET_COPIES",
+    "BLOCK_GRADIENT",
+    "EVALUATION",
+    "FINE_TUNING",
+    "SAMPLE_GRADIENT",
+    "SECOND_ORDER",
+    "TRAINING",
+    "Budget",
+    "Cost",
     "Gradient",
     "Network",
     "Parameters",
+    "Target",
     "TrainingState",
     "broadcast",
     "build_network",
-    "chunk_size",
     "chunks",
     "concatenate",
     "flat",
@@ -32,7 +51,6 @@ __all__ = [
     "learning_rate",
     "misfit",
     "negative",
-    "network_chunks",
     "norms",
     "num_weights",
     "read_state",
@@ -42,4 +60,5 @@ __all__ = [
     "start_each",
     "take",
     "train",
+    "unit",
 ]

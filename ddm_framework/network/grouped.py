@@ -23,6 +23,9 @@ CACHED_VALUES = 2**21
 """Largest number of values of a map, for all networks together, that still fits a processor's cache. With larger maps,
 networks of 16 channels on 28 x 28 pixels took nearly twice as long."""
 
+LEAST_WITH_OWN_IMAGES = 8
+"""Smallest stack whose networks see images of their own: smaller ones, and odd ones, run other kernels."""
+
 _CHANNEL_WISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.AvgPool2d, nn.MaxPool2d)
 _KNOWN = (nn.Conv2d, nn.GroupNorm, nn.Flatten, nn.Linear, *_CHANNEL_WISE)
 
@@ -61,15 +64,15 @@ def grouped(module: nn.Module) -> Stacked | None:
 def _part_sizes(count: int, layers: Sequence[nn.Module], images: Tensor) -> list[int]:
     """Sizes of the parts that a stack is split into; the networks of a part are computed side by side.
 
-    Sizes are nearly equal, and never 1 for a stack of two or more: one network alone runs other kernels, which round
-    differently.
+    Sizes are nearly equal, and neither small nor odd where that would run other kernels, which round differently.
     """
     if images.device.type != "cpu":
         return [count]
     channels = max((layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)), default=0)
     values = count * channels * images.shape[-4] * images.shape[-2] * images.shape[-1]
-    wanted = max(1, min(math.ceil(values / CACHED_VALUES), count // 2))
-    return [len(part) for part in torch.arange(count).tensor_split(wanted)]
+    least, unit = (2, 1) if images.ndim == 4 else (LEAST_WITH_OWN_IMAGES, 2)
+    wanted = max(1, min(math.ceil(values / CACHED_VALUES), count // least))
+    return [unit * len(part) for part in torch.arange(count // unit).tensor_split(wanted)]
 
 
 def _layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:

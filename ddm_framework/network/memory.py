@@ -1,34 +1,78 @@
-"""How many networks fit into memory at a time."""
+"""How many networks, clusters or samples are worked on at a time, so that they fit into memory."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ddm_framework.network.networks import QUERY_BATCH, Network
-from ddm_framework.network.stacks import num_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Memory that one network or sample of a stack takes, in float32 values.
+
+    Attributes:
+        weights: multiples of the network's weights.
+        activations: multiples of the activations of one forward pass of each of its images.
+        most: items in a chunk above which nothing is gained.
+    """
+
+    weights: int
+    activations: int
+    most: int = 64
+
+
+EVALUATION = Cost(weights=6, activations=4)
+"""A network that is fine-tuned and evaluated on `QUERY_BATCH` images at a time."""
+TRAINING = Cost(weights=4, activations=4, most=8)
+"""A network that is trained: itself, velocity, gradient and update. The activations of more than eight or ten leave
+the processor's cache (benchmarks/bank.py), and smaller chunks can be shared among more processes."""
+FINE_TUNING = Cost(weights=4, activations=3, most=256)
+"""A gradient of one network on the synthetic images of one cluster."""
+BLOCK_GRADIENT = Cost(weights=2, activations=3, most=32)
+"""A gradient of one network on one block of real images."""
+SECOND_ORDER = Cost(weights=6, activations=16, most=1024)
+"""A cluster that is matched: the graph of a gradient of a gradient."""
+SAMPLE_GRADIENT = Cost(weights=2, activations=4)
+"""A gradient of one network on one sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The memory for one chunk.
+
+    Attributes:
+        memory_mb: in MiB, besides the data and the networks that are kept.
+    """
+
+    memory_mb: int
+
+    def items(self, values_each: int, most: int = 64) -> int:
+        """How many items of `values_each` float32 values fit: 1 to `most`, above which nothing is gained."""
+        return max(1, min(most, self.memory_mb * 2**20 // (4 * max(values_each, 1))))
+
+    def fitting(self, network: Network, cost: Cost, images: int = 1, kept: int = 0) -> int:
+        """How many networks or samples fit, each with so many images.
+
+        Args:
+            network: whose weights and activations count.
+            cost: of each item.
+            images: that pass through the network at a time for each item.
+            kept: multiples of the weights that are kept for each item besides.
+        """
+        weights = (cost.weights + kept) * network.num_weights
+        return self.items(weights + cost.activations * images * network.activation_values, cost.most)
+
+    def chunks(self, network: Network, total: int, cost: Cost = EVALUATION, images: int = QUERY_BATCH) -> list[slice]:
+        """Chunks of `total` networks; by default of such as are fine-tuned and evaluated."""
+        return list(chunks(total, self.fitting(network, cost, images)))
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:
-    """Slices of nearly equal length, at most `size` long, and never of length one if there are two items or more.
-
-    A chunk of one network runs other kernels than a larger one and rounds differently, which alone would look like an
-    effect of the deletion. So with `size` 2 an odd total has one slice of three.
-    """
-    count = math.ceil(total / max(size, 2))
-    if total >= 2:
-        count = min(count, total // 2)
+    """Slices of nearly equal length, at most `size` long."""
+    count = math.ceil(total / max(size, 1))
     edges = [round(index * total / count) for index in range(count + 1)] if count else []
     yield from (slice(low, high) for low, high in itertools.pairwise(edges))
-
-
-def chunk_size(memory_mb: int, values_each: int, most: int = 64) -> int:
-    """How many items of `values_each` float32 values fit into memory: 1 to `most`, above which nothing is gained."""
-    return max(1, min(most, memory_mb * 2**20 // (4 * max(values_each, 1))))
-
-
-def network_chunks(network: Network, total: int, memory_mb: int) -> list[slice]:
-    """Chunks of networks that are fine-tuned and evaluated together."""
-    weights = num_weights(dict(network.module.named_parameters()))
-    return list(chunks(total, chunk_size(memory_mb, 6 * weights + 4 * QUERY_BATCH * network.activation_values)))

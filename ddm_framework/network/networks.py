@@ -13,8 +13,8 @@ from torch.func import functional_call, vmap
 from ddm_framework.data.images import Images
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
-from ddm_framework.network.grouped import Stacked, grouped
-from ddm_framework.network.stacks import Gradient, Parameters, broadcast
+from ddm_framework.network.grouped import LEAST_WITH_OWN_IMAGES, Stacked, grouped
+from ddm_framework.network.stacks import Gradient, Parameters, broadcast, concatenate, num_weights
 from ddm_framework.randomness import derive_seed
 
 QUERY_BATCH = 128
@@ -39,6 +39,11 @@ class Network:
     buffers: dict[str, Tensor] = field(default_factory=dict)
     grouped: Stacked | None = None
 
+    @property
+    def num_weights(self) -> int:
+        """Number of weights."""
+        return num_weights(dict(self.module.named_parameters()))
+
     def __call__(self, parameters: Parameters, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, C, H, W)."""
         logits: Tensor = functional_call(self.module, (parameters, self.buffers), (images,))
@@ -55,10 +60,29 @@ class Network:
             stack: R networks.
             images: (B, C, H, W), the same for all, or (R, B, C, H, W), one batch per network.
         """
+        count = len(next(iter(stack.values())))
+        if more := self.padded_size(count, shared=images.ndim == 4) - count:
+            stack = {name: _padded(each, more) for name, each in stack.items()}
+            images = images if images.ndim == 4 else _padded(images, more)
         if self.grouped is not None:
-            return self.grouped(stack, images)
+            return self.grouped(stack, images)[:count]
         logits: Tensor = vmap(self, in_dims=(0, None if images.ndim == 4 else 0))(stack, images)
-        return logits
+        return logits[:count]
+
+    def padded_size(self, count: int, *, shared: bool) -> int:
+        """Number of networks that are computed in the place of `count`, so that every stack has the same rounding.
+
+        A small stack runs other kernels than a large one, and with images of their own an odd stack others than an
+        even one. Both would look like effects of a deletion. With the sizes that are left, one thread of a processor
+        gives the same bits whatever the stack; other devices need a control (`unperturbed`).
+
+        Args:
+            count: R.
+            shared: whether all networks see the same images.
+        """
+        if shared:
+            return max(count, 2)
+        return max(count + count % 2, LEAST_WITH_OWN_IMAGES) if self.grouped is not None else max(count, 4)
 
     def logits(self, stack: Parameters, images: Images, batch_size: int = QUERY_BATCH) -> Tensor:
         """Logits (R, N, classes) of a stack of R networks on the same images (N, C, H, W)."""
@@ -67,7 +91,16 @@ class Network:
 
     def logits_of(self, parameters: Parameters, images: Images) -> Tensor:
         """Logits (N, classes) of one network, with the same rounding as in a stack."""
-        return self.logits(broadcast(parameters, 2), images)[0]  # a stack of one would run other kernels
+        return self.logits(broadcast(parameters, 1), images)[0]
+
+    def controlled_logits(self, stack: Parameters, target: Parameters, images: Images) -> Tensor:
+        """Logits (R, N, classes) of R networks, less what the rounding of their stack does to θ_τ.
+
+        On a GPU, or with several threads, rounding depends on the size of a stack. θ_τ in the same stack shows by how
+        much, so that a network that is equal to θ_τ has exactly its logits, and effects are differences from it.
+        """
+        found = self.logits(concatenate([stack, broadcast(target, 1)]), images)
+        return found[:-1] - found[-1:] + self.logits_of(target, images)
 
     def gradients(self, stack: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Gradient:
         """∇ Σ_b w_rb ℓ(θ_r, x_b) of each of R networks, stacked; ℓ is the cross entropy.
@@ -88,6 +121,11 @@ class Network:
         total = (losses * weights.flatten()).sum()
         found = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
         return dict(zip(leaves, found, strict=True))
+
+
+def _padded(values: Tensor, more: int) -> Tensor:
+    """A stack with its last entry repeated."""
+    return torch.cat([values, values[-1:].expand(more, *values.shape[1:])])
 
 
 def build_network(

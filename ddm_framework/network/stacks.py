@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import torch
@@ -43,12 +44,19 @@ def flat(stack: Parameters) -> Tensor:
 
 def norms(stack: Parameters) -> Tensor:
     """Euclidean norm (R,) of each network or gradient of a stack."""
-    return torch.stack([each.flatten(1).square().sum(1) for each in stack.values()]).sum(0).sqrt()
+    # One after the other: a reduction over parameters would round by the number of networks.
+    squares = [each.flatten(1).square().sum(1) for each in stack.values()]
+    return functools.reduce(torch.add, squares).sqrt()
 
 
 def scaled(stack: Parameters, factors: Tensor) -> Parameters:
     """Each network or gradient of a stack times its factor (R,)."""
     return {name: each * factors.view(-1, *[1] * (each.ndim - 1)) for name, each in stack.items()}
+
+
+def unit(stack: Parameters) -> Parameters:
+    """Each gradient of a stack at length one; zero stays zero."""
+    return scaled(stack, 1 / norms(stack).clamp_min(torch.finfo(torch.float32).tiny))
 
 
 def negative(gradient: Gradient) -> Gradient:

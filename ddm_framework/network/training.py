@@ -9,16 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddm_framework.data.images import Images
+from ddm_framework.data.splits import ImageSet
 from ddm_framework.errors import DivergenceError
 from ddm_framework.network.augmentation import augmentations, augmented
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters, is_finite
 from ddm_framework.randomness import generator
 from ddm_framework.recipe.settings import Training
-
-TARGET_COPIES = 2
-"""The target is trained as a stack of two, because a stack of one rounds differently from every larger one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +25,9 @@ class TrainingState:
     epoch: int
     parameters: Parameters
     velocity: Parameters
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parameters.values())))
 
 
 def start(initial: Parameters, count: int) -> TrainingState:
@@ -44,11 +44,11 @@ def start_each(initial: Sequence[Parameters]) -> TrainingState:
 def train(
     network: Network,
     state: TrainingState,
-    images: Images,
-    labels: Tensor,
+    data: ImageSet,
     weights: Tensor,
     settings: Training,
     seed: int | Sequence[int],
+    *,
     push: Parameters | None = None,
 ) -> Iterator[TrainingState]:
     """Continue the training, one epoch at a time.
@@ -60,12 +60,11 @@ def train(
     Args:
         network: the architecture.
         state: where to continue.
-        images: (N, C, H, W).
-        labels: class ids (N,), or probabilities (N, classes).
+        data: N images; their labels are class ids (N,), or probabilities (N, classes).
         weights: (R, N); 1 = the sample is present, 0 = it is deleted.
         settings: of the training.
-        seed: of the batch order and of augmentation, or one per network; the draws of an epoch depend only on the seed
-            and the epoch.
+        seed: of the batch order and of augmentation, common to all networks, or one per network; the draws of an epoch
+            depend only on the seed and the epoch.
         push: added to each network (R of them, stacked) in every epoch, spread evenly over its batches.
     Yields:
         The state after each epoch.
@@ -74,15 +73,14 @@ def train(
     Source: Eq. 2; Sec. 4.1.
     """
     seeds = [seed] if isinstance(seed, int) else list(seed)
-    if len(set(seeds)) == 1:
-        seeds = seeds[:1]
+    images, labels = data.images, data.labels
     weights = weights.to(images.dtype)
     device = weights.device
     parameters, velocity = state.parameters, state.velocity
     for epoch in range(state.epoch, settings.epochs):
         lr = learning_rate(settings, epoch)
         drawn = augmentations(settings, images.shape, seeds, epoch, device)
-        batches = _order(len(images), seeds, epoch).to(device).split(settings.batch_size, -1)
+        batches = _order(len(images), seed, epoch).to(device).split(settings.batch_size, -1)
         for batch in batches:
             present = weights[:, batch] if batch.ndim == 1 else weights.gather(1, batch)
             share = present / settings.batch_size
@@ -98,10 +96,11 @@ def train(
         yield TrainingState(epoch + 1, parameters, velocity)
 
 
-def _order(count: int, seeds: Sequence[int], epoch: int) -> Tensor:
+def _order(count: int, seed: int | Sequence[int], epoch: int) -> Tensor:
     """Order of the samples in an epoch, int64 (N,), or (R, N) if each network has its own seed."""
-    orders = [torch.randperm(count, generator=generator(seed, "order", epoch)) for seed in seeds]
-    return orders[0] if len(orders) == 1 else torch.stack(orders)
+    if isinstance(seed, int):
+        return torch.randperm(count, generator=generator(seed, "order", epoch))
+    return torch.stack([_order(count, each, epoch) for each in seed])
 
 
 def _descend(

@@ -1,12 +1,13 @@
 from .features import extract_features, penultimate
 from .matching import Distance, cluster_chunks, match, start_images
 from .pairing import Pair, possible_pairs
-from .partition import Partition, make_partition
+from .partition import Divided, Partition, make_partition
 from .real_gradients import class_gradients, cluster_gradients, trajectory_gradients
 from .synset import Synset, paired_gradients, synset_gradients
 
 __all__ = [
     "Distance",
+    "Divided",
     "Pair",
     "Partition",
     "Synset",

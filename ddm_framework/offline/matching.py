@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ddm_framework.data.splits import ImageSet
 from ddm_framework.errors import DivergenceError
-from ddm_framework.network.memory import chunk_size, chunks
+from ddm_framework.network.memory import SECOND_ORDER, Budget, chunks
 from ddm_framework.network.networks import Network
-from ddm_framework.network.stacks import Gradient, Parameters, flat, negative, norms, num_weights
+from ddm_framework.network.stacks import Gradient, Parameters, flat, negative, norms, take
+from ddm_framework.network.target import Target
 from ddm_framework.offline.pairing import Pair, possible_pairs
-from ddm_framework.offline.partition import Partition
+from ddm_framework.offline.partition import Divided, Partition
 from ddm_framework.offline.real_gradients import trajectory_gradients
 from ddm_framework.offline.synset import Synset, synset_gradients, synthetic_loss
 from ddm_framework.randomness import generator
@@ -30,45 +30,38 @@ from ddm_framework.recipe.settings import Matching
 
 Distance = Callable[[Gradient, Gradient], Tensor]
 """Dist of Eq. 6: (synthetic gradient, target gradient) -> scalar."""
-SECOND_ORDER_COPIES = 16
-"""Memory of second-order differentiation, in multiples of the activations of a forward pass; for sizing chunks."""
 
 
 def cluster_chunks(
-    network: Network, pairs: Sequence[Pair], settings: Matching, total: int, memory_mb: int
+    network: Network, pairs: Sequence[Pair], settings: Matching, total: int, budget: Budget
 ) -> list[slice]:
     """Chunks of clusters that are matched together; their real gradients and second-order graph must fit the memory."""
-    weights = num_weights(dict(network.module.named_parameters()))
-    real = len({real for real, _ in pairs}) * weights
-    graph = SECOND_ORDER_COPIES * settings.images_per_cluster * network.activation_values + 6 * weights
-    return list(chunks(total, chunk_size(memory_mb, real + graph, most=1024)))
+    real = len({real for real, _ in pairs})
+    return list(chunks(total, budget.fitting(network, SECOND_ORDER, settings.images_per_cluster, kept=real)))
 
 
 def match(
-    network: Network,
-    trajectory: Mapping[int, Parameters],
-    data: ImageSet,
-    partition: Partition,
+    target: Target,
+    divided: Divided,
     clusters: slice,
     distance: Distance,
     settings: Matching,
     seed: int,
-    memory_mb: int,
+    *,
+    budget: Budget,
     advance: Callable[[], None] = lambda: None,
     real: Mapping[int, Gradient] | None = None,
 ) -> Synset:
     """Match one chunk of clusters in one stack.
 
     Args:
-        network: the architecture.
-        trajectory: parameters by epoch, from θ_0 to θ_τ.
-        data: the training split.
-        partition: of the training split.
-        clusters: which of its clusters.
+        target: the network and its trajectory, θ_0 to θ_τ.
+        divided: the training data and their clusters.
+        clusters: which of the clusters.
         distance: of two gradients; the target gradient is already reversed.
         settings: of the matching.
         seed: of the pairs and the initial images, which do not depend on how clusters are divided into chunks.
-        memory_mb: bounds the memory for computing real gradients.
+        budget: bounds the memory for computing real gradients.
         advance: called after each step.
         real: the real gradients of the clusters, if they are known already.
     Returns:
@@ -77,13 +70,19 @@ def match(
         DivergenceError: naming the cluster and the setting to lower.
     Source: Eq. 6, Alg. 1 l.3-11.
     """
+    trajectory, partition = target.trajectory, divided.partition
     pairs = possible_pairs(sorted(trajectory), settings)
     if real is None:
-        real = trajectory_gradients(network, trajectory, data, partition, clusters, pairs, memory_mb)
+        real = trajectory_gradients(target, divided, clusters, pairs, budget)
     targets = {epoch: negative(each) if settings.direction == "reverse" else each for epoch, each in real.items()}
     real_norm = _summed_norm(real) * partition.sizes[clusters]
-    images, logits = start_images(data, partition, clusters, network.info.num_classes, settings, seed)
-    objective = matching_loss(network, distance)
+    images, logits = start_images(divided, clusters, target.network.info.num_classes, settings, seed)
+    count, size = len(images), target.network.padded_size(len(images), shared=False)
+    if size > count:
+        rows = torch.arange(size, device=images.device).clamp_max(count - 1)
+        images, logits = images[rows], logits[rows]
+        targets = {epoch: take(each, rows) for epoch, each in targets.items()}
+    objective = matching_loss(target.network, distance)
     gradients = vmap(grad(objective, argnums=(0, 1)), in_dims=(0, 0, 0, None))
     optimizer, scheduler = _optimizer(images, logits, settings)
     for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
@@ -96,9 +95,9 @@ def match(
         _check_finite(finite, clusters, partition, step, settings)
         advance()
     labels = logits.softmax(-1)
-    cosine = _mean_cosine(network, trajectory, images, labels, targets, pairs)
+    cosine = _mean_cosine(target, images, labels, targets, pairs)
     _check_finite(torch.isfinite(cosine), clusters, partition, settings.steps - 1, settings)
-    return Synset(images, labels, cosine, real_norm)
+    return Synset(images[:count], labels[:count], cosine[:count], real_norm)
 
 
 def matching_loss(network: Network, distance: Distance) -> Callable[..., Tensor]:
@@ -123,9 +122,10 @@ def _summed_norm(real: Mapping[int, Gradient]) -> Tensor:
 
 
 def start_images(
-    data: ImageSet, partition: Partition, clusters: slice, num_classes: int, settings: Matching, seed: int
+    divided: Divided, clusters: slice, num_classes: int, settings: Matching, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Initial images (K, M, C, H, W), from real members or noise, and label logits (K, M, classes)."""
+    data, partition = divided.data, divided.partition
     count, starts = settings.images_per_cluster, []
     for cluster in range(clusters.start, clusters.stop):
         random = generator(seed, "synthetic", partition.num_clusters, cluster)
@@ -180,17 +180,12 @@ def _check_finite(finite: Tensor, clusters: slice, partition: Partition, step: i
 
 
 def _mean_cosine(
-    network: Network,
-    trajectory: Mapping[int, Parameters],
-    images: Tensor,
-    labels: Tensor,
-    targets: Mapping[int, Gradient],
-    pairs: Sequence[Pair],
+    target: Target, images: Tensor, labels: Tensor, targets: Mapping[int, Gradient], pairs: Sequence[Pair]
 ) -> Tensor:
     """Cosine (K,) of the whole gradient with its target, mean over all pairs; 0 where a gradient is zero."""
     total = images.new_zeros(len(images))
     tiny = torch.finfo(images.dtype).tiny
     for real, synthetic in pairs:
-        gradient = synset_gradients(network, trajectory[synthetic], images, labels)
+        gradient = synset_gradients(target.network, target.trajectory[synthetic], images, labels)
         total += torch.cosine_similarity(flat(gradient), flat(targets[real]), dim=1, eps=tiny)
     return total / len(pairs)

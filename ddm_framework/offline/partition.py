@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddm_framework.data.splits import ImageSet
 from ddm_framework.errors import DataError, PluginError
 from ddm_framework.plugin.choice import Choice
 from ddm_framework.randomness import generator
@@ -45,6 +46,26 @@ class Partition:
     def class_wise(self, num_classes: int) -> Partition:
         """The coarse partition of Sec. 6.2, one cluster per class."""
         return Partition(self.classes[self.clusters], torch.arange(num_classes, device=self.classes.device))
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """Training data and their clusters.
+
+    Attributes:
+        data: N images; their labels are class ids (N,), or probabilities (N, classes).
+        partition: of these N images into K clusters.
+    """
+
+    data: ImageSet
+    partition: Partition
+
+    def only(self, clusters: slice) -> Divided:
+        """The samples of some of the clusters, which are numbered from 0 again."""
+        ids = self.partition.clusters
+        index = ((ids >= clusters.start) & (ids < clusters.stop)).nonzero()[:, 0]
+        part = Partition(ids[index] - clusters.start, self.partition.classes[clusters])
+        return Divided(self.data.take(index), part)
 
 
 def make_partition(

@@ -7,43 +7,34 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ddm_framework.data.images import Images
-from ddm_framework.data.splits import ImageSet
-from ddm_framework.network.memory import chunk_size
+from ddm_framework.network.memory import BLOCK_GRADIENT, Budget
 from ddm_framework.network.networks import Network
-from ddm_framework.network.stacks import Gradient, Parameters, broadcast, num_weights
+from ddm_framework.network.stacks import Gradient, Parameters, broadcast
+from ddm_framework.network.target import Target
 from ddm_framework.offline.pairing import Pair
-from ddm_framework.offline.partition import Partition
+from ddm_framework.offline.partition import Divided, Partition
 
 BLOCK = 16
 """Samples in a block. Clusters are split into blocks, so that the others need not be padded to the largest one."""
 
 
-def cluster_gradients(
-    network: Network,
-    parameters: Parameters,
-    images: Images,
-    labels: Tensor,
-    clusters: Tensor,
-    num_clusters: int,
-    memory_mb: int,
-) -> Gradient:
+def cluster_gradients(network: Network, parameters: Parameters, divided: Divided, budget: Budget) -> Gradient:
     """Gradients of the mean loss of each cluster, stacked.
 
     Args:
         network: the architecture.
         parameters: θ_t, of one network.
-        images, labels: the samples (N, C, H, W) and (N,).
-        clusters: which cluster each sample is in, int64 (N,), 0 to num_clusters - 1.
-        num_clusters: how many.
-        memory_mb: bounds the blocks that are worked on at a time.
+        divided: the samples and their K clusters.
+        budget: bounds the blocks that are worked on at a time.
     Returns:
-        One gradient per cluster, with a leading dimension num_clusters.
+        One gradient per cluster, with a leading dimension K.
     """
+    clusters, num_clusters = divided.partition.clusters, divided.partition.num_clusters
+    images, labels = divided.data.images, divided.data.labels
     index, present, owners = _blocks(clusters, num_clusters)
     shares = present.to(images.dtype) / clusters.bincount(minlength=num_clusters)[owners, None]
     total = {name: each.new_zeros(num_clusters, *each.shape) for name, each in parameters.items()}
-    size = chunk_size(memory_mb, 3 * BLOCK * network.activation_values + 2 * num_weights(parameters), most=512 // BLOCK)
+    size = budget.fitting(network, BLOCK_GRADIENT, BLOCK)
     for low in range(0, len(index), size):
         part = slice(low, low + size)
         stack = broadcast(parameters, len(shares[part]))
@@ -68,23 +59,11 @@ def _blocks(clusters: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def trajectory_gradients(
-    network: Network,
-    trajectory: Mapping[int, Parameters],
-    data: ImageSet,
-    partition: Partition,
-    clusters: slice,
-    pairs: Sequence[Pair],
-    memory_mb: int,
+    target: Target, divided: Divided, clusters: slice, pairs: Sequence[Pair], budget: Budget
 ) -> dict[int, Gradient]:
     """∇L(θ_t, D_κ) of some clusters, stacked, by the epoch t of the real gradient of each pair (Alg. 1 l.7)."""
-    chosen = ((partition.clusters >= clusters.start) & (partition.clusters < clusters.stop)).nonzero()[:, 0]
-    part = data.take(chosen)
-    ids = partition.clusters[chosen] - clusters.start
-    count = clusters.stop - clusters.start
-    return {
-        epoch: cluster_gradients(network, trajectory[epoch], part.images, part.labels, ids, count, memory_mb)
-        for epoch in sorted({real for real, _ in pairs})
-    }
+    part, epochs = divided.only(clusters), sorted({real for real, _ in pairs})
+    return {epoch: cluster_gradients(target.network, target.trajectory[epoch], part, budget) for epoch in epochs}
 
 
 def class_gradients(real: Mapping[int, Gradient], partition: Partition, num_classes: int) -> dict[int, Gradient]:

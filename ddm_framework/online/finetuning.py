@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ddm_framework.data.images import Images
-from ddm_framework.network.memory import chunk_size, network_chunks
+from ddm_framework.data.splits import ImageSet
+from ddm_framework.network.memory import FINE_TUNING, Budget
 from ddm_framework.network.networks import Network
-from ddm_framework.network.stacks import Parameters, broadcast, norms, num_weights, scaled, take
+from ddm_framework.network.stacks import Gradient, Parameters, broadcast, norms, scaled, take, unit
+from ddm_framework.network.target import Target
 from ddm_framework.network.training import start, train
 from ddm_framework.offline.synset import Synset, paired_gradients, synset_gradients
-from ddm_framework.recipe.settings import Matching, Online, Training
+from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.recipe.settings import Online, Training
 
 
 def finetune(
-    network: Network,
-    target: Parameters,
+    target: Target,
     synset: Synset,
     perturbations: Tensor,
     online: Online,
-    matching: Matching,
-    memory_mb: int,
+    direction: Literal["reverse", "forward"],
+    budget: Budget,
 ) -> Parameters:
     """Fine-tune one chunk of networks from θ_τ, each on the synset of its deleted clusters.
 
@@ -34,20 +36,23 @@ def finetune(
     gradients keep their length and step_size is the plain learning rate of each of the T steps.
 
     Args:
-        target: θ_τ, one network.
+        target: where the networks start, at θ_τ.
         synset: of all K clusters.
         perturbations: (P, K); 0 = deleted.
+        online: steps, their size and scale.
+        direction: in which the synset was matched.
+        budget: bounds the gradients that are computed at a time.
     Returns:
         P networks, stacked; without deletions a network is the target itself.
     Source: Eq. 9; Eq. 2.
     """
-    deleted = 1 - perturbations.to(synset.images.device)
-    moves = deleted * step_lengths(target, synset, online)
-    if matching.direction == "forward":
-        moves = -moves
-    stack = _first_step(network, target, synset, moves, online.scale, memory_mb)
+    network, final = target.network, target.final
+    downhill = 1 if direction == "reverse" else -1
+    moves = downhill * (1 - perturbations.to(synset.images.device)) * step_lengths(final, synset, online)
+    size = budget.fitting(network, FINE_TUNING, synset.images.shape[1])
+    stack = _first_step(network, broadcast(final, len(moves)), synset, moves, online.scale, size)
     for _ in range(online.steps - 1):
-        stack = _next_step(network, stack, synset, moves, online.scale, memory_mb)
+        stack = _next_step(network, stack, synset, moves, online.scale, size)
     return stack
 
 
@@ -62,53 +67,47 @@ def step_lengths(target: Parameters, synset: Synset, online: Online) -> Tensor:
 
 
 def _first_step(
-    network: Network, target: Parameters, synset: Synset, moves: Tensor, scale: str, memory_mb: int
+    network: Network, stack: Parameters, synset: Synset, moves: Tensor, scale: str, size: int
 ) -> Parameters:
     """All networks are still the target, so the gradient of each cluster is needed only once for all rows."""
-    stack = broadcast(target, len(moves))
+    target = {name: each[0].clone() for name, each in stack.items()}
     wanted = (moves != 0).any(0).nonzero()[:, 0]
-    for part in wanted.split(_gradients_at_a_time(network, synset, memory_mb)) if len(wanted) else ():
+    for part in wanted.split(size) if len(wanted) else ():
         gradient = _sized(synset_gradients(network, target, synset.images[part], synset.labels[part]), scale)
-        for name, each in gradient.items():
-            stack[name] -= torch.tensordot(moves[:, part], each, dims=1)
+        for nth, cluster in enumerate(part.tolist()):
+            # One cluster after the other: a matrix product over clusters rounds by the number of rows and clusters.
+            rows = moves[:, cluster].nonzero()[:, 0]
+            lacking = {name: each[nth : nth + 1].expand(len(rows), *each.shape[1:]) for name, each in gradient.items()}
+            _move(stack, rows, lacking, moves[rows, cluster])
     return stack
 
 
-def _next_step(
-    network: Network, stack: Parameters, synset: Synset, moves: Tensor, scale: str, memory_mb: int
-) -> Parameters:
+def _next_step(network: Network, stack: Parameters, synset: Synset, moves: Tensor, scale: str, size: int) -> Parameters:
     """The networks now differ, so each needs a gradient of its own for each cluster that it lacks."""
     moved = {name: each.clone() for name, each in stack.items()}
     rows, clusters = moves.nonzero(as_tuple=True)
-    size = _gradients_at_a_time(network, synset, memory_mb)
+    if not len(rows):
+        return stack
     for row, cluster in zip(rows.split(size), clusters.split(size), strict=True):
         gradient = paired_gradients(network, take(stack, row), synset.images[cluster], synset.labels[cluster])
-        # index_add_, because `row` holds a network once for each cluster that it lacks.
-        for name, each in scaled(_sized(gradient, scale), -moves[row, cluster]).items():
-            moved[name].index_add_(0, row, each)
+        _move(moved, row, _sized(gradient, scale), moves[row, cluster])
     return moved
 
 
-def _sized(gradient: Parameters, scale: str) -> Parameters:
+def _move(stack: Parameters, rows: Tensor, gradient: Gradient, lengths: Tensor) -> None:
+    """Add gradients (R, ...) times minus their lengths (R,) to the networks `rows` (R,) of a stack, in place."""
+    # index_add_, because `rows` may hold a network once for each cluster that it lacks.
+    for name, each in scaled(gradient, -lengths).items():
+        stack[name].index_add_(0, rows, each)
+
+
+def _sized(gradient: Gradient, scale: str) -> Gradient:
     """Gradients of length one, or as they are for `raw`."""
-    return (
-        gradient if scale == "raw" else scaled(gradient, 1 / norms(gradient).clamp_min(torch.finfo(torch.float32).tiny))
-    )
-
-
-def _gradients_at_a_time(network: Network, synset: Synset, memory_mb: int) -> int:
-    weights = num_weights(dict(network.module.named_parameters()))
-    return chunk_size(memory_mb, 3 * synset.images.shape[1] * network.activation_values + 4 * weights, most=256)
+    return gradient if scale == "raw" else unit(gradient)
 
 
 def retrain_on_synset(
-    network: Network,
-    initial: Parameters,
-    synset: Synset,
-    perturbations: Tensor,
-    online: Online,
-    training: Training,
-    seed: int,
+    target: Target, synset: Synset, perturbations: Tensor, online: Online, training: Training, seed: int
 ) -> Parameters:
     """Train one chunk of networks from θ_0, each on the synset of its kept clusters (Eq. 13, Table 4).
 
@@ -119,8 +118,11 @@ def retrain_on_synset(
         update={"epochs": online.steps, "batch_size": len(synset) * count, "schedule": "constant"}
     )
     weights = perturbations.to(synset.images.device).repeat_interleave(count, 1)
-    images, labels = synset.images.flatten(0, 1), synset.labels.flatten(0, 1)
-    *_, last = train(network, start(initial, len(perturbations)), images, labels, weights, settings, seed)
+    data, begun = (
+        ImageSet(synset.images.flatten(0, 1), synset.labels.flatten(0, 1)),
+        start(target.initial, len(weights)),
+    )
+    *_, last = train(target.network, begun, data, weights, settings, seed)
     return last.parameters
 
 
@@ -129,26 +131,18 @@ class Anchor:
     """Training images on which estimated networks are trained while they take their step.
 
     Attributes:
-        images: (N, C, H, W).
-        labels: int64 (N,).
+        data: N images.
         clusters: of each image, int64 (N,).
         epochs: number of passes over the images.
     """
 
-    images: Images
-    labels: Tensor
+    data: ImageSet
     clusters: Tensor
     epochs: int
 
 
 def anchored(
-    network: Network,
-    target: Parameters,
-    stack: Parameters,
-    perturbations: Tensor,
-    anchor: Anchor,
-    training: Training,
-    seed: int,
+    target: Target, stack: Parameters, perturbations: Tensor, anchor: Anchor, training: Training, seed: int
 ) -> Parameters:
     """Repeat the step from θ_τ to each of P networks during a training on the images of its kept clusters.
 
@@ -156,8 +150,7 @@ def anchored(
     deletions stays the target.
 
     Args:
-        network: the architecture.
-        target: θ_τ, one network.
+        target: whose θ_τ the networks left.
         stack: P networks, as fine-tuning alone reaches them.
         perturbations: (P, K); 0 = deleted.
         anchor: N training images.
@@ -168,34 +161,27 @@ def anchored(
     Raises:
         DivergenceError: if a weight becomes NaN or infinite.
     """
-    kept = torch.cat([perturbations, torch.ones(1, perturbations.shape[1])]).to(anchor.labels.device)
-    way = {name: each - target[name] for name, each in stack.items()}
+    final, clusters = target.final, anchor.clusters
+    kept = torch.cat([perturbations, torch.ones(1, perturbations.shape[1])]).to(clusters.device)
+    way = {name: each - final[name] for name, each in stack.items()}
     push = {name: torch.cat([each, torch.zeros_like(each[:1])]) / anchor.epochs for name, each in way.items()}
     settings = training.model_copy(update={"epochs": anchor.epochs})
-    begun, present = start(target, len(kept)), kept[:, anchor.clusters]
-    *_, last = train(network, begun, anchor.images, anchor.labels, present, settings, seed, push)
-    return {name: target[name] + each[:-1] - each[-1:] for name, each in last.parameters.items()}
+    begun = start(final, len(kept))
+    *_, last = train(target.network, begun, anchor.data, kept[:, clusters], settings, seed, push=push)
+    return {name: final[name] + each[:-1] - each[-1:] for name, each in last.parameters.items()}
 
 
 def perturbed_networks(
-    network: Network,
-    initial: Parameters,
-    target: Parameters,
-    synset: Synset,
-    perturbations: Tensor,
-    online: Online,
-    matching: Matching,
-    training: Training,
-    seed: int,
-    memory_mb: int,
-    anchor: Anchor | None = None,
+    target: Target, synset: Synset, perturbations: Tensor, recipe: Recipe, anchor: Anchor | None = None
 ) -> Iterator[tuple[slice, Parameters]]:
     """Estimates of the networks trained on each perturbed data set (Eq. 9), a chunk of rows at a time."""
-    for rows in network_chunks(network, len(perturbations), memory_mb):
-        if online.start == "target":
-            stack = finetune(network, target, synset, perturbations[rows], online, matching, memory_mb)
-            if anchor is not None:
-                stack = anchored(network, target, stack, perturbations[rows], anchor, training, seed)
-        else:
-            stack = retrain_on_synset(network, initial, synset, perturbations[rows], online, training, seed)
+    online, training, seed = recipe.online, recipe.training, recipe.general.seed
+    budget, direction = Budget(recipe.general.memory_mb), recipe.matching.direction
+    for rows in budget.chunks(target.network, len(perturbations)):
+        if online.start == "initial":
+            yield rows, retrain_on_synset(target, synset, perturbations[rows], online, training, seed)
+            continue
+        stack = finetune(target, synset, perturbations[rows], online, direction, budget)
+        if anchor is not None:
+            stack = anchored(target, stack, perturbations[rows], anchor, training, seed)
         yield rows, stack

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +69,37 @@ def _checkpoint(folder: RunFolder, epoch: int) -> Path:
     return folder.file("offline", "trajectory", f"epoch_{epoch:03d}.safetensors")
 
 
-def load_trajectory(folder: RunFolder, device: torch.device) -> dict[int, Parameters]:
-    """All saved checkpoints by epoch."""
-    return {epoch: load_checkpoint(folder, epoch, device) for epoch in saved_epochs(folder)}
+def load_trajectory(folder: RunFolder, device: torch.device) -> Mapping[int, Parameters]:
+    """All saved checkpoints by epoch, each loaded when it is first asked for.
 
-
-def load_target(folder: RunFolder, device: torch.device) -> Parameters:
-    """θ_τ, the last checkpoint."""
+    Raises:
+        RunFolderError: if there is none.
+    """
     epochs = saved_epochs(folder)
     if not epochs:
         raise RunFolderError(
             f"{folder.file('offline', 'trajectory')} holds no checkpoint; run with --fresh to train again"
         )
-    return load_checkpoint(folder, epochs[-1], device)
+    return _Checkpoints(folder, epochs, device)
+
+
+class _Checkpoints(Mapping[int, Parameters]):
+    """Checkpoints by epoch; what was loaded is kept."""
+
+    def __init__(self, folder: RunFolder, epochs: Sequence[int], device: torch.device) -> None:
+        self._epochs = epochs
+        self._load = cache(lambda epoch: load_checkpoint(folder, epoch, device))
+
+    def __getitem__(self, epoch: int) -> Parameters:
+        if epoch not in self._epochs:
+            raise KeyError(epoch)
+        return self._load(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._epochs)
+
+    def __len__(self) -> int:
+        return len(self._epochs)
 
 
 def save_state(folder: RunFolder, state: TrainingState) -> None:

@@ -18,10 +18,11 @@ from ddm_framework.data.images import Images
 from ddm_framework.data.loading import load_data
 from ddm_framework.data.splits import DataInfo, DataSplits, ImageSet, subset
 from ddm_framework.errors import PluginError, RunFolderError
-from ddm_framework.network.memory import network_chunks
+from ddm_framework.network.memory import Budget
 from ddm_framework.network.networks import Network, build_network
 from ddm_framework.network.stacks import Parameters
-from ddm_framework.offline.partition import Partition
+from ddm_framework.network.target import Target
+from ddm_framework.offline.partition import Divided, Partition
 from ddm_framework.offline.synset import Synset
 from ddm_framework.online.attribution import Attribution, Estimate, fit, fit_attribution
 from ddm_framework.online.finetuning import Anchor, perturbed_networks
@@ -97,25 +98,40 @@ class Workspace:
         return self._built[0]
 
     @cached_property
+    def trained(self) -> Target:
+        """The target: its network and its trajectory, of which each checkpoint is loaded when it is first used."""
+        return Target(self.network, artifacts.load_trajectory(self.root, self.device))
+
+    @property
     def trajectory(self) -> Mapping[int, Parameters]:
         """Parameters by epoch, θ_0 to θ_τ."""
-        return artifacts.load_trajectory(self.root, self.device)
+        return self.trained.trajectory
 
     @property
     def initial(self) -> Parameters:
         """θ_0."""
-        return self.trajectory[0]
+        return self.trained.initial
 
-    @cached_property
+    @property
     def target(self) -> Parameters:
         """θ_τ."""
-        return artifacts.load_target(self.root, self.device)
+        return self.trained.final
+
+    @property
+    def budget(self) -> Budget:
+        """The memory for one chunk."""
+        return Budget(self.recipe.general.memory_mb)
 
     @cached_property
     def partition(self) -> Partition:
         """Clusters of the training split."""
         own = self.folder.is_done("partition")
         return artifacts.load_partition(self.folder if own else self.root, self.device)
+
+    @property
+    def divided(self) -> Divided:
+        """The training split and its clusters."""
+        return Divided(self.data.train, self.partition)
 
     @cached_property
     def synset(self) -> Synset:
@@ -243,6 +259,17 @@ class Workspace:
         """Logits (N, classes) of the target, computed in the same way as those of the perturbed networks."""
         return self.network.logits_of(self.target, images)
 
+    @property
+    def same_rounding(self) -> bool:
+        """Whether a network has the same bits in every stack: on one thread of a processor."""
+        return self.device.type == "cpu" and self.recipe.general.threads == 1
+
+    def stack_logits(self, stack: Parameters, images: Images) -> Tensor:
+        """Logits (R, N, classes) of a stack of networks; a network equal to the target has exactly its logits."""
+        if self.same_rounding:
+            return self.network.logits(stack, images)
+        return self.network.controlled_logits(stack, self.target, images)
+
     def accuracy(self, split: str) -> float:
         """Share of a split that the target classifies correctly."""
         return self.accuracy_of(self.target, getattr(self.data, split))
@@ -260,30 +287,17 @@ class Workspace:
         self, queries: Queries, perturbations: Tensor, synset: Synset, description: str = "online: fine-tuning"
     ) -> Tensor:
         """Logits (P, N, classes) of the networks estimated for each perturbation (Eq. 9)."""
-        rows = network_chunks(self.network, len(perturbations), self.recipe.general.memory_mb)
+        rows = self.budget.chunks(self.network, len(perturbations))
         collected = []
         with self.display.bar(description, len(rows)) as advance:
             for _, stack in self.perturbed(perturbations, synset):
-                collected.append(self.network.logits(stack, queries.images))
+                collected.append(self.stack_logits(stack, queries.images))
                 advance()
         return torch.cat(collected)
 
     def perturbed(self, perturbations: Tensor, synset: Synset) -> Iterator[tuple[slice, Parameters]]:
         """The estimated networks (Eq. 9), stacked, one chunk of rows at a time."""
-        recipe = self.recipe
-        return perturbed_networks(
-            self.network,
-            self.initial if recipe.online.start == "initial" else {},
-            self.target,
-            synset,
-            perturbations,
-            recipe.online,
-            recipe.matching,
-            recipe.training,
-            recipe.general.seed,
-            recipe.general.memory_mb,
-            self.anchor,
-        )
+        return perturbed_networks(self.trained, synset, perturbations, self.recipe, self.anchor)
 
     @property
     def anchor(self) -> Anchor | None:
@@ -294,8 +308,7 @@ class Workspace:
         train, clusters, epochs = self.data.train, self.partition.clusters, math.ceil(passes)
         size = max(1, round(passes / epochs * len(train)))
         index = subset(train.labels.cpu(), size, derive_seed(self.recipe.general.seed, "anchor")).to(clusters.device)
-        part = train.take(index)
-        return Anchor(part.images, part.labels, clusters[index], epochs)
+        return Anchor(train.take(index), clusters[index], epochs)
 
     def with_online(self, **settings: Any) -> Workspace:
         """The same run under other settings of `online`; what is loaded is shared."""

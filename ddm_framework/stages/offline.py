@@ -10,11 +10,11 @@ import torch
 from ddm_framework.errors import RunFolderError
 from ddm_framework.network.checkpoints import fitted, read_state
 from ddm_framework.network.stacks import Gradient, take
-from ddm_framework.network.training import TARGET_COPIES, start, train
+from ddm_framework.network.training import start, train
 from ddm_framework.offline.features import extract_features
 from ddm_framework.offline.matching import cluster_chunks, match
 from ddm_framework.offline.pairing import possible_pairs
-from ddm_framework.offline.partition import Partition, make_partition
+from ddm_framework.offline.partition import Divided, Partition, make_partition
 from ddm_framework.offline.real_gradients import class_gradients, trajectory_gradients
 from ddm_framework.offline.synset import Synset
 from ddm_framework.runs import artifacts
@@ -25,18 +25,17 @@ from ddm_framework.runs.workspace import Workspace
 def train_target(workspace: Workspace, clock: StageClock) -> None:
     """Train the target, saving θ_0 and every `checkpoint_every`-th epoch; continues after an interruption."""
     settings, folder = workspace.recipe.training, workspace.folder
-    images, labels = workspace.data.train.images, workspace.data.train.labels
     due = {*range(0, settings.epochs, settings.checkpoint_every), settings.epochs}
     state, saved = artifacts.load_state(folder, workspace.device), set(artifacts.saved_epochs(folder))
     if state is None and saved == due:
         return  # killed between the last epoch and the manifest
     if state is None or not {epoch for epoch in due if epoch <= state.epoch} <= saved:
-        state = start(workspace.untrained, TARGET_COPIES)
+        state = start(workspace.untrained, 1)
         artifacts.save_checkpoint(folder, 0, workspace.untrained)
-    everything = torch.ones(TARGET_COPIES, len(images), device=workspace.device)
-    seed = workspace.recipe.general.seed
+    data, seed = workspace.data.train, workspace.recipe.general.seed
+    everything = torch.ones(len(state), len(data), device=workspace.device)
     with workspace.display.bar("training the target (epochs)", settings.epochs, state.epoch) as advance:
-        for reached in train(workspace.network, state, images, labels, everything, settings, seed):
+        for reached in train(workspace.network, state, data, everything, settings, seed):
             if reached.epoch in due:
                 artifacts.save_checkpoint(folder, reached.epoch, take(reached.parameters, 0))
                 artifacts.save_state(folder, reached)
@@ -102,9 +101,8 @@ class _RealGradients:
 
     def chunks(self, partition: Partition) -> list[slice]:
         """Chunks of clusters that are matched together."""
-        recipe = self.workspace.recipe
-        total, memory_mb = partition.num_clusters, recipe.general.memory_mb
-        return cluster_chunks(self.workspace.network, self.pairs, recipe.matching, total, memory_mb)
+        workspace, total = self.workspace, partition.num_clusters
+        return cluster_chunks(workspace.network, self.pairs, workspace.recipe.matching, total, workspace.budget)
 
     def of(self, level: str) -> Mapping[int, Gradient] | None:
         """The gradients of a whole level; None if it has to be matched in chunks."""
@@ -115,16 +113,8 @@ class _RealGradients:
     @cached_property
     def fine(self) -> dict[int, Gradient]:
         """Of every cluster."""
-        workspace, partition = self.workspace, self.workspace.partition
-        return trajectory_gradients(
-            workspace.network,
-            workspace.trajectory,
-            workspace.data.train,
-            partition,
-            slice(0, partition.num_clusters),
-            self.pairs,
-            workspace.recipe.general.memory_mb,
-        )
+        workspace, everything = self.workspace, slice(0, self.workspace.partition.num_clusters)
+        return trajectory_gradients(workspace.trained, workspace.divided, everything, self.pairs, workspace.budget)
 
     @cached_property
     def coarse(self) -> dict[int, Gradient]:
@@ -144,17 +134,15 @@ def _distil_level(
             synset = artifacts.load_synset_chunk(workspace.folder, name, workspace.device)
             if synset is None:
                 synset = match(
-                    workspace.network,
-                    workspace.trajectory,
-                    workspace.data.train,
-                    partition,
+                    workspace.trained,
+                    Divided(workspace.data.train, partition),
                     part,
                     recipe.distance,
                     recipe.matching,
                     recipe.general.seed,
-                    recipe.general.memory_mb,
-                    advance,
-                    known.of(level),
+                    budget=workspace.budget,
+                    advance=advance,
+                    real=known.of(level),
                 )
                 artifacts.save_synset_chunk(workspace.folder, name, synset)
                 clock.saved()

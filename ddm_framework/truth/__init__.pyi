@@ -16,11 +16,9 @@ from .agreement import (
 )
 from .bank import Bank, Coupling, Retraining
 from .certificate import Certificate, certify
-from .engine import MOST_SIDE_BY_SIDE
 from .retraining import bank_logits, retrained
 
 __all__ = [
-    "MOST_SIDE_BY_SIDE",
     "Agreement",
     "Bank",
     "Certificate",

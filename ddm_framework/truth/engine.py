@@ -19,17 +19,14 @@ from pathlib import Path
 import torch
 
 from ddm_framework.errors import DDMError
-from ddm_framework.network.memory import chunk_size, chunks
+from ddm_framework.network.memory import TRAINING, chunks
 from ddm_framework.network.networks import build_network
-from ddm_framework.network.stacks import Parameters, num_weights, take
+from ddm_framework.network.stacks import Parameters, take
 from ddm_framework.network.training import start_each, train
 from ddm_framework.runs.opening import num_cores, workspace_of
 from ddm_framework.runs.tensor_files import load_tensors, save_tensors
 from ddm_framework.runs.workspace import Workspace
 from ddm_framework.truth.bank import Retraining, save_network
-
-MOST_SIDE_BY_SIDE = 10
-"""Networks in a chunk; the activations of more do not fit the cache (benchmarks/bank.py)."""
 
 _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**26)}
 """Keep freed memory: giving it back to the system and asking for it again took a fifth of the time of 35
@@ -61,12 +58,13 @@ def num_workers(workspace: Workspace) -> int:
 
 
 def _parts(workspace: Workspace, count: int) -> list[slice]:
-    """Chunks of nearly equal size, the same number for each worker if there are enough."""
-    network, workers = workspace.network, num_workers(workspace)
-    each = 4 * num_weights(workspace.initial) + 4 * workspace.recipe.training.batch_size * network.activation_values
-    fitting = chunk_size(workspace.recipe.general.memory_mb // workers, each, most=MOST_SIDE_BY_SIDE)
-    rounds = -(-count // (fitting * workers))
-    return list(chunks(count, max(2, -(-count // (rounds * workers)))))
+    """Chunks of networks that are trained side by side; the same, however many processes share them.
+
+    Their number is even, so that two processes have the same work.
+    """
+    fitting = workspace.budget.fitting(workspace.network, TRAINING, workspace.recipe.training.batch_size)
+    pairs = -(-count // (2 * fitting))
+    return list(chunks(count, max(2, -(-count // (2 * pairs)))))
 
 
 def train_chunk(
@@ -75,17 +73,23 @@ def train_chunk(
     """Train one chunk of networks side by side and save them."""
     begun = time.monotonic()
     files, wanted = zip(*chunk, strict=True)
-    rows = [*wanted, wanted[0]] if len(wanted) == 1 else list(wanted)  # one alone would round differently
-    data = workspace.data.train
-    weights = torch.stack([each.kept for each in rows]).float().to(workspace.device)
-    seeds = [each.seed for each in rows]
+    data, seeds = workspace.data.train, [each.seed for each in wanted]
+    weights = torch.stack([each.kept for each in wanted]).float().to(workspace.device)
+    independent = set(seeds) != {workspace.recipe.general.seed}
+    controlled = not (independent or workspace.same_rounding)
+    if controlled:  # the target, trained again in this stack, shows what its rounding does
+        seeds, weights = [*seeds, seeds[0]], torch.cat([weights, torch.ones_like(weights[:1])])
     state = start_each([_initial(workspace, seed) for seed in seeds])
-    for reached in train(workspace.network, state, data.images, data.labels, weights, workspace.recipe.training, seeds):
+    seed = seeds if independent else workspace.recipe.general.seed
+    for reached in train(workspace.network, state, data, weights, workspace.recipe.training, seed):
         state = reached
         advance()
     seconds = (time.monotonic() - begun) / len(files) / workers
+    networks = state.parameters
+    if controlled:
+        networks = {name: each + (workspace.target[name] - each[-1]) for name, each in networks.items()}
     for row, file in enumerate(files):
-        save_network(file, take(state.parameters, row), seconds)
+        save_network(file, take(networks, row), seconds)
 
 
 def _initial(workspace: Workspace, seed: int) -> Parameters:

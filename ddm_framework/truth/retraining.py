@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ddm_framework.errors import DDMError
-from ddm_framework.network.memory import network_chunks
 from ddm_framework.offline.partition import Partition
 from ddm_framework.online.questions import Queries
 from ddm_framework.randomness import derive_seed
@@ -68,8 +67,8 @@ def bank_folder(workspace: Workspace) -> Path:
 
 def bank_logits(workspace: Workspace, bank: Bank, queries: Queries) -> Tensor:
     """Logits (R, N, classes) of all networks of a bank."""
-    parts = network_chunks(workspace.network, len(bank), workspace.recipe.general.memory_mb)
-    return torch.cat([workspace.network.logits(bank.load(part), queries.images) for part in parts])
+    parts = workspace.budget.chunks(workspace.network, len(bank))
+    return torch.cat([workspace.stack_logits(bank.load(part), queries.images) for part in parts])
 
 
 def _seed(workspace: Workspace, row: Tensor, coupling: Coupling, replicate: int) -> int:

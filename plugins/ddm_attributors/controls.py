@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ddm_framework import DDMError
-from ddm_framework.network import Gradient, broadcast, network_chunks, norms, scaled
+from ddm_framework.network import Gradient, broadcast, norms, unit
 from ddm_framework.offline import cluster_gradients
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
@@ -44,37 +44,24 @@ def gradient(
     if share == 0:
         raise DDMError("the recipe's online.step_size is 0, so no network would move; give gradient a step_size")
     workspace.charge("partition")
-    network, target = workspace.network, workspace.target
+    target = workspace.target
     length = share * norms(broadcast(target, 1))
     with workspace.offline_work():
-        rise = _unit(_gradients(workspace, [target] if at == "target" else list(workspace.trajectory.values())))
+        rise = unit(_gradients(workspace, [target] if at == "target" else list(workspace.trajectory.values())))
     count, collected = workspace.partition.num_clusters, []
-    for rows in network_chunks(network, count, workspace.recipe.general.memory_mb):
+    for rows in workspace.budget.chunks(workspace.network, count):
         stack = {name: target[name] + length * each[rows] for name, each in rise.items()}
-        collected.append(network.logits(stack, queries.images))
+        collected.append(workspace.stack_logits(stack, queries.images))
     return objective.effect_on(torch.cat(collected), workspace.reference(queries))
 
 
 def _gradients(workspace: Workspace, checkpoints: list[Gradient]) -> Gradient:
     """Sum over networks of the gradient of each cluster's mean loss, stacked."""
-    train, partition = workspace.data.train, workspace.partition
     total: Gradient = {}
     for parameters in checkpoints:
-        found = cluster_gradients(
-            workspace.network,
-            parameters,
-            train.images,
-            train.labels,
-            partition.clusters,
-            partition.num_clusters,
-            workspace.recipe.general.memory_mb,
-        )
+        found = cluster_gradients(workspace.network, parameters, workspace.divided, workspace.budget)
         total = {name: each + total[name] if total else each for name, each in found.items()}
     return total
-
-
-def _unit(gradient: Gradient) -> Gradient:
-    return scaled(gradient, 1 / norms(gradient).clamp_min(torch.finfo(torch.float32).tiny))
 
 
 def retained(

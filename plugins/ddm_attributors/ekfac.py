@@ -20,7 +20,7 @@ from ddm_attributors.isolation import undisturbed
 from ddm_attributors.libraries import needed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.network import chunk_size, num_weights
+from ddm_framework.network import num_weights
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
 
@@ -143,7 +143,7 @@ def _in(arguments: Any, dtype: torch.dtype) -> Any:
 def _queries_at_a_time(workspace: Workspace, most: int) -> int:
     """Queries whose gradients and scores fit into memory; each batch takes one pass over the training set."""
     values = 2 * num_weights(workspace.target) + len(workspace.data.train)
-    return chunk_size(workspace.recipe.general.memory_mb, values, most)
+    return workspace.budget.items(values, most)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ddm_attributors.gradients import behaviour_of, gradients, loss_of
 from ddm_attributors.isolation import undisturbed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.network import chunk_size, num_weights
+from ddm_framework.network import num_weights
 from ddm_framework.offline import penultimate
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
@@ -53,26 +53,26 @@ def attribute(
         DDMError: if dattri is not installed, the objective has no gradient, or the network has no penultimate features.
     Source: Guo et al. 2021, FastIF: Scalable Influence Functions for Efficient Model Interpretation, Sec. 3.
     """
-    network, target, memory_mb = workspace.network, workspace.target, workspace.recipe.general.memory_mb
+    network, target, budget = workspace.network, workspace.target, workspace.budget
     train, reference = workspace.data.train, workspace.reference(queries)
     directions = slopes(objective, reference.target_logits, reference)
     damping += workspace.recipe.training.weight_decay
     draws = workspace.generator("fastif")
     with workspace.offline_work():
-        matrix = curvature_rows(network, target, train.images, rows, memory_mb, draws)
+        matrix = curvature_rows(network, target, train.images, rows, budget, draws)
         features = penultimate(network, target, train.images)
     near = _nearest(features, penultimate(network, target, queries.images), neighbours).to(workspace.device)
     effects: list[Tensor] = []
-    size = chunk_size(memory_mb, 2 * num_weights(target) + 4 * len(train), most=512)
+    size = budget.items(2 * num_weights(target) + 4 * len(train), most=512)
     with undisturbed(workspace.device):
         torch.manual_seed(draws.initial_seed())
         for slope in directions:
             parts = []
             for low in range(0, len(queries), size):
                 part = slice(low, low + size)
-                asked = gradients(behaviour_of(network), network, target, queries.images[part], slope[part], memory_mb)
+                asked = gradients(behaviour_of(network), network, target, queries.images[part], slope[part], budget)
                 rises = torch.cat(list(asked))
-                moves = by_lissa(matrix, rises, damping, depth, batch_size, repeats, memory_mb, "fastif")
+                moves = by_lissa(matrix, rises, damping, depth, batch_size, repeats, budget, "fastif")
                 parts.append(_summed(workspace, moves, near[part]))
             effects.append(torch.cat(parts))
     return gathered(objective, effects)
@@ -88,10 +88,10 @@ def _nearest(features: Tensor, queries: Tensor, count: int) -> Tensor:
 
 def _summed(workspace: Workspace, moves: Tensor, near: Tensor) -> Tensor:
     """Influence (N, K) of each cluster's near images; `moves` (N, weights) are inverse times queries' gradients."""
-    train, partition, memory_mb = workspace.data.train, workspace.partition, workspace.recipe.general.memory_mb
+    train, partition, budget = workspace.data.train, workspace.partition, workspace.budget
     influence = moves.new_zeros(len(moves), len(train), dtype=torch.float64)
     network, done = workspace.network, 0
-    for slope in gradients(loss_of(network), network, workspace.target, train.images, train.labels, memory_mb):
+    for slope in gradients(loss_of(network), network, workspace.target, train.images, train.labels, budget):
         influence[:, done : done + len(slope)] = (moves @ slope.T).double()
         done += len(slope)
     counted = torch.zeros_like(influence).scatter_(1, near, influence.gather(1, near))

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from ddm_attributors.gradients import gradients, loss_of
 from ddm_attributors.libraries import needed
-from ddm_framework.network import Network, Parameters, chunk_size
+from ddm_framework.network import Budget, Network, Parameters
 
 _POWER_STEPS = 20
 
 
 def curvature_rows(
-    network: Network, parameters: Parameters, images: Tensor, count: int, memory_mb: int, generator: torch.Generator
+    network: Network, parameters: Parameters, images: Tensor, count: int, budget: Budget, generator: torch.Generator
 ) -> Tensor:
     """Rows R with RᵀR the Gauss-Newton matrix of the mean cross entropy, which for a linear model is its Hessian.
 
@@ -26,7 +26,7 @@ def curvature_rows(
         parameters: of one network.
         images: (N, C, H, W).
         count: largest number of rows; count times (number of weights) values are held in memory.
-        memory_mb: bounds the additional memory of a chunk of gradients.
+        budget: bounds the additional memory of a chunk of gradients.
         generator: of the draws.
     Returns:
         (count or fewer, weights).
@@ -44,12 +44,12 @@ def curvature_rows(
         weights = weights * parts.sum() / (count * parts)
     classes = probabilities.shape[1]
     samples, labels = images[chosen // classes], chosen % classes
-    rows = torch.cat(list(gradients(loss_of(network), network, parameters, samples, labels, memory_mb)))
+    rows = torch.cat(list(gradients(loss_of(network), network, parameters, samples, labels, budget)))
     return rows * weights[chosen].sqrt().to(rows.dtype)[:, None]
 
 
 def by_conjugate_gradients(
-    rows: Tensor, vectors: Tensor, damping: float, iterations: int, memory_mb: int, attributor: str
+    rows: Tensor, vectors: Tensor, damping: float, iterations: int, budget: Budget, attributor: str
 ) -> Tensor:
     """(RᵀR + damping)⁻¹ v of each vector, by dattri's conjugate gradients.
 
@@ -58,7 +58,7 @@ def by_conjugate_gradients(
         vectors: (V, weights).
         damping: added to the diagonal.
         iterations: each a product of all vectors with R and Rᵀ.
-        memory_mb: bounds how many vectors are worked on at a time.
+        budget: bounds how many vectors are worked on at a time.
         attributor: for the message if dattri is missing.
     Returns:
         (V, weights).
@@ -78,7 +78,7 @@ def by_conjugate_gradients(
             products[lost] = solve(some[lost], steps // 2)
         return products
 
-    size = chunk_size(memory_mb, 8 * rows.shape[1] + 2 * len(rows), most=len(vectors))
+    size = budget.items(8 * rows.shape[1] + 2 * len(rows), most=len(vectors))
     return torch.cat([solve(some, iterations) for some in vectors.split(size)])
 
 
@@ -89,7 +89,7 @@ def by_lissa(
     depth: int,
     batch_size: int,
     repeats: int,
-    memory_mb: int,
+    budget: Budget,
     attributor: str,
 ) -> Tensor:
     """(RᵀR + damping)⁻¹ v of each vector, by dattri's LiSSA; draws from the global random state.
@@ -103,7 +103,7 @@ def by_lissa(
         depth: steps of the recursion.
         batch_size: rows drawn for each step and vector.
         repeats: recursions that are averaged.
-        memory_mb: bounds how many vectors are worked on at a time.
+        budget: bounds how many vectors are worked on at a time.
         attributor: for the message if dattri is missing.
     Returns:
         (V, weights).
@@ -127,7 +127,7 @@ def by_lissa(
     )
     start = rows.new_zeros(rows.shape[1])
     positions = torch.arange(len(rows), dtype=torch.float64, device=rows.device)
-    size = chunk_size(memory_mb, (2 * batch_size + 8) * rows.shape[1], most=len(vectors))
+    size = budget.items((2 * batch_size + 8) * rows.shape[1], most=len(vectors))
     return torch.cat([solver((start, positions), some, in_dims=(None, 0)) for some in vectors.split(size)])
 
 

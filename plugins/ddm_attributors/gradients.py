@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ddm_framework.network import Network, Parameters, chunk_size, flat, num_weights
+from ddm_framework.network import SAMPLE_GRADIENT, Budget, Network, Parameters, flat
 
 Scalar = Callable[[Parameters, Tensor, Tensor], Tensor]
 """(parameters, one image (C, H, W), something about it) -> one number."""
@@ -32,7 +32,7 @@ def behaviour_of(network: Network) -> Scalar:
 
 
 def gradients(
-    function: Scalar, network: Network, parameters: Parameters, images: Tensor, others: Tensor, memory_mb: int
+    function: Scalar, network: Network, parameters: Parameters, images: Tensor, others: Tensor, budget: Budget
 ) -> Iterator[Tensor]:
     """Gradient of a function at each sample.
 
@@ -42,11 +42,11 @@ def gradients(
         parameters: at which it is differentiated.
         images: (N, C, H, W).
         others: the function's third argument of each sample, (N, ...).
-        memory_mb: bounds the memory of a chunk.
+        budget: bounds the memory of a chunk.
     Yields:
         (n, weights), in order, N rows in all.
     """
-    size = chunk_size(memory_mb, 4 * network.activation_values + 2 * num_weights(parameters))
+    size = budget.fitting(network, SAMPLE_GRADIENT)
     each = vmap(grad(function), in_dims=(None, 0, 0))
     for some_images, some_others in zip(images.split(size), others.split(size), strict=True):
         yield flat(each(parameters, some_images, some_others)).detach()

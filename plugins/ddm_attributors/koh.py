@@ -56,37 +56,29 @@ def attribute(
         DDMError: if dattri is not installed or the objective has no gradient.
     Source: Koh and Liang 2017, Understanding Black-box Predictions via Influence Functions, Sec. 2.1, 3; Martens 2010.
     """
-    network, target, memory_mb = workspace.network, workspace.target, workspace.recipe.general.memory_mb
+    network, target, budget = workspace.network, workspace.target, workspace.budget
     reference = workspace.reference(queries)
     directions = slopes(objective, reference.target_logits, reference)
     damping += workspace.recipe.training.weight_decay
     with workspace.offline_work(), undisturbed(workspace.device):
         draws = workspace.generator("koh")
         torch.manual_seed(draws.initial_seed())
-        matrix = curvature_rows(network, target, workspace.data.train.images, rows, memory_mb, draws)
+        matrix = curvature_rows(network, target, workspace.data.train.images, rows, budget, draws)
         pulls = _pulls(workspace)
         if solver == "cg":
-            moves = by_conjugate_gradients(matrix, pulls, damping, iterations, memory_mb, "koh")
+            moves = by_conjugate_gradients(matrix, pulls, damping, iterations, budget, "koh")
         else:
-            moves = by_lissa(matrix, pulls, damping, depth, batch_size, repeats, memory_mb, "koh")
+            moves = by_lissa(matrix, pulls, damping, depth, batch_size, repeats, budget, "koh")
     effects = []
     for slope in directions:
-        asked = gradients(behaviour_of(network), network, target, queries.images, slope, memory_mb)
+        asked = gradients(behaviour_of(network), network, target, queries.images, slope, budget)
         effects.append(torch.cat([rise.double() @ moves.double().T for rise in asked]))
     return gathered(objective, effects)
 
 
 def _pulls(workspace: Workspace) -> Tensor:
     """Gradient of each cluster's terms in the mean training loss, (K, weights)."""
-    train, partition = workspace.data.train, workspace.partition
-    means = cluster_gradients(
-        workspace.network,
-        workspace.target,
-        train.images,
-        train.labels,
-        partition.clusters,
-        partition.num_clusters,
-        workspace.recipe.general.memory_mb,
-    )
-    shares = partition.sizes / len(train)
-    return flat(means) * shares.to(train.images.dtype)[:, None]
+    divided = workspace.divided
+    means = cluster_gradients(workspace.network, workspace.target, divided, workspace.budget)
+    shares = divided.partition.sizes / len(divided.data)
+    return flat(means) * shares.to(divided.data.images.dtype)[:, None]

@@ -21,7 +21,7 @@ from ddm_attributors.isolation import undisturbed
 from ddm_attributors.libraries import needed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.network import chunk_size, learning_rate, num_weights
+from ddm_framework.network import learning_rate, num_weights
 from ddm_framework.online import Objective, Queries
 from ddm_framework.recipe import Training
 from ddm_framework.runs import Workspace
@@ -86,7 +86,7 @@ def _asked(
     with torch.no_grad():
         logits = torch.cat([network(batch) for batch in queries.images.split(128)])
     directions = slopes(objective, logits, workspace.reference(queries))
-    size = chunk_size(workspace.recipe.general.memory_mb, _COPIES * num_weights(workspace.target), most=len(queries))
+    size = workspace.budget.items(_COPIES * num_weights(workspace.target), most=len(queries))
     for behaviour, slope in enumerate(directions):
         for low in range(0, len(queries), size):
             rows = slice(low, low + size)

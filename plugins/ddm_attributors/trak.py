@@ -17,7 +17,7 @@ from ddm_attributors.isolation import undisturbed
 from ddm_attributors.libraries import needed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.network import Network, Parameters, chunk_size, num_weights
+from ddm_framework.network import Network, Parameters, num_weights
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
 
@@ -60,7 +60,7 @@ def attribute(
     epochs, reference = _epochs(list(workspace.trajectory), checkpoints, spacing), workspace.reference(queries)
     # dattri draws the whole projection again for each batch, so many small batches are slow.
     values_each = 4 * network.activation_values + 4 * num_weights(workspace.target)
-    batch_size = chunk_size(workspace.recipe.general.memory_mb, values_each, most=1024)
+    batch_size = workspace.budget.items(values_each, most=1024)
     with undisturbed(workspace.device), _without_bars(library):
         with workspace.offline_work():
             fitted = [_fitted(library, workspace, epoch, projection_dim, damping, batch_size) for epoch in epochs]
@@ -89,8 +89,8 @@ def _fitted(
         {**network.buffers, **parameters},
         _of_pair(behaviour_of(network)),
     )
-    memory_mb = workspace.recipe.general.memory_mb
-    features = gradients(log_odds, network, parameters, train.images, train.labels, memory_mb)
+    budget = workspace.budget
+    features = gradients(log_odds, network, parameters, train.images, train.labels, budget)
     squares = sum(float(each.square().sum()) for each in features)
     fitted = library.TRAKAttributor(
         task,

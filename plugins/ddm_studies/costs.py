@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddm_framework import Report, Section
 from ddm_framework.data import StoredImages
-from ddm_framework.network import TARGET_COPIES, num_weights
+from ddm_framework.network import num_weights
 from ddm_framework.offline import Synset
 from ddm_framework.online import Queries, leave_one_out
 from ddm_framework.report import Block, Chart, Table, Text
@@ -209,7 +209,7 @@ def _compared(
     ):
         yield Compared(row, "seconds a question", spent[name], None, tuple(spent[f"{name}_interval"]))
     yield Compared("one exact retraining", "seconds, side by side with others", spent["one_retraining"])
-    yield Compared("training the target", f"seconds, {TARGET_COPIES} copies with checkpoints", spent["training"])
+    yield Compared("training the target", "seconds, with checkpoints", spent["training"])
     yield Compared("leave-one-out by retraining", "seconds", spent["leave_one_out"])
     low, high = spent["question_interval"]
     interval = (spent["leave_one_out"] / high, spent["leave_one_out"] / low)
@@ -348,7 +348,7 @@ def _storage_section(stored: Mapping[str, int]) -> Section:
 
 def _seconds_section(workspace: Workspace, spent: Mapping[str, Any]) -> Section:
     words = {
-        "training": f"training of the target ({TARGET_COPIES} copies, with checkpoints), needed by both",
+        "training": "training of the target (with checkpoints), needed by both",
         "partition": "clustering, once",
         "matching": "matching of both synsets, once",
         "single_question": "DDM: a question on one query",

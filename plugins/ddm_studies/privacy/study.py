@@ -168,10 +168,9 @@ def _released(workspace: Workspace, init: Init, labels: Labels) -> list[Released
 
 def _starts(workspace: Workspace, init: str) -> Tensor:
     """Synthetic images before any matching, (K, M, C, H, W)."""
-    partition, recipe = workspace.partition, workspace.recipe
+    recipe, whole = workspace.recipe, slice(0, workspace.partition.num_clusters)
     settings = recipe.matching.model_copy(update={"init": init})
-    whole, data = slice(0, partition.num_clusters), workspace.data.train
-    return start_images(data, partition, whole, workspace.info.num_classes, settings, recipe.general.seed)[0]
+    return start_images(workspace.divided, whole, workspace.info.num_classes, settings, recipe.general.seed)[0]
 
 
 def _attacked(workspace: Workspace, most: int, independent: bool) -> Attacked:

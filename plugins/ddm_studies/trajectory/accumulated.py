@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddm_framework.data import ImageSet
-from ddm_framework.network import Gradient, Network, Parameters, flat, negative, norms
+from ddm_framework.network import Budget, Gradient, Target, flat, negative, norms
 from ddm_framework.offline import (
+    Divided,
     Pair,
-    Partition,
     Synset,
     cluster_chunks,
     possible_pairs,
@@ -68,14 +67,12 @@ def error_figures(workspace: Workspace, forward: Workspace, resamples: int) -> d
 
 def _errors(workspace: Workspace, pairs: Sequence[Pair]) -> Errors:
     return gradient_errors(
-        workspace.network,
-        workspace.trajectory,
-        workspace.data.train,
-        workspace.partition,
+        workspace.trained,
+        workspace.divided,
         workspace.synset,
         pairs,
         workspace.recipe.matching,
-        workspace.recipe.general.memory_mb,
+        workspace.budget,
     )
 
 
@@ -90,34 +87,25 @@ def _per_term(errors: Errors) -> dict[str, Any]:
 
 
 def gradient_errors(
-    network: Network,
-    trajectory: Mapping[int, Parameters],
-    data: ImageSet,
-    partition: Partition,
-    synset: Synset,
-    pairs: Sequence[Pair],
-    matching: Matching,
-    memory_mb: int,
+    target: Target, divided: Divided, synset: Synset, pairs: Sequence[Pair], matching: Matching, budget: Budget
 ) -> Errors:
     """The terms of Eq. 12 (`direction: reverse`) or Eq. 13 (`forward`), a chunk of clusters at a time.
 
     Args:
-        network: the architecture.
-        trajectory: parameters by epoch.
-        data: the training split.
-        partition: of the training split into K clusters.
+        target: the network and its trajectory.
+        divided: the training split and its K clusters.
         synset: of the K clusters.
         pairs: T pairs (epoch of the real gradient, epoch of the synthetic one).
         matching: gives the direction in which the synset was matched.
-        memory_mb: bounds the size of a chunk.
+        budget: bounds the size of a chunk.
     """
-    parts = []
-    for part in cluster_chunks(network, pairs, matching, partition.num_clusters, memory_mb):
-        real = trajectory_gradients(network, trajectory, data, partition, part, pairs, memory_mb)
+    network, parts = target.network, []
+    for part in cluster_chunks(network, pairs, matching, divided.partition.num_clusters, budget):
+        real = trajectory_gradients(target, divided, part, pairs, budget)
         columns = []
         for epoch, other in pairs:
             wanted = negative(real[epoch]) if matching.direction == "reverse" else real[epoch]
-            made = synset_gradients(network, trajectory[other], synset.images[part], synset.labels[part])
+            made = synset_gradients(network, target.trajectory[other], synset.images[part], synset.labels[part])
             columns.append(_differences(made, wanted))
         parts.append(torch.stack(columns, 2))
     return Errors(*torch.cat(parts, 1))

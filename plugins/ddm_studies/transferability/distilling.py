@@ -15,21 +15,18 @@ from torch import Tensor
 from ddm_framework import derive_seed
 from ddm_framework.data import ImageSet
 from ddm_framework.network import (
-    TARGET_COPIES,
+    TRAINING,
     Parameters,
+    Target,
     build_network,
-    chunk_size,
-    chunks,
-    num_weights,
     start,
     start_each,
     take,
     train,
 )
-from ddm_framework.offline import Synset, cluster_chunks, match, possible_pairs
+from ddm_framework.offline import Divided, Synset, cluster_chunks, match, possible_pairs
 from ddm_framework.online import beta_weights, fit, perturbed_networks
 from ddm_framework.runs import Workspace
-from ddm_framework.truth import MOST_SIDE_BY_SIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +105,15 @@ def student_accuracies(workspace: Workspace, labels: Tensor, kept: Tensor, purpo
     """
     network, recipe = workspace.network, workspace.recipe
     test, seed, found = workspace.data.test, recipe.general.seed, []
-    values = 4 * num_weights(workspace.target) + 4 * recipe.training.batch_size * network.activation_values
-    parts = list(chunks(len(kept), chunk_size(recipe.general.memory_mb, values, MOST_SIDE_BY_SIDE)))
+    data = ImageSet(workspace.data.train.images, labels)
+    parts = workspace.budget.chunks(network, len(kept), TRAINING, recipe.training.batch_size)
     with workspace.display.bar("students (epochs)", len(parts) * recipe.training.epochs) as advance:
         for part in parts:
             seeds = [derive_seed(seed, "student", *each) for each in purpose[part]]
             initial = [build_network(recipe.backbone, workspace.info, each, workspace.device)[1] for each in seeds]
             weights = kept[part].float().to(workspace.device)
             state = start_each(initial)
-            for reached in train(network, state, workspace.data.train.images, labels, weights, recipe.training, seeds):
+            for reached in train(network, state, data, weights, recipe.training, seeds):
                 state = reached
                 advance()
             correct = network.logits(state.parameters, test.images).argmax(2) == test.labels
@@ -126,12 +123,12 @@ def student_accuracies(workspace: Workspace, labels: Tensor, kept: Tensor, purpo
 
 def student_trajectory(workspace: Workspace, labels: Tensor) -> dict[int, Parameters]:
     """A student trained on all data as the target was, at the recipe's checkpoints, by epoch."""
-    settings, data = workspace.recipe.training, workspace.data.train
+    settings, data = workspace.recipe.training, ImageSet(workspace.data.train.images, labels)
     due = {*range(0, settings.epochs, settings.checkpoint_every), settings.epochs}
-    everything = torch.ones(TARGET_COPIES, len(data), device=workspace.device)
-    state, found = start(workspace.untrained, TARGET_COPIES), {0: workspace.untrained}
+    everything = torch.ones(1, len(data), device=workspace.device)
+    state, found = start(workspace.untrained, 1), {0: workspace.untrained}
     seed = workspace.recipe.general.seed
-    for reached in train(workspace.network, state, data.images, labels, everything, settings, seed):
+    for reached in train(workspace.network, state, data, everything, settings, seed):
         if reached.epoch in due:
             found[reached.epoch] = take(reached.parameters, 0)
     return found
@@ -139,26 +136,15 @@ def student_trajectory(workspace: Workspace, labels: Tensor) -> dict[int, Parame
 
 def student_synset(workspace: Workspace, trajectory: dict[int, Parameters], labels: Tensor) -> Synset:
     """The synset of a student, matched to each cluster's reversed gradient under its mixed labels (Alg. 1)."""
-    network, recipe, partition = workspace.network, workspace.recipe, workspace.partition
-    settings, memory_mb = recipe.matching, recipe.general.memory_mb
+    recipe, partition, budget = workspace.recipe, workspace.partition, workspace.budget
+    settings, student = recipe.matching, Target(workspace.network, trajectory)
     pairs = possible_pairs(sorted(trajectory), settings)
-    parts = cluster_chunks(network, pairs, settings, partition.num_clusters, memory_mb)
-    data = ImageSet(workspace.data.train.images, labels)
+    parts = cluster_chunks(student.network, pairs, settings, partition.num_clusters, budget)
+    divided, seed = Divided(ImageSet(workspace.data.train.images, labels), partition), recipe.general.seed
     with workspace.display.bar("matching the student (steps)", settings.steps * len(parts)) as advance:
         return Synset.joined(
             [
-                match(
-                    network,
-                    trajectory,
-                    data,
-                    partition,
-                    part,
-                    recipe.distance,
-                    settings,
-                    recipe.general.seed,
-                    memory_mb,
-                    advance,
-                )
+                match(student, divided, part, recipe.distance, settings, seed, budget=budget, advance=advance)
                 for part in parts
             ]
         )
@@ -178,20 +164,8 @@ def divergence_effects(workspace: Workspace, labels: Tensor) -> Tensor:
     trajectory = student_trajectory(workspace, labels)
     synset, recipe = student_synset(workspace, trajectory, labels), workspace.recipe
     queries, rows = workspace.queries_of("validation"), workspace.perturbations
-    initial = trajectory[0] if recipe.online.start == "initial" else {}
-    stacks = perturbed_networks(
-        workspace.network,
-        initial,
-        trajectory[max(trajectory)],
-        synset,
-        rows,
-        recipe.online,
-        recipe.matching,
-        recipe.training,
-        recipe.general.seed,
-        recipe.general.memory_mb,
-    )
-    logits = torch.cat([workspace.network.logits(stack, queries.images) for _, stack in stacks])
+    stacks = perturbed_networks(Target(workspace.network, trajectory), synset, rows, recipe)
+    logits = torch.cat([workspace.stack_logits(stack, queries.images) for _, stack in stacks])
     weights = beta_weights(rows, recipe.online.beta)
     clean = workspace.reference(queries)  # its logits are the clean network's, not the student's
     found = fit(workspace.objective("divergence"), clean, rows, logits, weights, recipe.online.ridge)

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddm_framework.data.splits import ImageSet
 from ddm_framework.errors import DivergenceError
 from ddm_framework.network.augmentation import augmentations, augmented
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters, take
-from ddm_framework.network.training import TARGET_COPIES, TrainingState, start, start_each, train
+from ddm_framework.network.training import TrainingState, start, start_each, train
 from ddm_framework.randomness import generator
 from ddm_framework.recipe.settings import Training
 
@@ -67,7 +68,7 @@ def trained(
 ) -> Iterator[TrainingState]:
     begin = state or start(toy.initial, len(present))
     chosen = toy.data.labels if labels is None else labels
-    return train(toy.network, begin, toy.data.images, chosen, present.float(), options, SEED)
+    return train(toy.network, begin, ImageSet(toy.data.images, chosen), present.float(), options, SEED)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_networks_that_are_computed_by_vmap_train_alike(toy: Toy) -> None:
     present, options = presence(toy).float(), settings(momentum=0.9, batch_size=7)
     lasts = []
     for network in (toy.network, dataclasses.replace(toy.network, grouped=None)):
-        *_, last = train(network, start(toy.initial, 3), toy.data.images, toy.data.labels, present, options, SEED)
+        *_, last = train(network, start(toy.initial, 3), toy.data, present, options, SEED)
         lasts.append(last.parameters)
     torch.testing.assert_close(*lasts, rtol=0, atol=1e-12)
 
@@ -114,7 +115,7 @@ def test_networks_that_are_computed_by_vmap_train_alike(toy: Toy) -> None:
 def test_networks_may_each_have_a_start_and_an_order_of_their_own(toy: Toy) -> None:
     seeds, begins, present = [5, 6, 7], [toy.initial, toy.trajectory[1], toy.trajectory[2]], presence(toy)
     options, images, labels = settings(momentum=0.9, batch_size=7), toy.data.images, toy.data.labels
-    *_, last = train(toy.network, start_each(begins), images, labels, present.float(), options, seeds)
+    *_, last = train(toy.network, start_each(begins), ImageSet(images, labels), present.float(), options, seeds)
     for row, (seed, begin) in enumerate(zip(seeds, begins, strict=True)):
         wanted = plainly_trained(toy, labels, present[row], options, seed=seed, begin=begin)[-1]
         torch.testing.assert_close(take(last.parameters, row), wanted, rtol=0, atol=1e-12)
@@ -124,7 +125,7 @@ def test_equal_seeds_are_one_seed(toy: Toy) -> None:
     present, images, labels = presence(toy).float(), toy.data.images, toy.data.labels
     lasts = []
     for seed in (SEED, [SEED] * 3):
-        *_, last = train(toy.network, start(toy.initial, 3), images, labels, present, settings(), seed)
+        *_, last = train(toy.network, start(toy.initial, 3), ImageSet(images, labels), present, settings(), seed)
         lasts.append(last.parameters)
     torch.testing.assert_close(*lasts, rtol=0, atol=0)
 
@@ -134,7 +135,9 @@ def test_deleted_samples_change_nothing_by_their_content(toy: Toy) -> None:
     *_, last = trained(toy, settings(), present)
     images = toy.data.images.clone()
     images[~present[1]] = 1e3
-    *_, other = train(toy.network, start(toy.initial, 3), images, toy.data.labels, present.float(), settings(), SEED)
+    *_, other = train(
+        toy.network, start(toy.initial, 3), ImageSet(images, toy.data.labels), present.float(), settings(), SEED
+    )
     torch.testing.assert_close(take(last.parameters, 1), take(other.parameters, 1), rtol=0, atol=0)
 
 
@@ -158,8 +161,10 @@ def test_bits_do_not_depend_on_how_many_others_are_in_the_stack(
     network, initial = make_network(dtype=torch.float32)
     images, labels = toy.data.images.float(), toy.data.labels
     lasts = []
-    for copies in (TARGET_COPIES, count):
-        states = train(network, start(initial, copies), images, labels, torch.ones(copies, 21), settings(), SEED)
+    for copies in (1, count):
+        states = train(
+            network, start(initial, copies), ImageSet(images, labels), torch.ones(copies, 21), settings(), SEED
+        )
         *_, last = states
         lasts.append(take(last.parameters, copies - 1))
     torch.testing.assert_close(*lasts, rtol=0, atol=0)
@@ -195,7 +200,9 @@ def test_batch_order_depends_on_the_seed_and_the_epoch_alone(toy: Toy) -> None:
     for seed in (SEED, SEED, SEED + 1):
         torch.manual_seed(len(lasts))
         images, labels = toy.data.images, toy.data.labels
-        *_, last = train(toy.network, start(toy.initial, 3), images, labels, present.float(), settings(), seed)
+        *_, last = train(
+            toy.network, start(toy.initial, 3), ImageSet(images, labels), present.float(), settings(), seed
+        )
         lasts.append(last.parameters["0.weight"])
     assert torch.equal(lasts[0], lasts[1])
     assert not torch.equal(lasts[0], lasts[2])

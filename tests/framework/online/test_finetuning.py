@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddm_framework.network import memory
+from ddm_framework.network.memory import Budget
 from ddm_framework.network.stacks import Parameters, broadcast, concatenate, flat, take
+from ddm_framework.network.target import Target
 from ddm_framework.network.training import _order, learning_rate
 from ddm_framework.offline.synset import Synset
-from ddm_framework.online import finetuning
 from ddm_framework.online.finetuning import (
     Anchor,
     anchored,
@@ -23,7 +24,9 @@ from ddm_framework.online.finetuning import (
     step_lengths,
 )
 from ddm_framework.online.perturbations import leave_one_out
-from ddm_framework.recipe.settings import Matching, Online, Training
+from ddm_framework.plugin.discovery import load_plugins
+from ddm_framework.recipe.reading import load_recipe
+from ddm_framework.recipe.settings import Online, Training
 
 if TYPE_CHECKING:
     from conftest import Toy
@@ -44,16 +47,21 @@ def synset_of(images_per_cluster: int, seed: int = 0) -> Synset:
 
 
 def finetuned(
-    toy: Toy, synset: Synset, rows: Tensor = ROWS, direction: str = "reverse", memory_mb: int = 64, **online: Any
+    toy: Toy,
+    synset: Synset,
+    rows: Tensor = ROWS,
+    direction: Literal["reverse", "forward"] = "reverse",
+    memory_mb: int = 64,
+    **online: Any,
 ) -> Parameters:
-    matching = Matching(direction=direction)
-    return finetune(toy.network, toy.target, synset, rows, Online(**online), matching, memory_mb)
+    target, options = Target(toy.network, toy.trajectory), Online(**online)
+    return finetune(target, synset, rows, options, direction, Budget(memory_mb))
 
 
 def anchor_of(toy: Toy, epochs: int) -> Anchor:
     """All training images, in the six clusters that `ROWS` speaks of."""
     count = len(toy.data)
-    return Anchor(toy.data.images, toy.data.labels, torch.arange(count) % 6, epochs)
+    return Anchor(toy.data, torch.arange(count) % 6, epochs)
 
 
 def length(parameters: Parameters) -> Tensor:
@@ -107,7 +115,7 @@ def test_gradients_at_a_time_change_nothing(
 ) -> None:
     options = {"scale": scale, "steps": 3, "step_size": 0.1}
     whole = finetuned(toy, synset_of(2), **options)
-    monkeypatch.setattr(finetuning, "chunk_size", lambda *_args, **_options: at_a_time)
+    monkeypatch.setattr(Budget, "items", lambda *_args, **_options: at_a_time)
     torch.testing.assert_close(finetuned(toy, synset_of(2), **options), whole, rtol=0, atol=1e-10)
 
 
@@ -118,20 +126,16 @@ def test_networks_at_a_time_change_nothing(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, rows: Tensor, begin: str, at_a_time: int
 ) -> None:
     online = Online(start="initial" if begin == "initial" else "target", steps=2, step_size=0.1)
-    settings = (Matching(), Training(lr=0.3))
+    recipe = replace(load_recipe("digits_convnet", load_plugins()), online=online, training=Training(lr=0.3))
+    target = Target(toy.network, toy.trajectory)
     anchor = anchor_of(toy, 1) if begin == "anchored" else None
 
     def perturbed() -> tuple[list[int], Parameters]:
-        parts = list(
-            perturbed_networks(
-                toy.network, toy.initial, toy.target, synset_of(1), rows, online, *settings, SEED, 64, anchor
-            )
-        )
+        parts = list(perturbed_networks(target, synset_of(1), rows, recipe, anchor))
         return [row for part, _ in parts for row in range(part.start, part.stop)], concatenate(s for _, s in parts)
 
     order, whole = perturbed()
-    for each in (finetuning, memory):
-        monkeypatch.setattr(each, "chunk_size", lambda *_args, **_options: at_a_time)
+    monkeypatch.setattr(Budget, "items", lambda *_args, **_options: at_a_time)
     order_in_parts, in_parts = perturbed()
     assert order == order_in_parts == list(range(len(rows)))
     torch.testing.assert_close(in_parts, whole, rtol=0, atol=1e-10)
@@ -188,7 +192,7 @@ def test_a_gradient_of_zero_moves_nothing(toy: Toy, steps: int) -> None:
     indifferent = {name: torch.zeros_like(each) if name in last else each for name, each in toy.target.items()}
     synset = synset_of(1)
     uniform = Synset(synset.images, torch.full_like(synset.labels, 1 / 3), synset.cosine, synset.real_norm)
-    stack = finetune(toy.network, indifferent, uniform, ROWS, Online(steps=steps), Matching(), 64)
+    stack = finetune(Target(toy.network, {0: indifferent}), uniform, ROWS, Online(steps=steps), "reverse", Budget(64))
     torch.testing.assert_close(stack, broadcast(indifferent, 5), rtol=0, atol=0)
 
 
@@ -198,7 +202,7 @@ def test_retraining_on_the_kept_synset_agrees_with_a_plain_loop(
     toy: Toy, images_per_cluster: int, changes: dict[str, Any]
 ) -> None:
     synset, training = synset_of(images_per_cluster), Training(lr=0.3, **changes)
-    stack = retrain_on_synset(toy.network, toy.initial, synset, ROWS, Online(steps=4), training, SEED)
+    stack = retrain_on_synset(Target(toy.network, toy.trajectory), synset, ROWS, Online(steps=4), training, SEED)
     for index, row in enumerate(ROWS):
         found = toy.module(toy.initial)
         optimizer = torch.optim.SGD(
@@ -220,7 +224,7 @@ def test_retraining_on_the_kept_synset_agrees_with_a_plain_loop(
 def test_anchored_networks_agree_with_a_plain_loop(toy: Toy, epochs: int, changes: dict[str, Any]) -> None:
     training, anchor = Training(lr=0.3, batch_size=5, **changes), anchor_of(toy, epochs)
     stack = finetuned(toy, synset_of(1), step_size=0.2)
-    found = anchored(toy.network, toy.target, stack, ROWS, anchor, training, SEED)
+    found = anchored(Target(toy.network, toy.trajectory), stack, ROWS, anchor, training, SEED)
 
     def trained(row: Tensor, way: Parameters) -> Parameters:
         module = toy.module(toy.target)
@@ -230,10 +234,10 @@ def test_anchored_networks_agree_with_a_plain_loop(toy: Toy, epochs: int, change
         for epoch in range(epochs):
             settings = training.model_copy(update={"epochs": epochs})
             optimizer.param_groups[0]["lr"] = learning_rate(settings, epoch)
-            batches = _order(len(anchor.labels), [SEED], epoch).split(5)
+            batches = _order(len(anchor.data.labels), SEED, epoch).split(5)
             for batch in batches:
                 optimizer.zero_grad()
-                losses = F.cross_entropy(module(anchor.images[batch]), anchor.labels[batch], reduction="none")
+                losses = F.cross_entropy(module(anchor.data.images[batch]), anchor.data.labels[batch], reduction="none")
                 ((losses * row[anchor.clusters[batch]]).sum() / 5).backward()
                 optimizer.step()
                 with torch.no_grad():
@@ -250,6 +254,8 @@ def test_anchored_networks_agree_with_a_plain_loop(toy: Toy, epochs: int, change
 
 def test_a_network_that_lacks_nothing_stays_the_target_under_an_anchor(toy: Toy) -> None:
     stack = finetuned(toy, synset_of(1), ROWS[:2])
-    found = anchored(toy.network, toy.target, stack, ROWS[:2], anchor_of(toy, 1), Training(batch_size=4), SEED)
+    found = anchored(
+        Target(toy.network, toy.trajectory), stack, ROWS[:2], anchor_of(toy, 1), Training(batch_size=4), SEED
+    )
     torch.testing.assert_close(take(found, 0), toy.target, rtol=0, atol=1e-12)
     assert length({name: each[1] - toy.target[name] for name, each in found.items()}) > 0

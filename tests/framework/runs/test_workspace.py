@@ -25,9 +25,9 @@ def test_passes_are_a_share_of_the_images_and_whole_epochs(
     anchor = workspace.with_online(anchor=passes).anchor
     assert anchor is not None
     count = len(workspace.data.train)
-    assert (anchor.epochs, len(anchor.labels)) == (epochs, round(share * count))
-    assert torch.equal(workspace.partition.classes[anchor.clusters], anchor.labels)
-    assert len(anchor.labels.unique()) == workspace.info.num_classes
+    assert (anchor.epochs, len(anchor.data.labels)) == (epochs, round(share * count))
+    assert torch.equal(workspace.partition.classes[anchor.clusters], anchor.data.labels)
+    assert len(anchor.data.labels.unique()) == workspace.info.num_classes
 
 
 def test_without_an_anchor_no_data_are_touched(workspace: Workspace) -> None:

@@ -56,7 +56,7 @@ def test_networks_are_those_of_a_training_without_the_samples(workspace: Workspa
     data, recipe = workspace.data.train, workspace.recipe
     kept = rows[:, workspace.partition.clusters].float()
     state = start(workspace.initial, 2)
-    *_, last = train(workspace.network, state, data.images, data.labels, kept, recipe.training, recipe.general.seed)
+    *_, last = train(workspace.network, state, data, kept, recipe.training, recipe.general.seed)
     assert equal(everything(retrained(workspace, rows)), last.parameters)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ddm_framework.data.splits import DataInfo
+from ddm_framework.data.splits import DataInfo, ImageSet
 from ddm_framework.network.networks import Network
 from ddm_framework.network.training import start, train
 from ddm_framework.recipe.settings import Training
@@ -54,6 +54,6 @@ def test_ridge_regression_without_some_samples_is_the_closed_form() -> None:
     settings = Training(epochs=2000, lr=0.3, batch_size=NUM_SAMPLES, weight_decay=PENALTY)
     images = torch.cat([features, observed[:, None]], 1)[:, None, None]
     state = start({"weight": torch.zeros(NUM_FEATURES, dtype=torch.float64)}, len(masks))
-    *_, last = train(network, state, images, torch.zeros(NUM_SAMPLES, dtype=torch.int64), masks, settings, 0)
+    *_, last = train(network, state, ImageSet(images, torch.zeros(NUM_SAMPLES, dtype=torch.int64)), masks, settings, 0)
     expected = torch.stack([closed_form(features, observed, mask) for mask in masks])
     torch.testing.assert_close(last.parameters["weight"], expected, rtol=1e-9, atol=1e-9)

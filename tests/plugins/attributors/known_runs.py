@@ -152,7 +152,7 @@ def retrained_digits() -> tuple[Workspace, Queries, Tensor]:
     present = torch.ones(21, 240)
     present[1 + clusters, torch.arange(240)] = 0
     trajectory, queries = {0: initial}, splits.test.take(torch.arange(40))
-    for state in train(network, start(initial, 21), data.images, data.labels, present, training, 0):
+    for state in train(network, start(initial, 21), data, present, training, 0):
         trajectory[state.epoch] = {name: each.clone() for name, each in take(state.parameters, 0).items()}
     reference = Reference(queries.images, queries.labels, torch.zeros(40, 10), splits.info)
     margins = torch.stack([margin(each, reference)[:, 0] for each in network.logits(state.parameters, queries.images)])

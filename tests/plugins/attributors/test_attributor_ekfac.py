@@ -28,6 +28,7 @@ from known_runs import (
 from torch import Tensor
 
 from ddm_framework import DDMError
+from ddm_framework.network.memory import Budget
 
 OPTIONS: dict[str, Any] = {"strategy": "ekfac", "damping": 0.01, "fisher": "exact", "batch_size": 16}
 
@@ -128,7 +129,7 @@ def test_drawn_labels_come_near_the_expectation_over_all() -> None:
 def test_neither_batches_nor_memory_change_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = attributed(regression(), batch_size=600)
     torch.testing.assert_close(attributed(regression(), batch_size=7), whole, rtol=1e-8, atol=1e-10)
-    monkeypatch.setattr(ekfac, "chunk_size", lambda *_: 3)
+    monkeypatch.setattr(Budget, "items", lambda *_, **__: 3)
     torch.testing.assert_close(attributed(regression(), batch_size=2), whole, rtol=1e-8, atol=1e-10)
 
 

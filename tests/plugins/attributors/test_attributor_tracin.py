@@ -13,6 +13,7 @@ from known_runs import MARGIN, NUM_CLUSTERS, correlation, flat_of, regression, r
 from torch import Tensor
 
 from ddm_framework import DDMError
+from ddm_framework.network.memory import Budget
 from ddm_framework.online.questions import Objective, declared
 from ddm_framework.plugin.choice import Choice
 from ddm_framework.recipe.settings import Training
@@ -91,7 +92,7 @@ def test_effects_on_a_set_are_those_of_its_mean() -> None:
 def test_memory_bounds_the_queries_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = trained()
     whole = attributed(workspace)
-    monkeypatch.setattr(tracin, "chunk_size", lambda *_, **__: 3)
+    monkeypatch.setattr(Budget, "items", lambda *_, **__: 3)
     torch.testing.assert_close(attributed(workspace), whole, rtol=1e-12, atol=1e-14)
 
 

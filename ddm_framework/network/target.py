@@ -1,0 +1,32 @@
+"""The network whose behaviour is explained, with the way that its training took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ddm_framework.network.networks import Network
+from ddm_framework.network.stacks import Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A trained network.
+
+    Attributes:
+        network: the architecture.
+        trajectory: its saved parameters by epoch, from θ_0 to θ_τ.
+    """
+
+    network: Network
+    trajectory: Mapping[int, Parameters]
+
+    @property
+    def initial(self) -> Parameters:
+        """θ_0."""
+        return self.trajectory[0]
+
+    @property
+    def final(self) -> Parameters:
+        """θ_τ."""
+        return self.trajectory[max(self.trajectory)]
