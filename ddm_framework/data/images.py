@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,6 +89,16 @@ class StoredImages:
 
 Images = Tensor | StoredImages
 """Network inputs (N, C, H, W), float32: as they are, or as they are stored. Both can be indexed and split."""
+
+
+def content_digest(told: str, parts: Iterable[Images]) -> str:
+    """A digest of a text and of the shapes and values of some images or labels."""
+    digest = hashlib.sha256(told.encode())
+    for values in parts:
+        digest.update(repr(tuple(values.shape)).encode())
+        for block in values.stored() if isinstance(values, StoredImages) else [values]:
+            digest.update(block.cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:32]
 
 
 def taken(images: Images, index: Tensor) -> Images:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ddm_framework.data.images import Images, StoredImages, statistics, taken
+from ddm_framework.data.images import Images, StoredImages, content_digest, statistics, taken
 from ddm_framework.errors import DataError
 
 
@@ -123,13 +122,8 @@ class DataSplits:
 
     def fingerprint(self) -> str:
         """A digest of all images, labels and names: the same digest means the same data."""
-        digest = hashlib.sha256(repr(self.info).encode())
-        for split in (self.train, self.validation, self.test):
-            for values in (split.images, split.labels):
-                digest.update(repr(tuple(values.shape)).encode())
-                for block in values.stored() if isinstance(values, StoredImages) else [values]:
-                    digest.update(block.contiguous().numpy().data)
-        return digest.hexdigest()[:32]
+        parts = (self.train, self.validation, self.test)
+        return content_digest(repr(self.info), [values for part in parts for values in (part.images, part.labels)])
 
     def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> DataSplits:
         """The same pixels with another normalisation: one mean and one standard deviation per channel."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddm_framework.data.images import content_digest
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError, PluginError
 from ddm_framework.plugin.choice import Choice
@@ -35,6 +36,10 @@ class Queries:
         """Some of the queries, by position."""
         labels = None if self.labels is None else self.labels[index.to(self.labels.device)]
         return Queries(self.images[index.to(self.images.device)], labels, tuple(self.ids[i] for i in index.tolist()))
+
+    def digest(self) -> str:
+        """Of the images: the same digest means the same logits."""
+        return content_digest("", [self.images])
 
     def to(self, device: torch.device) -> Queries:
         """The same queries on another device."""

@@ -1,4 +1,4 @@
-from .account import Ledger
+from .account import Ledger, open_account
 from .opening import num_cores, settle, workspace_of
 from .provenance import StageInputs
 from .run_folder import STAGES, RunFolder
@@ -17,6 +17,7 @@ __all__ = [
     "load_json",
     "load_tensors",
     "num_cores",
+    "open_account",
     "save_json",
     "save_tensors",
     "save_text",

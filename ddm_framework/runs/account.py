@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
@@ -18,22 +21,33 @@ class Ledger:
     elapsed: float = 0.0
     _known: set[str] = field(default_factory=set, init=False)
 
-    def enter(self, elapsed: float, charged: float | None = None, once: str = "") -> None:
-        """Record a piece of work.
 
-        Args:
-            elapsed: seconds that it took now.
-            charged: seconds that it took originally, if it was done before.
-            once: name of an artifact that is counted only the first time.
-        """
-        self.elapsed += elapsed
-        if once in self._known:
-            return
-        if once:
-            self._known.add(once)
-        self.charged += elapsed if charged is None else charged
+_OPEN: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 
-    def clear(self) -> None:
-        """Start again from zero."""
-        self.charged = self.elapsed = 0.0
-        self._known.clear()
+
+@contextmanager
+def open_account() -> Iterator[Ledger]:
+    """A new account of all offline work in this block."""
+    token = _OPEN.set(ledger := Ledger())
+    try:
+        yield ledger
+    finally:
+        _OPEN.reset(token)
+
+
+def enter(elapsed: float, charged: float | None = None, once: str = "") -> None:
+    """Record a piece of work in the account that is open, if there is one.
+
+    Args:
+        elapsed: seconds that it took now.
+        charged: seconds that it took originally, if it was done before.
+        once: name of an artifact that is counted only the first time.
+    """
+    if (ledger := _OPEN.get()) is None:
+        return
+    ledger.elapsed += elapsed
+    if once in ledger._known:
+        return
+    if once:
+        ledger._known.add(once)
+    ledger.charged += elapsed if charged is None else charged

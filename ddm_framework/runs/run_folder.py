@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,18 +9,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
 from ddm_framework.errors import RunFolderError
 from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words, worth_telling
 from ddm_framework.runs.safe_files import PARTIAL, load_json, save_json
 from ddm_framework.runs.tensor_files import check_tensors
 
-if sys.platform != "win32":
-    import fcntl
-
 STAGES = ("training", "partition", "matching", "online")
 """The stages of a run, in their order."""
 MANIFEST = "manifest.json"
+LOCK = ".lock"
+"""The file that keeps a second process out; it means nothing when nobody holds it."""
 _NOT_OURS = "is not a run folder of ddm; choose another folder (`ddm run --out`)"
+
+
+class _Stage(BaseModel):
+    """What the manifest says of a stage; other things that it says are kept."""
+
+    hash: str
+    inputs: dict[str, Any]
+    files: list[str] = []
+
+
+class _Manifest(BaseModel):
+    stages: dict[str, _Stage]
 
 
 class RunFolder:
@@ -43,7 +55,9 @@ class RunFolder:
         try:
             if (path / MANIFEST).exists():
                 folder.manifest = _read_manifest(path / MANIFEST)
-            elif path.exists() and (not path.is_dir() or any(each.suffix != PARTIAL for each in path.iterdir())):
+            elif path.exists() and (
+                not path.is_dir() or any(each.suffix != PARTIAL and each.name != LOCK for each in path.iterdir())
+            ):
                 raise RunFolderError(f"{path} exists and has no {MANIFEST}, so it {_NOT_OURS}")
         except OSError as error:
             raise RunFolderError(f"cannot look into {path}: {error.strerror}") from error
@@ -260,26 +274,19 @@ def locked(path: Path) -> Iterator[None]:
         raise RunFolderError(f"{path} exists and {_NOT_OURS}") from None
     except OSError as error:
         raise RunFolderError(f"cannot make the run folder {path}: {error.strerror}") from error
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+    lock = FileLock(path / LOCK, timeout=0)
     try:
-        _lock(descriptor, path)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock.acquire()
+    except Timeout:
         raise RunFolderError(
             f"another ddm works in {path} right now; wait for it, or choose another folder with --out"
         ) from None
-    except OSError:
-        return  # a file system that knows no locks
+    except (OSError, NotImplementedError):
+        pass  # a file system that knows no locks
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -287,20 +294,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = load_json(path)
     except RunFolderError:
         raise RunFolderError(f"{path} is not JSON, so {path.parent} {_NOT_OURS}") from None
-    if not _is_manifest(manifest):
-        raise RunFolderError(f"{path} is not a manifest of ddm, so {path.parent} {_NOT_OURS}")
+    try:
+        _Manifest.model_validate(manifest, strict=True)
+    except ValidationError:
+        raise RunFolderError(f"{path} is not a manifest of ddm, so {path.parent} {_NOT_OURS}") from None
     whole: dict[str, Any] = manifest
     return whole
-
-
-def _is_manifest(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("stages"), dict):
-        return False
-    records = value["stages"].values()
-    return all(
-        isinstance(each, dict)
-        and isinstance(each.get("hash"), str)
-        and isinstance(each.get("inputs"), dict)
-        and isinstance(each.get("files", []), list)
-        for each in records
-    )

@@ -35,8 +35,7 @@ from ddm_framework.plugin.registry import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.randomness import derive_seed, generator
 from ddm_framework.recipe.recipe import Recipe
-from ddm_framework.runs import artifacts
-from ddm_framework.runs.account import Ledger
+from ddm_framework.runs import account, artifacts
 from ddm_framework.runs.run_folder import RunFolder
 
 
@@ -51,8 +50,7 @@ class Workspace:
     display: ProgressDisplay = SILENT
     loaded_data: DataSplits | None = None
     parent: Workspace | None = None
-    ledger: Ledger = field(default_factory=lambda: Ledger())
-    _logits: dict[str, tuple[Queries, Tensor]] = field(default_factory=dict, init=False)
+    _answered: dict[tuple[str, str], Tensor] = field(default_factory=dict, init=False)
 
     @property
     def root(self) -> RunFolder:
@@ -237,7 +235,7 @@ class Workspace:
         try:
             yield
         finally:
-            self.ledger.enter(time.monotonic() - begun)
+            account.enter(time.monotonic() - begun)
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """A generator for one purpose, from the recipe's seed."""
@@ -253,7 +251,7 @@ class Workspace:
         """Count stages of this run as offline work of an attributor, each once."""
         spent = self.folder.seconds()
         for stage in stages:
-            self.ledger.enter(0.0, spent.get(stage, 0.0), once=str(self.folder.file(stage)))
+            account.enter(0.0, spent.get(stage, 0.0), once=str(self.folder.file(stage)))
 
     def target_logits(self, images: Images) -> Tensor:
         """Logits (N, classes) of the target, computed in the same way as those of the perturbed networks."""
@@ -278,7 +276,7 @@ class Workspace:
         """Share of the images that a network classifies correctly."""
         return float((self.network.logits_of(parameters, images.images).argmax(1) == images.labels).double().mean())
 
-    @cached_property
+    @property
     def perturbations(self) -> Tensor:
         """The recipe's design, (P, K); the first row deletes nothing."""
         return design(len(self.synset), self.recipe.online, self.recipe.general.seed)
@@ -315,7 +313,6 @@ class Workspace:
         online = type(self.recipe.online).model_validate({**self.recipe.online.model_dump(), **settings})
         other = copy.copy(self)
         other.recipe = replace(self.recipe, online=online)
-        other.__dict__.pop("perturbations", None)  # a cached property, of the old settings
         return other
 
     def module(self, parameters: Parameters) -> nn.Module:
@@ -326,20 +323,19 @@ class Workspace:
 
     def forget_queries(self) -> None:
         """Drop the cached logits of the last queries, so that the next question is answered from the start."""
-        self._logits.clear()
+        self._answered.clear()
 
     def design_logits(self, queries: Queries) -> Tensor:
         """Logits (P, N, classes) of the networks of the recipe's perturbations; cached for the last queries.
 
         Several objectives are so answered by the same networks.
         """
-        settings = self.recipe.online.model_dump_json()  # workspaces that differ in `online` alone share what is cached
-        known, logits = self._logits.get(settings, (None, None))
-        if known is not queries or logits is None:
-            self._logits.clear()
-            logits = self.perturbed_logits(queries, self.perturbations, self.synset)
-            self._logits[settings] = queries, logits
-        return logits
+        # Workspaces that differ in `online` alone share what is cached.
+        question = self.recipe.online.model_dump_json(), queries.digest()
+        if question not in self._answered:
+            self._answered.clear()  # logits can be large, so only those of one question are kept
+            self._answered[question] = self.perturbed_logits(queries, self.perturbations, self.synset)
+        return self._answered[question]
 
     def reference(self, queries: Queries) -> Reference:
         """What objectives measure against."""

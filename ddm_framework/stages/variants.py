@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ddm_framework.plugin.choice import Choice
+from ddm_framework.runs import account
 from ddm_framework.runs.run_folder import STAGES, RunFolder
 from ddm_framework.runs.workspace import Workspace
 from ddm_framework.stages import offline
@@ -58,7 +59,7 @@ def variant(
     if not folder.is_done("matching"):
         with folder.stage("matching", inputs["matching"]) as clock:
             offline.distil(other, clock)
-    workspace.ledger.enter(time.monotonic() - begun, sum(folder.seconds().values()), once=str(folder.path))
+    account.enter(time.monotonic() - begun, sum(folder.seconds().values()), once=str(folder.path))
     if clusterer is None:
         workspace.charge("partition")
     return other

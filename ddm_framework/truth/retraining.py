@@ -13,6 +13,7 @@ from ddm_framework.errors import DDMError
 from ddm_framework.offline.partition import Partition
 from ddm_framework.online.questions import Queries
 from ddm_framework.randomness import derive_seed
+from ddm_framework.runs import account
 from ddm_framework.runs.workspace import Workspace
 from ddm_framework.truth.bank import Bank, Coupling, Retraining, is_whole
 from ddm_framework.truth.engine import train_missing
@@ -56,7 +57,7 @@ def retrained(
     if missing:
         train_missing(workspace, missing)
     bank = Bank(tuple(files), workspace.device)
-    workspace.ledger.enter(time.monotonic() - begun, bank.seconds)
+    account.enter(time.monotonic() - begun, bank.seconds)
     return bank
 
 

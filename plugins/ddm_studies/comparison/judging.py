@@ -14,7 +14,7 @@ from torch import Tensor
 from ddm_framework.offline import Partition
 from ddm_framework.online import Estimate, Objective, Queries, leave_one_out, random_deletions
 from ddm_framework.plugin import Choice
-from ddm_framework.runs import Workspace
+from ddm_framework.runs import Workspace, open_account
 from ddm_framework.truth import (
     Bank,
     Judged,
@@ -189,22 +189,22 @@ class Judge:
         charged to the method that requests it, each part once.
         """
         workspace = self.workspace
-        workspace.ledger.clear()
         workspace.forget_queries()
         linear = workspace.method(choice).linear
         estimates: dict[str, Estimate] = {}
         shared: dict[str, Estimate] = {}
         seconds: dict[str, float] = {}
-        for name in (*DISTANCES.values(), "margin"):
-            objective = workspace.objective(name)
-            asked = workspace.surrogate(objective) if linear else objective
-            question = f"{asked.name} {asked.choice.options}"
-            if question not in shared:
-                begun, before = time.monotonic(), workspace.ledger.elapsed
-                shared[question] = workspace.effects_by(self.queries, objective, choice, by_surrogate=True)
-                online = time.monotonic() - begun - (workspace.ledger.elapsed - before)
-                seconds = seconds or {"seconds_offline": workspace.ledger.charged, "seconds_online": online}
-            estimates[name] = replace(shared[question], objective=asked)
+        with open_account() as ledger:
+            for name in (*DISTANCES.values(), "margin"):
+                objective = workspace.objective(name)
+                asked = workspace.surrogate(objective) if linear else objective
+                question = f"{asked.name} {asked.choice.options}"
+                if question not in shared:
+                    begun, before = time.monotonic(), ledger.elapsed
+                    shared[question] = workspace.effects_by(self.queries, objective, choice, by_surrogate=True)
+                    online = time.monotonic() - begun - (ledger.elapsed - before)
+                    seconds = seconds or {"seconds_offline": ledger.charged, "seconds_online": online}
+                estimates[name] = replace(shared[question], objective=asked)
         return estimates, seconds
 
     def _choice_figures(self, figure: str, judged: Judged) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def test_other_online_settings_keep_what_was_loaded(workspace: Workspace) -> Non
     other = workspace.with_online(perturbations="random", num_perturbations=20)
     assert other.synset is synset
     assert len(other.perturbations) == 21
-    assert workspace.perturbations is design
+    assert torch.equal(workspace.perturbations, design)
 
 
 @pytest.mark.parametrize(("passes", "epochs", "share"), [(0.5, 1, 0.5), (1.0, 1, 1.0), (1.5, 2, 0.75), (3.0, 3, 1.0)])

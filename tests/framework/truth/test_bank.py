@@ -16,6 +16,7 @@ from ddm_framework.network.stacks import Parameters
 from ddm_framework.network.training import start, train
 from ddm_framework.offline.partition import Partition
 from ddm_framework.online.perturbations import leave_one_out
+from ddm_framework.runs import account
 from ddm_framework.truth import engine
 from ddm_framework.truth.bank import Bank
 from ddm_framework.truth.retraining import bank_folder, bank_logits, retrained
@@ -123,10 +124,10 @@ def test_independent_networks_have_a_start_and_an_order_of_their_own(workspace: 
 def test_time_is_stored_with_the_networks_and_charged_when_they_are_reused(workspace: Workspace) -> None:
     seconds = retrained(workspace, leave_one_out(6)).seconds
     assert seconds > 0
-    workspace.ledger.clear()
-    assert retrained(workspace, leave_one_out(6)).seconds == seconds
-    assert workspace.ledger.charged == seconds
-    assert workspace.ledger.elapsed < seconds
+    with account.open_account() as ledger:
+        assert retrained(workspace, leave_one_out(6)).seconds == seconds
+    assert ledger.charged == seconds
+    assert ledger.elapsed < seconds
 
 
 def test_logits_are_of_each_network(workspace: Workspace) -> None:
