@@ -18,6 +18,7 @@ from torch.func import hessian, jacrev
 from ddm_framework.data.splits import DataInfo, ImageSet
 from ddm_framework.network.networks import Network, build_network
 from ddm_framework.network.stacks import Parameters, take
+from ddm_framework.network.target import Target
 from ddm_framework.network.training import start, train
 from ddm_framework.offline.partition import Partition
 from ddm_framework.online.questions import Queries, Reference, declared
@@ -38,8 +39,7 @@ def workspace_of(
     vars(workspace).update(
         info=network.info,
         _built=(network, trajectory[0]),
-        trajectory=trajectory,
-        target=trajectory[max(trajectory)],
+        trained=Target(network, trajectory),
         data=SimpleNamespace(train=data, info=network.info),
         partition=partition,
     )
@@ -130,7 +130,6 @@ def regression() -> Regression:
     best = found.optimum(torch.ones(NUM_TRAIN, dtype=torch.float64))
     for epoch, weights in {1: 0.8 * best, 2: best}.items():
         trajectory[epoch] = {"1.weight": weights[:-CLASSES].view(CLASSES, -1), "1.bias": weights[-CLASSES:]}
-    vars(found.workspace).update(target=trajectory[2])
     return found
 
 

@@ -20,6 +20,7 @@ from torch.func import functional_call
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.network.networks import build_network
 from ddm_framework.network.stacks import Parameters
+from ddm_framework.network.target import Target
 from ddm_framework.offline.partition import Partition
 from ddm_framework.offline.synset import Synset
 from ddm_framework.online.perturbations import beta_weights
@@ -64,7 +65,7 @@ def planted(**online: Any) -> Workspace:
     synset = Synset(random(6, 2, 1, 4, 4, seed=2), random(6, 2, 3, seed=3).softmax(2), ones, ones)
     workspace = Workspace(recipe, RunFolder(Path("planted")), Registry((), []), torch.device("cpu"))
     classes = torch.arange(3).repeat_interleave(2)
-    vars(workspace).update(info=INFO, _built=(network, initial), target=target, synset=synset)
+    vars(workspace).update(info=INFO, _built=(network, initial), trained=Target(network, {0: target}), synset=synset)
     vars(workspace).update(partition=Partition(torch.arange(NUM_CLUSTERS), classes))
     return workspace
 

@@ -12,6 +12,7 @@ from known_runs import DECAY, MARGIN, NUM_CLUSTERS, NUM_TRAIN, correlation, flat
 from torch import Tensor
 
 from ddm_framework import DDMError
+from ddm_framework.network.memory import Budget
 
 OPTIONS: dict[str, Any] = {
     "solver": "cg",
@@ -77,7 +78,7 @@ def test_drawn_rows_are_right_in_the_mean() -> None:
     known, total = regression(), 0.0
     network, target, images = known.workspace.network, known.workspace.target, known.workspace.data.train.images
     for seed in range(400):
-        rows = curvature_rows(network, target, images, 40, 64, torch.Generator().manual_seed(seed))
+        rows = curvature_rows(network, target, images, 40, Budget(64), torch.Generator().manual_seed(seed))
         assert len(rows) == 40
         total = total + rows.T @ rows / 400
     wanted = known.hessian(flat_of(target)) - DECAY * torch.eye(rows.shape[1], dtype=torch.float64)

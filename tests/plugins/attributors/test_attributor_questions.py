@@ -49,7 +49,7 @@ def asked() -> tuple[Workspace, Queries]:
     labels = torch.where(wrong, (predicted + 1) % 3, predicted)
     workspace = replace(known.workspace, registry=load_plugins())
     vars(workspace).update({key: each for key, each in vars(known.workspace).items() if key not in vars(workspace)})
-    vars(workspace).update(info=known.workspace.info, target=known.workspace.target)
+    vars(workspace).update(info=known.workspace.info, trained=known.workspace.trained)
     assert (labels == predicted).double().mean() == pytest.approx(0.4)
     return workspace, Queries(images, labels, tuple(map(str, range(len(images)))))
 

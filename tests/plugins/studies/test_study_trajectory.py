@@ -19,9 +19,11 @@ import ddm_framework
 from ddm_framework import DDMError
 from ddm_framework.api import Run
 from ddm_framework.data.splits import DataInfo, ImageSet
+from ddm_framework.network.memory import Budget
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters
-from ddm_framework.offline.partition import Partition
+from ddm_framework.network.target import Target
+from ddm_framework.offline.partition import Divided, Partition
 from ddm_framework.offline.synset import Synset
 from ddm_framework.recipe.settings import Matching
 from ddm_framework.report.blocks import Chart
@@ -85,7 +87,9 @@ def plain_terms(direction: str) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("direction", ["reverse", "forward"])
 def test_accumulated_errors_agree_with_a_plain_loop(direction: Any) -> None:
     network, path, data, partition, synset = linear()
-    errors = gradient_errors(network, path, data, partition, synset, PAIRS, Matching(direction=direction), 64)
+    errors = gradient_errors(
+        Target(network, path), Divided(data, partition), synset, PAIRS, Matching(direction=direction), Budget(64)
+    )
     raw, fitted = plain_terms(direction)
     torch.testing.assert_close(errors.raw, raw, rtol=0, atol=1e-12)
     torch.testing.assert_close(errors.fitted, fitted, rtol=0, atol=1e-5)
@@ -283,6 +287,6 @@ def test_no_validation_split_and_rates_that_diverge_are_refused(run: Run, monkey
 
 def test_a_target_without_a_trajectory_has_no_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     other = ddm_framework.open_run(run.path).workspace
-    monkeypatch.setitem(other.__dict__, "trajectory", {0: run.workspace.target})
+    monkeypatch.setitem(other.__dict__, "trained", Target(other.network, {0: run.workspace.target}))
     with pytest.raises(DDMError, match=r"no start to go back to; name earlier ones in target\.trajectory"):
         trajectory.run(other)
