@@ -27,6 +27,10 @@ class DivergenceError(DDMError):
     """Weights, images or gradients became NaN or infinite; the message names the setting to lower."""
 
 
+Place = tuple[str | int, ...]
+"""Keys and positions that lead to a value within a recipe, or within the options of a component."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A place in a recipe file (`line` from 1), or a `--set` argument (`line` None)."""

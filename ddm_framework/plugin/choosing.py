@@ -10,14 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddm_framework.errors import DDMError, shown
+from ddm_framework.errors import DDMError, Place, shown
 from ddm_framework.plugin.choice import Choice, Grid
 from ddm_framework.plugin.registry import Registered, Registry
 from ddm_framework.plugin.signatures import ComponentOf, Signature, mentions, read_signature
-
-Place = tuple[str | int, ...]
-"""Keys and positions that lead to a value within the options of a component."""
-
 
 NO_OPTIONS: Mapping[str, Any] = {}
 
@@ -122,12 +118,11 @@ class _Fitting:
         wrong = {misfit.place[len(place)] for misfit in self.misfits if misfit.place[: len(place)] == place}
         sound = {name: value for name, value in fitted.items() if name not in wrong}
         kind, own = registered.kind, registered.component.name
-        for name, message in signature.problems(sound, f"{kind} {own!r}", core_names):
-            wrong.add(name)
-            self._add((*place, name), f"{message}; `ddm show {kind} {own}` explains them")
-        if wrong:
+        values, problems = signature.validated(sound, f"{kind} {own!r}", core_names)
+        for within, message in problems:
+            self._add((*place, *within), f"{message}; `ddm show {kind} {own}` explains them")
+        if wrong or values is None:
             return None
-        values = signature.model.model_validate(fitted)
         options = {name: getattr(values, name) for name in signature.names}
         # Defaults are treated like given values: their paths are resolved and their components chosen too.
         options |= self._fitted(signature, {name: options[name] for name in options if name not in given}, place)

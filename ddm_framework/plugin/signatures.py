@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
-from ddm_framework.errors import PluginError, shown, suggestion
+from ddm_framework.errors import Place, PluginError, shown, suggestion
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 NUM_CORE_ARGUMENTS = {
     "dataset": 0,
@@ -79,8 +83,10 @@ class Signature:
         """Every option's default."""
         return {option.name: option.default for option in self.options}
 
-    def problems(self, values: Mapping[str, Any], what: str, core_names: Sequence[str] = ()) -> list[tuple[str, str]]:
-        """What is wrong with these values, as (option, message); empty if nothing is.
+    def validated(
+        self, values: Mapping[str, Any], what: str, core_names: Sequence[str] = ()
+    ) -> tuple[BaseModel | None, list[tuple[Place, str]]]:
+        """The values as a model, or None with the place and the message of everything that is wrong.
 
         Args:
             values: of the options.
@@ -90,11 +96,12 @@ class Signature:
         known = (*self.names, *core_names)
         listing = f" (options: {', '.join(known)})" if known else " (it has none)"
         unknown = [
-            (name, f"{what} has no option {name!r}{suggestion(name, known)}{listing}")
+            ((name,), f"{what} has no option {name!r}{suggestion(name, known)}{listing}")
             for name in values
             if name not in self.names
         ]
-        return unknown + value_problems(self.model, {name: values[name] for name in values if name in self.names})
+        built, problems = validated(self.model, {name: values[name] for name in values if name in self.names})
+        return (None if unknown else built), unknown + problems
 
 
 def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature:
@@ -173,24 +180,29 @@ def mentions(hint: Any, wanted: Any) -> bool:
     return hint is wanted or any(mentions(argument, wanted) for argument in typing.get_args(hint))
 
 
-def value_problems(model: type[BaseModel], values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The problems that pydantic finds, as (name, message)."""
+def validated(model: type[_Model], values: Mapping[str, Any]) -> tuple[_Model | None, list[tuple[Place, str]]]:
+    """Values as a model, or None with the place and the message of every problem that pydantic finds."""
     try:
-        model.model_validate(dict(values))
+        return model.model_validate(dict(values)), []
     except ValidationError as error:
-        messages: dict[str, list[str]] = {}
+        problems: dict[str, list[ErrorDetails]] = {}
         for each in error.errors(include_url=False):
-            place = str(each["loc"][0]) if each["loc"] else ""
-            messages.setdefault(place, []).append(_in_words(each))
-        found = {place: f", found {shown(values[place])}" for place in messages if place in values}
-        return [
-            (place, f"{place and f'{place}: '}{' or '.join(dict.fromkeys(words))}{found.get(place, '')}")
-            for place, words in messages.items()
-        ]
-    return []
+            problems.setdefault(str(each["loc"][0]) if each["loc"] else "", []).append(each)
+    worded = []
+    for name, errors in problems.items():
+        words = " or ".join(dict.fromkeys(map(_in_words, errors)))
+        found = f", found {shown(values[name])}" if name in values else ""
+        worded.append((_common(errors), f"{name and f'{name}: '}{words}{found}"))
+    return None, worded
 
 
-def _in_words(error: Any) -> str:
+def _common(errors: Sequence[ErrorDetails]) -> Place:
+    """Where the errors' places agree; the alternatives of a type can disagree in different places."""
+    alike = itertools.takewhile(lambda keys: len(set(keys)) == 1, zip(*(each["loc"] for each in errors), strict=False))
+    return tuple(keys[0] for keys in alike)
+
+
+def _in_words(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     if error["type"] == "model_type":

@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from ddm_framework.errors import Problem, RecipeError, shown, suggestion
+from ddm_framework.errors import Place, Problem, RecipeError, shown, suggestion
 from ddm_framework.plugin.choice import Choice
 from ddm_framework.plugin.choosing import fitted_options
 from ddm_framework.plugin.registry import Registry
-from ddm_framework.plugin.signatures import value_problems
+from ddm_framework.plugin.signatures import validated
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import (
     COMPONENT_SECTIONS,
@@ -24,7 +24,7 @@ from ddm_framework.recipe.settings import (
     Target,
     Training,
 )
-from ddm_framework.recipe.yaml_source import Place, Source, is_file
+from ddm_framework.recipe.yaml_source import Source, is_file
 
 _GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb")
 
@@ -104,9 +104,10 @@ class _Checker:
                 known[key] = self.settings(inner, (*place, key), value) or fields[key].default
             else:
                 known[key] = self.existing(key, (*place, key), value) if _names_files(fields[key]) else value
-        for key, message in value_problems(model, known):
-            self.add((*place, key), message)
-        return model.model_validate(known) if len(self.problems) == before else None
+        built, problems = validated(model, known)
+        for within, message in problems:
+            self.add((*place, *within), message)
+        return built if len(self.problems) == before else None
 
     def existing(self, key: str, place: Place, value: Any) -> Any:
         """The file or files that a setting of the core names; missing ones are reported."""

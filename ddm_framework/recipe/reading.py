@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddm_framework.errors import Mark, Problem, RecipeError, shown, suggestion
+from ddm_framework.errors import Mark, Place, Problem, RecipeError, shown, suggestion
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.recipe.checking import check_source
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import (
     SHARED_SECTIONS,
 )
-from ddm_framework.recipe.yaml_source import Place, Source, is_file, parse, read_source
+from ddm_framework.recipe.yaml_source import Source, is_file, parse, read_source
 
 _LASTING = {section: tuple(model.model_fields) for section, model in SHARED_SECTIONS.items()}
 """Keys of a component's section that belong to the core, so they are kept if the component is replaced."""

@@ -10,11 +10,10 @@ from typing import Any
 
 import yaml
 
-from ddm_framework.errors import Mark, Problem, RecipeError, shown
+from ddm_framework.errors import Mark, Place, Problem, RecipeError, shown
 
 MAX_BYTES = 100_000
 MAX_DEPTH = 20
-Place = tuple[str | int, ...]
 EMPTY: Mapping[str, Collection[str]] = {}
 
 

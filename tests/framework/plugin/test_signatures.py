@@ -75,8 +75,8 @@ def test_options_are_read_in_order_as_written_with_their_defaults() -> None:
     ],
 )
 def test_values_as_a_recipe_gives_them_fill_the_options(values: dict[str, Any], filled: dict[str, Any]) -> None:
-    assert SIGNATURE.problems(values, "distance 'mine'") == []
-    model = SIGNATURE.model.model_validate(values)
+    model, problems = SIGNATURE.validated(values, "distance 'mine'")
+    assert problems == []
     assert {name: getattr(model, name) for name in filled} == filled
     assert type(model.eps) is float  # type: ignore[attr-defined]
 
@@ -104,12 +104,23 @@ def test_values_as_a_recipe_gives_them_fill_the_options(values: dict[str, Any], 
     ],
 )
 def test_values_of_another_type_or_range_are_told(name: str, value: Any, message: str) -> None:
-    assert SIGNATURE.problems({name: value}, "distance 'mine'") == [(name, message)]
+    assert SIGNATURE.validated({name: value}, "distance 'mine'")[0] is None
+    assert told(SIGNATURE, {name: value}, "distance 'mine'") == [(name, message)]
+
+
+def told(signature: Signature, *arguments: Any) -> list[tuple[str, str]]:
+    """Option and message of each problem."""
+    return [(str(place[0]), message) for place, message in signature.validated(*arguments)[1]]
+
+
+def test_the_place_of_a_wrong_member_of_a_list_is_its_own() -> None:
+    _, problems = SIGNATURE.validated({"weights": [1.0, "a"]}, "distance 'mine'")
+    assert [place for place, _ in problems] == [("weights", 1)]
 
 
 def test_all_problems_are_told_at_once_with_the_nearest_names() -> None:
     names = ", ".join(SIGNATURE.names)
-    assert SIGNATURE.problems({"powr": 3, "eps": -1, "zzz": 0}, "distance 'mine'") == [
+    assert told(SIGNATURE, {"powr": 3, "eps": -1, "zzz": 0}, "distance 'mine'") == [
         ("powr", f"distance 'mine' has no option 'powr'; did you mean 'power'? (options: {names})"),
         ("zzz", f"distance 'mine' has no option 'zzz' (options: {names})"),
         ("eps", "eps: input should be greater than 0, found -1"),
@@ -120,8 +131,8 @@ def test_settings_of_the_core_beside_the_options_are_named_too() -> None:
     def plain(a: Any, b: Any, /) -> None: ...
 
     signature = read(plain)
-    assert signature.problems({"x": 1}, "distance 'mine'") == [("x", "distance 'mine' has no option 'x' (it has none)")]
-    assert signature.problems({"featurs": 1}, "it", ["features"]) == [
+    assert told(signature, {"x": 1}, "distance 'mine'") == [("x", "distance 'mine' has no option 'x' (it has none)")]
+    assert told(signature, {"featurs": 1}, "it", ["features"]) == [
         ("featurs", "it has no option 'featurs'; did you mean 'features'? (options: features)")
     ]
 

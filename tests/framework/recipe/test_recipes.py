@@ -61,6 +61,23 @@ def test_every_recipe_that_comes_with_ddm_is_valid(name: str) -> None:
     assert recipe.as_dict() == load(recipe.as_yaml(), file=Path(name).name).as_dict()
 
 
+def test_a_wrong_member_of_a_list_is_found_on_its_own_line() -> None:
+    text = """\
+extends: base.yaml
+backbone:
+  use: resnet
+  blocks:
+    - 1
+    - two
+training:
+  augmentation:
+    - crop
+    - spin
+"""
+    Path("base.yaml").write_text(RECIPE, encoding="utf-8")
+    assert [each.split(": ")[0] for each in problems(text)] == ["r.yaml:6", "r.yaml:10"]
+
+
 def test_options_and_settings_become_what_they_say() -> None:
     recipe = load()
     assert recipe.name == "r"
