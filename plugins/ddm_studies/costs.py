@@ -22,6 +22,7 @@ from ddm_framework.report import Block, Chart, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import Bank, bank_logits, retrained
 from ddm_studies.comparison.intervals import median_interval
+from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, Outcome, outcome_of, sizes
 
 Count = Annotated[int, Field(ge=1)]
@@ -141,8 +142,8 @@ def _spent(workspace: Workspace, bank: Bank, queries: int, repeats: int) -> dict
         spent = [_timed(task) for _ in range(repeats)]
         # Answering from a part of the bank is extrapolated to the whole bank.
         factor = count / len(bank) if name == "bank_question" else 1.0
-        found[name] = median(spent) * factor
-        found[f"{name}_interval"] = [end * factor for end in median_interval(spent)]
+        low, high = median_interval(spent)
+        found |= Measured(median(spent) * factor, (low * factor, high * factor)).metrics(name)
     return found
 
 
@@ -207,7 +208,7 @@ def _compared(
         ("question", f"DDM, {spent['num_queries']} queries"),
         ("bank_question", f"kept bank, {spent['num_queries']} queries"),
     ):
-        yield Compared(row, "seconds a question", spent[name], None, tuple(spent[f"{name}_interval"]))
+        yield Compared.measured(row, "seconds a question", Measured.read(spent, name))
     yield Compared("one exact retraining", "seconds, side by side with others", spent["one_retraining"])
     yield Compared("training the target", "seconds, with checkpoints", spent["training"])
     yield Compared("leave-one-out by retraining", "seconds", spent["leave_one_out"])

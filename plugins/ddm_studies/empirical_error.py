@@ -13,8 +13,9 @@ from ddm_framework import Report, Section
 from ddm_framework.online import leave_one_out
 from ddm_framework.report import Chart, Table, Text
 from ddm_framework.runs import Workspace
-from ddm_framework.truth import agreement_interval, bootstrap_interval, empirical_error_agreement
+from ddm_framework.truth import agreement_interval, empirical_error_agreement
 from ddm_studies.comparison.judging import Judge
+from ddm_studies.comparison.measured import Measured, bootstrapped
 from ddm_studies.comparison.network_distances import WHOLE
 from ddm_studies.comparison.own_networks import OwnNetworks, estimated_distances, own_networks
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
@@ -95,8 +96,7 @@ def _figures(
                 scale: _distance_figures(estimated[layer], exact, random, resamples)
                 for scale, estimated in by_scale.items()
             },
-            "cosine": float(cosine.mean()),
-            "cosine_interval": list(bootstrap_interval(cosine, random, resamples=resamples)),
+            **bootstrapped(cosine, random, resamples=resamples).metrics("cosine"),
             "ratio": float((exact / own.distance[layer].clamp_min(torch.finfo(torch.float64).tiny)).median()),
         }
     return found
@@ -104,12 +104,13 @@ def _figures(
 
 def _agreement(estimated: Tensor, exact: Tensor, random: torch.Generator, resamples: int) -> dict[str, Any]:
     """Both correlations over the clusters, with intervals; None where either side is the same for all clusters."""
-    names = ("pearson", "pearson_interval", "spearman", "spearman_interval")
     if any(bool((each == each[0]).all()) for each in (estimated, exact)):
-        return dict.fromkeys(names)
+        return Measured(None).metrics("pearson") | Measured(None).metrics("spearman")
     agreed = empirical_error_agreement(estimated, exact)
     pearson, spearman = agreement_interval(estimated, exact, random, resamples=resamples)
-    return dict(zip(names, (agreed.pearson, list(pearson), agreed.spearman, list(spearman)), strict=True))
+    return Measured(agreed.pearson, pearson).metrics("pearson") | Measured(agreed.spearman, spearman).metrics(
+        "spearman"
+    )
 
 
 def _scale(estimated: Tensor, exact: Tensor) -> float | None:
@@ -129,13 +130,12 @@ def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
     for name, words in (("loss", "mean test loss"), ("error", "share misclassified")):
         for figure in ("pearson", "spearman"):
             if found[name][figure] is not None:
-                interval = tuple(found[name][f"{figure}_interval"])
-                title = f"{figure.capitalize()}, DDM with exact"
-                yield Compared(f"change of the {words}", title, found[name][figure], None, interval)
+                title, agreed = f"{figure.capitalize()}, DDM with exact", Measured.read(found[name], figure)
+                yield Compared.measured(f"change of the {words}", title, agreed)
     if found["scale"] is not None:
         yield Compared("change of the mean test loss", "spread, exact / DDM", found["scale"])
     whole = found["distances"][WHOLE]
-    yield Compared("displacement", "cosine, DDM with exact", whole["cosine"], None, tuple(whole["cosine_interval"]))
+    yield Compared.measured("displacement", "cosine, DDM with exact", Measured.read(whole, "cosine"))
     yield Compared("displacement", "length, exact / DDM, median", whole["ratio"])
     for scale in SCALES:
         each = whole.get(scale)

@@ -16,8 +16,8 @@ from ddm_framework.answers import Found, FoundEach, effects, search, search_each
 from ddm_framework.online import Objective, Queries
 from ddm_framework.report import Chart, Clusters, Pictures, Section, Table, Text
 from ddm_framework.runs import Workspace
-from ddm_framework.truth import bootstrap_interval
 from ddm_studies.comparison.intervals import median_interval
+from ddm_studies.comparison.measured import Measured, bootstrapped
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
 
 Count = Annotated[int, Field(ge=1)]
@@ -161,9 +161,7 @@ def _figures(
     same = {"class": classes[each.flat] == each.label, "cluster": each.flat == each.cluster}
     agreement: dict[str, Any] = {}
     for name, values in same.items():
-        agreement[f"same_{name}"] = float(values.double().mean())
-        interval = bootstrap_interval(values.double(), random, resamples=resamples)
-        agreement[f"same_{name}_interval"] = list(interval)
+        agreement |= bootstrapped(values.double(), random, resamples=resamples).metrics(f"same_{name}")
     seen = each.label.unique()
     saved = [flat / quick for flat, quick in zip(spent["flat"], spent["hierarchical"], strict=True)]
     return {
@@ -175,8 +173,7 @@ def _figures(
         "saving": len(classes) / found.num_finetunings,
         "seconds": median(spent["hierarchical"]),
         "seconds_flat": median(spent["flat"]),
-        "saving_seconds": median(saved),
-        "saving_seconds_interval": list(median_interval(saved)),
+        **Measured(median(saved), median_interval(saved)).metrics("saving_seconds"),
     }
 
 

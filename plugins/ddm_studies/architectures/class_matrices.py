@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
 
 import torch
 from scipy.stats import rankdata
@@ -14,6 +13,7 @@ from torch import Tensor
 from ddm_framework.online import Queries
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import leave_one_out_spearman
+from ddm_studies.comparison.measured import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,6 @@ class Seen:
     def matrix(self) -> Tensor:
         """The effect over the queries themselves, (L, L)."""
         return self.effect[0]
-
-
-class Measured(NamedTuple):
-    """A figure and its 95 % interval over queries; None where a class has only one query."""
-
-    value: float
-    interval: tuple[float, float] | None
 
 
 def draws(workspace: Workspace, asked: Queries, resamples: int) -> list[Tensor]:
@@ -114,7 +107,7 @@ def measured(drawn: Tensor, lowest: float = -1.0) -> Measured:
     """
     value = float(drawn[0])
     if len(drawn) == 1:
-        return Measured(value, None)
+        return Measured(value)
     shifted = (drawn[1:] + value - drawn[1:].mean()).clamp(lowest, 1)
     low, high = shifted.quantile(torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
     return Measured(value, (low, high))

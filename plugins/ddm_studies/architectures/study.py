@@ -20,7 +20,6 @@ from ddm_framework.runs import Workspace
 from ddm_framework.stages import sibling
 from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.architectures.class_matrices import (
-    Measured,
     Seen,
     agreement,
     between,
@@ -216,8 +215,8 @@ def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
     """The figures that both Fig. 3 and Fig. 8 are judged by."""
     chance = f"{1 / seen[0].effect.shape[2]:.2g} by chance"
     for each in seen:
-        value, interval = measured(own_class_first(each.effect), 0)
-        yield Compared(each.name, "own class first, share of classes", value, None, interval, chance)
+        first = measured(own_class_first(each.effect), 0)
+        yield Compared.measured(each.name, "own class first, share of classes", first, note=chance)
     yield from _agreeing([(each.name, each.effect) for each in seen], "any two networks, mean", "")
     exact = [(each.name, each.exact) for each in seen if each.exact is not None]
     for each in seen:
@@ -235,14 +234,14 @@ def _agreeing(matrices: Sequence[tuple[str, Tensor]], mean: str, what: str) -> I
     effects_ = [each for _, each in matrices]
     name = mean if len(matrices) > 2 else " and ".join(name for name, _ in matrices)
     if len(matrices) > 2:
-        value, interval = measured(between(effects_))
-        yield Compared(mean, f"{WITHIN}{what}", value, None, interval, _own_alone(mean_floor(effects_)))
+        note = _own_alone(mean_floor(effects_))
+        yield Compared.measured(mean, f"{WITHIN}{what}", measured(between(effects_)), note=note)
     yield from _other_classes(name, effects_, what)
 
 
 def _within(name: str, one: Tensor, other: Tensor, what: str) -> Compared:
-    value, interval = measured(agreement(one, other))
-    return Compared(name, f"{WITHIN}{what}", value, None, interval, _own_alone(own_class_floor(one[0], other[0])))
+    note = _own_alone(own_class_floor(one[0], other[0]))
+    return Compared.measured(name, f"{WITHIN}{what}", measured(agreement(one, other)), note=note)
 
 
 def _own_alone(floor: float) -> str:
@@ -252,8 +251,8 @@ def _own_alone(floor: float) -> str:
 def _other_classes(name: str, matrices: Sequence[Tensor], what: str) -> Iterator[Compared]:
     """Agreement on the classes other than each row's own; there must be two of them."""
     if matrices[0].shape[2] > 2:
-        value, interval = measured(between([off_diagonal(each) for each in matrices]))
-        yield Compared(name, f"{OTHERS}{what}", value, None, interval, CHANCE)
+        others = measured(between([off_diagonal(each) for each in matrices]))
+        yield Compared.measured(name, f"{OTHERS}{what}", others, note=CHANCE)
 
 
 def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> Iterator[Compared]:
@@ -267,9 +266,8 @@ def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -
             yield Compared(each.name, f'the same by exact retraining, 1 = "{shown}"', exact)
     for one, other in combinations(seen, 2):
         rows = [each.effect[:, query_class : query_class + 1] for each in (one, other)]
-        value, interval = measured(agreement(*rows))
-        pair = f"{one.name} and {other.name}"
-        yield Compared(pair, f'rank correlation, queries "{shown}"', value, None, interval, CHANCE)
+        pair, alike = f"{one.name} and {other.name}", measured(agreement(*rows))
+        yield Compared.measured(pair, f'rank correlation, queries "{shown}"', alike, note=CHANCE)
 
 
 def _sizes(workspace: Workspace, seen: Sequence[Seen], queries: int) -> str:
@@ -312,17 +310,17 @@ def _metrics(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> di
             "effect": each.matrix[query_class].tolist(),
             "traced": bool(each.matrix[query_class].argmax() == query_class),
             "traced_exact": None if each.exact is None else bool(each.exact[0, query_class].argmax() == query_class),
-            **_named_figure("own_class_first", measured(own_class_first(each.effect), 0)),
+            **measured(own_class_first(each.effect), 0).metrics("own_class_first"),
             **(
                 {"spearman_exact": None}
                 if each.exact is None
-                else _named_figure("spearman_exact", measured(agreement(each.effect, each.exact)))
+                else measured(agreement(each.effect, each.exact)).metrics("spearman_exact")
             ),
         }
         for each in seen
     }
     pairs = {
-        f"{one.name} / {other.name}": _named_figure("spearman", measured(agreement(one.effect, other.effect)))
+        f"{one.name} / {other.name}": measured(agreement(one.effect, other.effect)).metrics("spearman")
         for one, other in combinations(seen, 2)
     }
     effects_ = [each.effect for each in seen]
@@ -352,12 +350,8 @@ def _exact_metrics(seen: Sequence[Seen]) -> dict[str, Any]:
 
 def _agreements(within: str, others: str, groups: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
     """The mean agreement within groups of matrices, over all classes and over those other than each row's own."""
-    found = _named_figure(within, measured(torch.stack([between(group) for group in groups]).mean(0)))
+    found = measured(torch.stack([between(group) for group in groups]).mean(0)).metrics(within)
     if groups[0][0].shape[2] > 2:
         parts = torch.stack([between([off_diagonal(each) for each in group]) for group in groups])
-        found |= _named_figure(others, measured(parts.mean(0)))
+        found |= measured(parts.mean(0)).metrics(others)
     return found
-
-
-def _named_figure(name: str, measured: Measured) -> dict[str, Any]:
-    return {name: measured.value, f"{name}_interval": measured.interval and list(measured.interval)}

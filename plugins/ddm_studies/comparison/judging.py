@@ -29,6 +29,7 @@ from ddm_framework.truth import (
     retrained,
     top_overlap,
 )
+from ddm_studies.comparison.measured import Measured, bootstrapped
 
 DISTANCES = {"dist_1": "output_shift", "dist_2": "correctness", "dist_3": "stability"}
 """The three distances of Eq. 10, and the objectives that measure them."""
@@ -171,8 +172,8 @@ class Judge:
             part = Judged(*(getattr(judged, each.name)[rows] for each in fields(Judged)))
             if len(part.chosen) > 1 and bool((part.oracle > part.random).any()):
                 random = self.workspace.generator("bootstrap", "dist_1", name)
-                interval = recovered_share_interval(part, random, resamples=self.resamples)
-                found |= {f"{name}_share": recovered_share(part), f"{name}_share_interval": list(interval)}
+                between = recovered_share_interval(part, random, resamples=self.resamples)
+                found |= Measured(recovered_share(part), between).metrics(f"{name}_share")
         return found
 
     def _by_logits(self, choice: Choice) -> dict[str, Any]:
@@ -210,10 +211,9 @@ class Judge:
     def _choice_figures(self, figure: str, judged: Judged) -> dict[str, Any]:
         scale = _scale(figure)
         random = self.workspace.generator("bootstrap", figure)
-        interval = bootstrap_interval(judged.chosen * scale, random, resamples=self.resamples)
+        chosen = bootstrapped(judged.chosen * scale, random, resamples=self.resamples)
         found: dict[str, Any] = {
-            figure: float(judged.chosen.mean()) * scale,
-            f"{figure}_interval": list(interval),
+            **Measured(float(judged.chosen.mean()) * scale, chosen.interval).metrics(figure),
             f"{figure}_floor": float(judged.random.mean()) * scale,
             f"{figure}_oracle": float(judged.oracle.mean()) * scale,
             f"{figure}_rank": float(judged.rank.mean()),
@@ -222,15 +222,16 @@ class Judge:
         if figure != "dist_3":
             share = "recovered_share" if figure == "dist_1" else f"{figure}_recovered_share"
             between = recovered_share_interval(judged, random, resamples=self.resamples)
-            found |= {share: recovered_share(judged), f"{share}_interval": list(between)}
+            found |= Measured(recovered_share(judged), between).metrics(share)
         for name, values in (
             ("floor", judged.random * scale),
             ("oracle", judged.oracle * scale),
             ("rank", judged.rank),
             ("random_rank", judged.random_rank),
         ):
+            value = found[f"{figure}_{name}"]
             interval = bootstrap_interval(values, random, resamples=self.resamples)
-            found[f"{figure}_{name}_interval"] = list(interval)
+            found |= Measured(value, interval).metrics(f"{figure}_{name}")
         return found
 
     def _rank_figures(self, estimate: Estimate) -> tuple[dict[str, Any], Tensor | None]:
@@ -245,8 +246,7 @@ class Judge:
         spearman = leave_one_out_spearman(effect, true_effect)
         overlap = top_overlap(estimate.ranking, -true_effect, min(5, effect.shape[1]))
         found: dict[str, Any] = {
-            "spearman": float(spearman.mean()),
-            "spearman_interval": list(bootstrap_interval(spearman, random, resamples=self.resamples)),
+            **bootstrapped(spearman, random, resamples=self.resamples).metrics("spearman"),
             "top_5_overlap": float(overlap.mean()),
         }
         if not estimate.on_run_partition or not len(self.perturbations):
@@ -255,7 +255,7 @@ class Judge:
         interval = cluster_lds_interval(
             effect, self.masked_margins, self.perturbations, random, resamples=max(50, self.resamples // 10)
         )
-        return {**found, "cluster_lds": float(lds.mean()), "cluster_lds_interval": list(interval)}, lds
+        return {**found, **Measured(float(lds.mean()), interval).metrics("cluster_lds")}, lds
 
 
 def on_run_clusters(found: Sequence[Verdict]) -> Verdict:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ddm_framework.report import Block, Section, Table, Text
 from ddm_framework.runs import Workspace
+from ddm_studies.comparison.measured import Measured
 
 ROWS = {"random": "Random", "koh": "Koh et al.", "fastif": "FASTIF", "arnoldi": "Scaleup", "ddm": "DDM"}
 """The paper's names of the attributors in Tables 2, 3 and 6."""
@@ -34,6 +35,11 @@ class Compared:
     paper: float | None = None
     interval: tuple[float, float] | None = None
     note: str = ""
+
+    @classmethod
+    def measured(cls, row: str, column: str, ours: Measured, paper: float | None = None, note: str = "") -> Compared:
+        """A figure with its interval."""
+        return cls(row, column, ours.value, paper, ours.interval, note)
 
 
 @dataclass(frozen=True, slots=True)

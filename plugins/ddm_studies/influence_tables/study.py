@@ -15,6 +15,7 @@ from ddm_framework.report import Chart, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
 from ddm_studies.comparison.judging import Judge, Verdict, on_run_clusters
+from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
 from ddm_studies.influence_tables.published import BEST, RANDOM, TABLES, TITLES, Figures, PaperTable
 from ddm_studies.influence_tables.words import against_own, findings, measured, pairs, told
@@ -105,7 +106,7 @@ def _of_figure(
 
     def compared(row: str, figures: Mapping[str, Any], name: str, said: str) -> Compared:
         notes = "; ".join(each for each in (said, note) if each)
-        return Compared(row, title, figures[name], paper.get(row), tuple(figures[f"{name}_interval"]), notes)
+        return Compared.measured(row, title, Measured.read(figures, name), paper.get(row), notes)
 
     yield compared(RANDOM, first, f"{figure}_floor", "exact mean over clusters")
     for each in found:

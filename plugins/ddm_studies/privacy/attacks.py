@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddm_framework.data import DataInfo, Images
 from ddm_framework.runs import Workspace
-from ddm_framework.truth import bootstrap_interval
+from ddm_studies.comparison.measured import Measured, bootstrapped
 from ddm_studies.comparison.membership import auc, auc_interval
 
 BLOCK = 1024
@@ -55,7 +55,8 @@ def correlation(one: Tensor, other: Tensor) -> Tensor:
 def share(name: str, right: Tensor) -> dict[str, Any]:
     """Percentage of the synthetic images for which something holds, with Wilson's interval."""
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return {name: 100 * float(right.double().mean()), f"{name}_interval": [100 * float(end) for end in interval]}
+    low, high = (100 * float(end) for end in interval)
+    return Measured(100 * float(right.double().mean()), (low, high)).metrics(name)
 
 
 def seed_nearest(right: Tensor, own: Tensor, sizes: Tensor) -> dict[str, Any]:
@@ -114,10 +115,8 @@ def seed_rank(values: Tensor, variances: Tensor, random: torch.Generator, resamp
     if len(values) < 2:
         return {}
     above = float((values - 0.5).sum() / variances.sum().sqrt())
-    interval = bootstrap_interval(values, random, resamples=resamples)
     return {
-        "seed_rank": float(values.mean()),
-        "seed_rank_interval": list(interval),
+        **bootstrapped(values, random, resamples=resamples).metrics("seed_rank"),
         "seed_rank_p": float(norm.sf(above)),
     }
 
@@ -133,4 +132,4 @@ def nearness_attack(
     )
     interval = auc_interval(inside, outside, random, resamples)
     above = mannwhitneyu(inside.double().cpu().numpy(), outside.double().cpu().numpy(), alternative="greater")
-    return {name: auc(inside, outside), f"{name}_interval": list(interval), f"{name}_p": float(above.pvalue)}
+    return {**Measured(auc(inside, outside), interval).metrics(name), f"{name}_p": float(above.pvalue)}

@@ -17,8 +17,9 @@ from ddm_framework.offline import start_images
 from ddm_framework.report import Block, Chart, Pictures, Section, Text
 from ddm_framework.runs import Workspace
 from ddm_framework.stages import variant
-from ddm_framework.truth import bootstrap_interval, retrained
+from ddm_framework.truth import retrained
 from ddm_studies.comparison.forward_matching import Labels, ordinary_match
+from ddm_studies.comparison.measured import Measured, bootstrapped
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
 from ddm_studies.privacy.attacks import (
     TINY,
@@ -241,8 +242,7 @@ def _correlation_figures(
             found.append(correlation(pixels(made, info), pixels(train.images[chosen], info)).amax(1))
     values = torch.cat(highest).cpu()
     return {
-        "correlation": float(values.mean()),
-        "correlation_interval": list(bootstrap_interval(values, random, resamples=resamples)),
+        **bootstrapped(values, random, resamples=resamples).metrics("correlation"),
         "correlation_by_chance": float(torch.cat(floor).mean()),
     }
 
@@ -250,9 +250,8 @@ def _correlation_figures(
 def _compared(name: str, found: Mapping[str, Any]) -> Iterator[Compared]:
     for column, title in COLUMNS.items():
         if column in found:
-            interval = found.get(f"{column}_interval")
             note = NOTES.get(column, "").format(**found)
-            yield Compared(name, title, found[column], None, tuple(interval) if interval else None, note)
+            yield Compared.measured(name, title, Measured.read(found, column), note=note)
 
 
 def _chart(found: Mapping[str, Mapping[str, Any]]) -> Block:

@@ -22,7 +22,7 @@ from ddm_framework.offline import (
 from ddm_framework.recipe import Matching
 from ddm_framework.report import Chart, Section, Table, Text
 from ddm_framework.runs import Workspace
-from ddm_framework.truth import bootstrap_interval
+from ddm_studies.comparison.measured import bootstrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,7 @@ def error_figures(workspace: Workspace, forward: Workspace, resamples: int) -> d
     for name, errors, times in (("eq_12", reverse, 1), ("eq_13", ordinary, workspace.partition.num_clusters - 1)):
         for kind, terms in (("raw", errors.raw), ("fitted", errors.fitted)):
             values = times * terms.sum(1)
-            found[f"{name}_{kind}"] = float(values.mean())
-            interval = bootstrap_interval(values, random, resamples=resamples)
-            found[f"{name}_{kind}_interval"] = list(interval)
+            found |= bootstrapped(values, random, resamples=resamples).metrics(f"{name}_{kind}")
     for name, errors in (("eq_12", reverse), ("eq_13", ordinary), ("eq_12_own_pairs", matched)):
         found |= {f"{name}_{key}": value for key, value in _per_term(errors).items()}
     return found

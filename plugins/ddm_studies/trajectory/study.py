@@ -13,8 +13,8 @@ from ddm_framework.data import ImageSet
 from ddm_framework.network import Parameters
 from ddm_framework.report import Block, Chart, Section, Table, Text
 from ddm_framework.runs import Workspace
-from ddm_framework.truth import bootstrap_interval
 from ddm_studies.comparison.forward_matching import Labels, ordinary_match
+from ddm_studies.comparison.measured import Measured, bootstrapped
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
 from ddm_studies.trajectory.accumulated import error_figures, error_section
 from ddm_studies.trajectory.walks import Walk, uphill, walks
@@ -100,8 +100,7 @@ def _accuracy(workspace: Workspace, parameters: Parameters, name: str, resamples
     """Test accuracy in per cent under a name, with its interval over test images."""
     correct = 100 * _correct(workspace, parameters, workspace.data.test)
     random = workspace.generator("bootstrap", "trajectory", name)
-    interval = bootstrap_interval(correct, random, resamples=resamples)
-    return {name: float(correct.mean()), f"{name}_interval": list(interval)}
+    return bootstrapped(correct, random, resamples=resamples).metrics(name)
 
 
 def _measured(workspace: Workspace, ddm: Walk, match: Walk, resamples: int) -> dict[str, Any]:
@@ -199,10 +198,11 @@ def _compared(found: Mapping[str, Any], column: str) -> Iterator[Compared]:
                 "learning rate chosen for an accuracy near that of θ_0" if (method, name) == ("DDM", "theta_0") else ""
             )
             told = "; ".join(each for each in (sought, other) if each)
-            yield Compared(method, title, figured[name], paper, tuple(figured[f"{name}_interval"]), told)
+            yield Compared.measured(method, title, Measured.read(figured, name), paper, told)
     for row, each in (("DDM", found["lowest"]), ("up the loss of real images", found["uphill"])):
-        interval, note = tuple(each["accuracy_interval"]), "where validation accuracy is lowest"
-        yield Compared(row, "lowest accuracy on the way back, %", each["accuracy"], None, interval, note)
+        lowest = Measured.read(each, "accuracy")
+        note = "where validation accuracy is lowest"
+        yield Compared.measured(row, "lowest accuracy on the way back, %", lowest, note=note)
     distances = {
         "distance left to θ_0, share": found["ddm_distance_to_start"],
         "least of it on the way, share": found["ddm_least_distance_to_start"],
@@ -212,8 +212,7 @@ def _compared(found: Mapping[str, Any], column: str) -> Iterator[Compared]:
     errors = found["errors"]
     for name, row in (("eq_12", "Eq. 12 (DDM)"), ("eq_13", "Eq. 13 (DDM-match)")):
         for kind, title in (("raw", "accumulated error, raw"), ("fitted", "accumulated error, best factor")):
-            interval = tuple(errors[f"{name}_{kind}_interval"])
-            yield Compared(row, title, errors[f"{name}_{kind}"], interval=interval)
+            yield Compared.measured(row, title, Measured.read(errors, f"{name}_{kind}"))
         yield Compared(row, "error of one cluster at one checkpoint, relative", errors[f"{name}_fitted_relative"])
 
 

@@ -34,6 +34,7 @@ from ddm_framework.report import Block, Chart, Section, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import Bank, retrained
 from ddm_studies.comparison.intervals import binomial_interval, mean_interval
+from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.membership import advantage, losses
 from ddm_studies.comparison.paper import Compared, Comparison, Findings, sizes
 from ddm_studies.unlearning.words import ALONE, ARMS, EXACT, OURS, PLAIN, TARGET, epochs_of, findings
@@ -56,7 +57,7 @@ OWN_IMAGES = ("forgotten", "forgotten_training")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Trial:
     """The figures of each network for one class or cluster, and the cost of unlearning.
 
     Attributes:
@@ -108,7 +109,7 @@ def run(
     _check_tested(workspace, {*range(count), *partition.classes.cpu()[drawn].tolist()})
     by_class = _measured(workspace, "class", list(range(count)), mending)
     by_cluster = _measured(workspace, "cluster", sorted(drawn.tolist()), mending) if clusters else []
-    groups: dict[str, list[Measured]] = {"class": by_class, **({"cluster": by_cluster} if by_cluster else {})}
+    groups: dict[str, list[Trial]] = {"class": by_class, **({"cluster": by_cluster} if by_cluster else {})}
     once = _once(workspace)
     summaries = {kind: _summary(each, once["seconds_retraining"]) for kind, each in groups.items()}
     stored = {**summaries, "repair_epochs": repair, "repair_share": repair_share, **once}
@@ -143,7 +144,7 @@ def _once(workspace: Workspace) -> dict[str, float]:
     }
 
 
-def _measured(workspace: Workspace, kind: Kind, chosen: Sequence[int], mending: Repair) -> list[Measured]:
+def _measured(workspace: Workspace, kind: Kind, chosen: Sequence[int], mending: Repair) -> list[Trial]:
     bank = _bank(workspace, kind, chosen)
     found = []
     with workspace.display.bar(f"unlearning ({kind} by {kind})", len(chosen)) as advance:
@@ -167,7 +168,7 @@ def _name(workspace: Workspace, kind: Kind, each: int) -> str:
     return names[each] if kind == "class" else f"{names[int(workspace.partition.classes[each])]} · cluster {each}"
 
 
-def _one(workspace: Workspace, name: str, asked: Request, mending: Repair, exact: Parameters) -> Measured:
+def _one(workspace: Workspace, name: str, asked: Request, mending: Repair, exact: Parameters) -> Trial:
     done = unlearn(workspace, asked, mending)
     plain = repair_on(
         workspace,
@@ -195,7 +196,7 @@ def _one(workspace: Workspace, name: str, asked: Request, mending: Repair, exact
         "others": len(sets["others"]),
     }
     decided = bool(asked.classes) and validation_images(workspace, asked.classes) is not None
-    return Measured(name, found, counts, cost(workspace, done, asked), done.step_size, decided)
+    return Trial(name, found, counts, cost(workspace, done, asked), done.step_size, decided)
 
 
 def _accuracies(
@@ -221,7 +222,7 @@ def _advantage(workspace: Workspace, parameters: Parameters, sets: Mapping[str, 
     return advantage(members, others, workspace.generator("unlearning", "attack"))
 
 
-def _summary(found: Sequence[Measured], retraining_seconds: float) -> dict[str, Any]:
+def _summary(found: Sequence[Trial], retraining_seconds: float) -> dict[str, Any]:
     """Means over classes or clusters with intervals, by arm; differences between arms; and the cost."""
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
     for arm, told in arms.items():
@@ -248,16 +249,16 @@ def _summary(found: Sequence[Measured], retraining_seconds: float) -> dict[str, 
     }
 
 
-def _values(found: Sequence[Measured], arm: str, column: str) -> Tensor:
+def _values(found: Sequence[Trial], arm: str, column: str) -> Tensor:
     return torch.tensor([each.figures[arm][column] for each in found], dtype=torch.float64)
 
 
-def _apart(found: Sequence[Measured], arm: str, other: str, column: str) -> Tensor:
+def _apart(found: Sequence[Trial], arm: str, other: str, column: str) -> Tensor:
     """One network's figure minus another's, for each class or cluster."""
     return _values(found, arm, column) - _values(found, other, column)
 
 
-def _counted(found: Sequence[Measured], column: str) -> int | None:
+def _counted(found: Sequence[Trial], column: str) -> int | None:
     """Number of different images behind an accuracy, over all classes or clusters; None for other figures."""
     counts = [each.counts[column] for each in found if column in each.counts]
     if not counts:
@@ -266,7 +267,7 @@ def _counted(found: Sequence[Measured], column: str) -> int | None:
 
 
 def _known(name: str, values: Tensor, count: int | None = None) -> dict[str, Any]:
-    """Mean and interval of the known values, by name; None where fewer than two are known.
+    """Mean and interval of the known values, as they stand in `metrics.json`; None where fewer than two are known.
 
     Args:
         name: of the figure.
@@ -275,13 +276,13 @@ def _known(name: str, values: Tensor, count: int | None = None) -> dict[str, Any
     """
     values = values[~values.isnan()]
     if len(values) < 2:
-        return {name: None, f"{name}_interval": None}
+        return Measured(None).metrics(name)
     mean = float(values.mean())
     if count is not None and bool((values == values[0]).all()):  # the same for all, such as 0
-        return {name: mean, f"{name}_interval": list(binomial_interval(round(mean * count), count))}
+        return Measured(mean, binomial_interval(round(mean * count), count)).metrics(name)
     low, high = mean_interval(values)
     least, most = BOUNDS.get(name, (-math.inf, math.inf))
-    return {name: mean, f"{name}_interval": [max(low, least), min(high, most)]}
+    return Measured(mean, (max(low, least), min(high, most))).metrics(name)
 
 
 def _comparison(
@@ -301,16 +302,15 @@ def _compared(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Compared]:
         for arm, found in summary["arms"].items():
             for column in COMPARED:
                 if found[column] is not None:
-                    interval = tuple(found[f"{column}_interval"])
-                    yield Compared(f"{kind}: {arm}", COLUMNS[column], found[column], interval=interval)
-        if (beyond := summary["advantage_beyond_exact"]) is not None:
-            interval = tuple(summary["advantage_beyond_exact_interval"])
-            yield Compared(f"{kind}: {OURS}", "advantage beyond exact retraining's", beyond, interval=interval)
+                    yield Compared.measured(f"{kind}: {arm}", COLUMNS[column], Measured.read(found, column))
+        beyond = Measured.read(summary, "advantage_beyond_exact")
+        if beyond.value is not None:
+            yield Compared.measured(f"{kind}: {OURS}", "advantage beyond exact retraining's", beyond)
         for key, title in (("seconds_share", "seconds"), ("epochs_share", "passes over data")):
             yield Compared(f"{kind}: {OURS}", f"{title}, share of a retraining", summary["cost"][key])
 
 
-def _chart(found: Sequence[Measured]) -> Block:
+def _chart(found: Sequence[Trial]) -> Block:
     series = {arm: [each.figures[arm]["forgotten"] for each in found] for arm in ARMS}
     names = [each.name for each in found]
     return Chart(
@@ -323,7 +323,7 @@ def _chart(found: Sequence[Measured]) -> Block:
     )
 
 
-def _section(kind: str, found: Sequence[Measured]) -> Section:
+def _section(kind: str, found: Sequence[Trial]) -> Section:
     columns = [kind, "step", *(f"{short}: {arm}" for short in ("own", "others") for arm in ARMS[2:])]
     rows: list[list[str | int | float | None]] = []
     for each in found:
@@ -332,7 +332,7 @@ def _section(kind: str, found: Sequence[Measured]) -> Section:
     return Section(f"{kind.capitalize()} by {kind}", [Text(_explained(kind, found)), Table(columns, rows)])
 
 
-def _explained(kind: str, found: Sequence[Measured]) -> str:
+def _explained(kind: str, found: Sequence[Trial]) -> str:
     if kind == "cluster":
         return (
             "The recipe's step on the cluster's synset, whose size is set for ranking effects, not for reaching the"

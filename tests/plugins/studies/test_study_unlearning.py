@@ -170,16 +170,14 @@ def test_an_attack_is_judged_beside_exact_retraining(
     assert sentence.endswith("this says little about unlearning)") == little
 
 
-def measured(
-    name: str, forgotten: dict[str, float], advantage: dict[str, float], decided: bool = True
-) -> study.Measured:
+def measured(name: str, forgotten: dict[str, float], advantage: dict[str, float], decided: bool = True) -> study.Trial:
     figures = {
         arm: dict.fromkeys(study.COLUMNS, 0.9)
         | {"forgotten": forgotten.get(arm, 0.0), "advantage": advantage.get(arm, 0.3)}
         for arm in study.ARMS
     }
     counts = {"forgotten": 40, "forgotten_training": 100, "others": 360}
-    return study.Measured(name, figures, counts, {"seconds": 2.0, "epochs_share": 0.1}, 0.02, decided)
+    return study.Trial(name, figures, counts, {"seconds": 2.0, "epochs_share": 0.1}, 0.02, decided)
 
 
 def test_intervals_are_students_of_paired_differences_and_binomial_where_nothing_is_left() -> None:
