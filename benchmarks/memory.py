@@ -1,0 +1,120 @@
+"""Memory that one item of each kind takes, and the coefficients of `ddm_framework.network.memory` that follow.
+
+Each kind is run with a small and a large stack in processes of their own. The difference of their peak memory, divided
+by the number of items more, is the memory of one. Weights and activations that explain it over several networks are
+found by non-negative least squares.
+
+    python benchmarks/memory.py > benchmarks/results/memory.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+from ddm_framework.data.splits import DataInfo, ImageSet
+from ddm_framework.network import Network, Parameters, broadcast, build_network
+from ddm_framework.network.memory import BLOCK_GRADIENT, EVALUATION, FINE_TUNING, SECOND_ORDER, TRAINING, Budget, Cost
+from ddm_framework.network.networks import QUERY_BATCH
+from ddm_framework.network.target import Target
+from ddm_framework.network.training import start, train
+from ddm_framework.offline import Divided, Partition, match
+from ddm_framework.plugin import load_plugins
+from ddm_framework.plugin.choosing import choose
+from ddm_framework.recipe.settings import Matching, Training
+
+INFO = DataInfo((3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3, tuple("abcdefghij"))
+NETWORKS = {
+    "convnet": ("convnet", {"width": 32}),
+    "convnet, one block": ("convnet", {"width": 32, "depth": 1}),
+    "alexnet": ("alexnet", {"width": 64}),
+    "resnet": ("resnet", {"width": 16}),
+    "vit": ("vit", {"width": 96, "depth": 4, "heads": 3, "patch_size": 4}),
+}
+FEW, MANY = 8, 24
+KINDS: dict[str, tuple[Cost, int]] = {
+    "evaluation": (EVALUATION, QUERY_BATCH),
+    "training": (TRAINING, 32),
+    "fine_tuning": (FINE_TUNING, 4),
+    "block_gradient": (BLOCK_GRADIENT, 16),
+    "second_order": (SECOND_ORDER, 2),
+}
+"""The cost of each kind, and how many images of each item pass through the network at a time."""
+
+
+def task(kind: str, network: Network, initial: Parameters, count: int) -> Callable[[], object]:
+    """What is measured: `count` items in one stack."""
+    images = KINDS[kind][1]
+    batch = torch.randn(images, *INFO.shape)
+    if kind == "evaluation":
+        stack = broadcast(initial, count)
+        return lambda: network.logits(stack, batch)
+    if kind == "training":
+        data, settings = ImageSet(batch, torch.arange(images) % 10), Training(epochs=1, batch_size=images, momentum=0.9)
+        return lambda: list(train(network, start(initial, count), data, torch.ones(count, images), settings, 0))
+    if kind == "second_order":
+        data = ImageSet(torch.randn(count, *INFO.shape), torch.zeros(count, dtype=torch.int64))
+        divided = Divided(data, Partition(torch.arange(count), torch.zeros(count, dtype=torch.int64)))
+        settings_ = Matching(steps=2, pairing="final", images_per_cluster=images)
+        distance, target = choose(load_plugins(), "distance", "cosine"), Target(network, {0: initial})
+        return lambda: match(target, divided, slice(0, count), distance, settings_, 0, budget=Budget(16))
+    own, labels = torch.randn(count, images, *INFO.shape), torch.randint(10, (count, images))
+    weights: Tensor = torch.full((count, images), 1 / images)
+    return lambda: network.gradients(broadcast(initial, count), own, labels, weights)
+
+
+def peak(kind: str, name: str, count: int) -> int:
+    """Peak memory in bytes of a fresh process that runs one task."""
+    command = [sys.executable, __file__, "--one", kind, name, str(count)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def one(kind: str, name: str, count: int) -> None:
+    """Run one task, and print the peak memory of this process in bytes."""
+    use, options = NETWORKS[name]
+    torch.set_num_threads(1)
+    network, initial = build_network(choose(load_plugins(), "backbone", use, options), INFO, 0, torch.device("cpu"))
+    task(kind, network, initial, count)()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def measured(kind: str) -> dict[str, object]:
+    """Float32 values of one item in each network, and the coefficients that explain them."""
+    cost, images = KINDS[kind]
+    rows, values, found = [], [], {}
+    for name, (use, options) in NETWORKS.items():
+        network = build_network(choose(load_plugins(), "backbone", use, options), INFO, 0, torch.device("cpu"))[0]
+        each = max(0.0, (peak(kind, name, MANY) - peak(kind, name, FEW)) / (MANY - FEW) / 4)
+        rows.append([network.num_weights, images * network.activation_values])
+        values.append(each)
+        budgeted = cost.weights * rows[-1][0] + cost.activations * rows[-1][1]
+        found[name] = {"values": round(each), "budgeted": budgeted, "share": round(each / budgeted, 2)}
+    # Each network counts the same, whatever its size.
+    scale = np.array(values).clip(1)
+    weights, activations = nnls(np.array(rows) / scale[:, None], np.array(values) / scale)[0]
+    fitted = {"weights": round(float(weights), 1), "activations": round(float(activations), 1)}
+    return {"networks": found, "fitted": fitted, "used": {"weights": cost.weights, "activations": cost.activations}}
+
+
+def main() -> None:
+    """Measure every kind."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--one", nargs=3)
+    asked = parser.parse_args()
+    if asked.one:
+        one(asked.one[0], asked.one[1], int(asked.one[2]))
+    else:
+        print(json.dumps({kind: measured(kind) for kind in KINDS}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
