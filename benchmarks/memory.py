@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -79,12 +79,21 @@ def peak(kind: str, name: str, count: int) -> int:
 
 
 def one(kind: str, name: str, count: int) -> None:
-    """Run one task, and print the peak memory of this process in bytes."""
+    """Run one task, and print how far the memory of this process rose above what it held before, in bytes."""
     use, options = NETWORKS[name]
     torch.set_num_threads(1)
     network, initial = build_network(choose(load_plugins(), "backbone", use, options), INFO, 0, torch.device("cpu"))
-    task(kind, network, initial, count)()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    work = task(kind, network, initial, count)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
+    before = _status("VmRSS")
+    work()
+    print(_status("VmHWM") - before)
+
+
+def _status(name: str) -> int:
+    """A size in bytes from this process's status (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
 
 
 def measured(kind: str) -> dict[str, object]:

@@ -74,7 +74,7 @@ class Network:
 
         A small stack runs other kernels than a large one, and with images of their own an odd stack others than an
         even one. Both would look like effects of a deletion. With the sizes that are left, one thread of a processor
-        gives the same bits whatever the stack; other devices need a control (`unperturbed`).
+        gives the same bits whatever the stack; elsewhere a stack needs a control (`controlled_logits`).
 
         Args:
             count: R.

@@ -17,9 +17,12 @@ from ddm_attributors.isolation import undisturbed
 from ddm_attributors.libraries import needed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.network import Network, Parameters, num_weights
+from ddm_framework.network import Cost, Network, Parameters, num_weights
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
+
+_PROJECTED = Cost(weights=4, activations=4, most=1024)
+"""A gradient of one sample that dattri computes and projects."""
 
 
 @attributor(linear=True)
@@ -59,8 +62,7 @@ def attribute(
     partition, network = workspace.partition, workspace.network
     epochs, reference = _epochs(list(workspace.trajectory), checkpoints, spacing), workspace.reference(queries)
     # dattri draws the whole projection again for each batch, so many small batches are slow.
-    values_each = 4 * network.activation_values + 4 * num_weights(workspace.target)
-    batch_size = workspace.budget.items(values_each, most=1024)
+    batch_size = workspace.budget.fitting(network, _PROJECTED)
     with undisturbed(workspace.device), _without_bars(library):
         with workspace.offline_work():
             fitted = [_fitted(library, workspace, epoch, projection_dim, damping, batch_size) for epoch in epochs]

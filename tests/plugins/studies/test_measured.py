@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
+from ddm_studies.comparison.measured import Measured, bootstrapped
 
 from ddm_framework.truth import bootstrap_interval
-from ddm_studies.comparison.measured import Measured, bootstrapped
 
 
 @pytest.mark.parametrize("figure", [Measured(0.5, (0.25, 0.75)), Measured(1.0), Measured(None)])
