@@ -12,7 +12,9 @@ from ddm_framework.network.networks import QUERY_BATCH, Network
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Memory that one network or sample of a stack takes, in float32 values.
+    """Memory that one network or sample of a stack takes at most, in float32 values.
+
+    `benchmarks/memory.py` measures it: in five networks items took up to 61 % of what these costs say.
 
     Attributes:
         weights: multiples of the network's weights.
