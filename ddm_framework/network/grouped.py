@@ -65,6 +65,7 @@ def _part_sizes(count: int, layers: Sequence[nn.Module], images: Tensor) -> list
     """Sizes of the parts that a stack is split into; the networks of a part are computed side by side.
 
     Sizes are nearly equal, and neither small nor odd where that would run other kernels, which round differently.
+    A stack whose networks see images of their own is even (`Network.padded_size`).
     """
     if images.device.type != "cpu":
         return [count]

@@ -50,7 +50,7 @@ def finetune(
     downhill = 1 if direction == "reverse" else -1
     moves = downhill * (1 - perturbations.to(synset.images.device)) * step_lengths(final, synset, online)
     size = budget.fitting(network, FINE_TUNING, synset.images.shape[1])
-    stack = _first_step(network, broadcast(final, len(moves)), synset, moves, online.scale, size)
+    stack = _first_step(network, final, synset, moves, online.scale, size)
     for _ in range(online.steps - 1):
         stack = _next_step(network, stack, synset, moves, online.scale, size)
     return stack
@@ -67,10 +67,10 @@ def step_lengths(target: Parameters, synset: Synset, online: Online) -> Tensor:
 
 
 def _first_step(
-    network: Network, stack: Parameters, synset: Synset, moves: Tensor, scale: str, size: int
+    network: Network, target: Parameters, synset: Synset, moves: Tensor, scale: str, size: int
 ) -> Parameters:
     """All networks are still the target, so the gradient of each cluster is needed only once for all rows."""
-    target = {name: each[0].clone() for name, each in stack.items()}
+    stack = broadcast(target, len(moves))
     wanted = (moves != 0).any(0).nonzero()[:, 0]
     for part in wanted.split(size) if len(wanted) else ():
         gradient = _sized(synset_gradients(network, target, synset.images[part], synset.labels[part]), scale)

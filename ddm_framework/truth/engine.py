@@ -87,7 +87,7 @@ def train_chunk(
     seconds = (time.monotonic() - begun) / len(files) / workers
     networks = state.parameters
     if controlled:
-        networks = {name: each + (workspace.target[name] - each[-1]) for name, each in networks.items()}
+        networks = {name: each - each[-1] + workspace.target[name] for name, each in networks.items()}
     for row, file in enumerate(files):
         save_network(file, take(networks, row), seconds)
 

@@ -108,9 +108,8 @@ def _agreement(estimated: Tensor, exact: Tensor, random: torch.Generator, resamp
         return Measured(None).metrics("pearson") | Measured(None).metrics("spearman")
     agreed = empirical_error_agreement(estimated, exact)
     pearson, spearman = agreement_interval(estimated, exact, random, resamples=resamples)
-    return Measured(agreed.pearson, pearson).metrics("pearson") | Measured(agreed.spearman, spearman).metrics(
-        "spearman"
-    )
+    both = {"pearson": Measured(agreed.pearson, pearson), "spearman": Measured(agreed.spearman, spearman)}
+    return {key: value for name, each in both.items() for key, value in each.metrics(name).items()}
 
 
 def _scale(estimated: Tensor, exact: Tensor) -> float | None:

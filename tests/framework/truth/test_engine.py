@@ -50,3 +50,19 @@ def test_the_module_run_as_a_program_imports_nothing_from_the_current_folder(str
     assert "kmeans" in done.stdout
     assert "evil" not in done.stdout
     assert not (strangers / "ran").exists()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_beside_a_control_a_network_that_lacks_nothing_is_the_target(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(Workspace, "same_rounding", property(lambda _: False))
+    monkeypatch.setattr(engine, "num_workers", lambda _: 1)
+    monkeypatch.setattr("ddm_framework.truth.retraining.bank_folder", lambda run: run.folder.path / f"bank_{threads}")
+    torch.set_num_threads(threads)
+    bank = retrained(workspace, leave_one_out(workspace.partition.num_clusters)[:3])
+    for name, each in bank.load(slice(0, 3)).items():
+        assert torch.equal(each[0], workspace.target[name])
+    assert not torch.equal(bank.load(slice(1, 2))["0.weight"][0], workspace.target["0.weight"])
+    shift = bank_logits(workspace, bank, workspace.queries_of("test"))
+    assert torch.equal(shift[0], workspace.target_logits(workspace.queries_of("test").images))
