@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddm_framework.data.splits import ImageSet
@@ -18,6 +19,11 @@ from ddm_framework.network.training import start, train
 from ddm_framework.offline.synset import Synset, paired_gradients, synset_gradients
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import Online, Training
+
+LEAST_ROWS = 8
+"""Rows of a matrix product from which on a row no longer depends on their number."""
+CLUSTERS_IN_A_PRODUCT, VALUES_IN_A_PRODUCT = 32, 2**24
+"""Clusters whose gradients are summed by one matrix product, and the largest number of their values (64 MiB)."""
 
 
 def finetune(
@@ -70,15 +76,19 @@ def _first_step(
     network: Network, target: Parameters, synset: Synset, moves: Tensor, scale: str, size: int
 ) -> Parameters:
     """All networks are still the target, so the gradient of each cluster is needed only once for all rows."""
-    stack = broadcast(target, len(moves))
-    wanted = (moves != 0).any(0).nonzero()[:, 0]
-    for part in wanted.split(size) if len(wanted) else ():
-        gradient = _sized(synset_gradients(network, target, synset.images[part], synset.labels[part]), scale)
-        for nth, cluster in enumerate(part.tolist()):
-            # One cluster after the other: a matrix product over clusters rounds by the number of rows and clusters.
-            rows = moves[:, cluster].nonzero()[:, 0]
-            lacking = {name: each[nth : nth + 1].expand(len(rows), *each.shape[1:]) for name, each in gradient.items()}
-            _move(stack, rows, lacking, moves[rows, cluster])
+    stack, count = broadcast(target, len(moves)), moves.shape[1]
+    # A matrix product rounds by the number of its rows, if they are few, and of its terms. Both are therefore fixed.
+    rows = F.pad(moves, (0, 0, 0, max(0, LEAST_ROWS - len(moves))))
+    block = max(1, min(CLUSTERS_IN_A_PRODUCT, VALUES_IN_A_PRODUCT // network.num_weights))
+    for low in range(0, count, block):
+        gradient = {name: each.new_zeros(min(block, count - low), *each.shape) for name, each in target.items()}
+        wanted = (moves[:, low : low + block] != 0).any(0).nonzero()[:, 0]
+        for part in wanted.split(size) if len(wanted) else ():
+            images, labels = synset.images[low + part], synset.labels[low + part]
+            for name, each in _sized(synset_gradients(network, target, images, labels), scale).items():
+                gradient[name][part] = each
+        for name, each in gradient.items():
+            stack[name] -= torch.tensordot(rows[:, low : low + block], each, dims=1)[: len(moves)]
     return stack
 
 
