@@ -6,7 +6,7 @@ from .online.questions import Objective, Queries, Reference
 from .own_network import from_module
 from .plugin.choice import Choice, Grid, use
 from .plugin.components import Component
-from .plugin.declarations import Surrogate, attributor, objective
+from .plugin.declarations import Surrogate, attributor, objective, of_inner_products
 from .plugin.hookspecs import hookimpl
 from .plugin.signatures import ComponentOf
 from .randomness import derive_seed
@@ -45,6 +45,7 @@ __all__ = [
     "from_module",
     "hookimpl",
     "objective",
+    "of_inner_products",
     "open_run",
     "penultimate",
     "run",

@@ -1,5 +1,6 @@
+from .directions import Distance
 from .features import extract_features, penultimate
-from .matching import Distance, cluster_chunks, match, start_images
+from .matching import cluster_chunks, match, start_images
 from .pairing import Pair, possible_pairs
 from .partition import Divided, Partition, make_partition
 from .real_gradients import class_gradients, cluster_gradients, trajectory_gradients

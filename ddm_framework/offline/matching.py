@@ -17,19 +17,18 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from ddm_framework.errors import DivergenceError
+from ddm_framework.network.layer_gradients import LayerGradients
 from ddm_framework.network.memory import SECOND_ORDER, Budget, chunks
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Gradient, Parameters, flat, negative, norms, take
 from ddm_framework.network.target import Target
+from ddm_framework.offline.directions import Distance, distance_gradients
 from ddm_framework.offline.pairing import Pair, possible_pairs
 from ddm_framework.offline.partition import Divided, Partition
 from ddm_framework.offline.real_gradients import trajectory_gradients
 from ddm_framework.offline.synset import Synset, synset_gradients, synthetic_loss
 from ddm_framework.randomness import generator
 from ddm_framework.recipe.settings import Matching
-
-Distance = Callable[[Gradient, Gradient], Tensor]
-"""Dist of Eq. 6: (synthetic gradient, target gradient) -> scalar."""
 
 
 def cluster_chunks(
@@ -82,8 +81,7 @@ def match(
         rows = torch.arange(size, device=images.device).clamp_max(count - 1)
         images, logits = images[rows], logits[rows]
         targets = {epoch: take(each, rows) for epoch, each in targets.items()}
-    objective = matching_loss(target.network, distance)
-    gradients = vmap(grad(objective, argnums=(0, 1)), in_dims=(0, 0, 0, None))
+    gradients = image_gradients(target, distance)
     optimizer, scheduler = _optimizer(images, logits, settings)
     for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
         images.grad, label_gradient = gradients(images, logits, targets[at], trajectory[synthetic])
@@ -98,6 +96,28 @@ def match(
     cosine = _mean_cosine(target, images, labels, targets, pairs)
     _check_finite(torch.isfinite(cosine), clusters, partition, settings.steps - 1, settings)
     return Synset(images[:count], labels[:count], cosine[:count], real_norm)
+
+
+def image_gradients(target: Target, distance: Distance) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Derivatives of Eq. 6 of each cluster, as a function of (images, label logits, targets, θ).
+
+    Images are (K, M, C, H, W), logits (K, M, classes), targets stacked (K, ...); θ is common to all. With g_k the
+    synthetic gradient, ∂Dist = ∂⟨g_k, v_k⟩ where v_k = ∂Dist/∂g_k is held constant, which `LayerGradients` knows
+    without a graph of the weights' gradients. Networks that it does not know are differentiated twice under a vmap.
+    """
+    layers = LayerGradients.of(target.network, target.final)
+    if layers is None:
+        return vmap(grad(matching_loss(target.network, distance), argnums=(0, 1)), in_dims=(0, 0, 0, None))
+
+    def gradients(images: Tensor, logits: Tensor, targets: Gradient, theta: Parameters) -> tuple[Tensor, Tensor]:
+        images, logits = images.detach().requires_grad_(), logits.detach().requires_grad_()
+        found = layers(theta, images, logits.softmax(-1))
+        by_images, by_logits = found.of_products(
+            distance_gradients(distance, found.gradients, targets), (images, logits)
+        )
+        return by_images, by_logits
+
+    return gradients
 
 
 def matching_loss(network: Network, distance: Distance) -> Callable[..., Tensor]:

@@ -110,3 +110,28 @@ def method_of(target: Callable[..., Any]) -> Method:
     """The declaration of an attributor; the default one if it is not decorated."""
     declared = getattr(target, "ddm_method", None)
     return declared if isinstance(declared, Method) else Method()
+
+
+Compare = TypeVar("Compare", bound=Callable[..., Any])
+
+
+def of_inner_products(formula: Callable[..., Any], /) -> Callable[[Compare], Compare]:
+    """Declare that a matching distance follows from inner products alone, which makes matching faster.
+
+    Args:
+        formula: `formula(inner, synthetic, target, /, *, ...) -> scalar`, with the options of the distance. The three
+            are float (T,), one value for each parameter tensor: the inner product of the two gradients, and the squared
+            lengths of the synthetic and of the target gradient.
+    """
+
+    def declare(distance: Compare) -> Compare:
+        distance.ddm_formula = formula  # type: ignore[attr-defined]
+        return distance
+
+    return declare
+
+
+def formula_of(target: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The formula of a distance that is declared to follow from inner products, or None."""
+    found: Callable[..., Any] | None = getattr(target, "ddm_formula", None)
+    return found

@@ -8,9 +8,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ddm_framework import of_inner_products
+
 _TINY = 1e-12
 
 
+def from_products(
+    inner: Tensor, synthetic: Tensor, target: Tensor, /, *, per: Literal["network", "tensor"] = "network"
+) -> Tensor:
+    """The distance as a function of inner products and squared lengths (T,), one of each parameter tensor."""
+    if per == "network":
+        inner, synthetic, target = (each.sum(0, keepdim=True) for each in (inner, synthetic, target))
+    # Clamped before the root, whose derivative is infinite at zero.
+    lengths = (synthetic * target).clamp_min(_TINY**2).sqrt()
+    return (1 - inner / lengths).mean()
+
+
+@of_inner_products(from_products)
 def distance(
     synthetic: Mapping[str, Tensor], target: Mapping[str, Tensor], /, *, per: Literal["network", "tensor"] = "network"
 ) -> Tensor:
@@ -24,14 +38,7 @@ def distance(
         A scalar in [0, 2]; 1 where either gradient is zero.
     Source: Eq. 6.
     """
-    parts = [torch.stack([(a * b).sum(), a.square().sum(), b.square().sum()]) for a, b in _pairs(synthetic, target)]
-    products = torch.stack(parts)
-    if per == "network":
-        products = products.sum(0, keepdim=True)
-    # Clamped before the root, whose derivative is infinite at zero.
-    lengths = (products[:, 1] * products[:, 2]).clamp_min(_TINY**2).sqrt()
-    return (1 - products[:, 0] / lengths).mean()
-
-
-def _pairs(synthetic: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    return [(synthetic[name], target[name]) for name in target]
+    pairs = [(synthetic[name], target[name]) for name in target]
+    inner = torch.stack([(a * b).sum() for a, b in pairs])
+    own, wanted = (torch.stack([each.square().sum() for each in side]) for side in zip(*pairs, strict=True))
+    return from_products(inner, own, wanted, per=per)
