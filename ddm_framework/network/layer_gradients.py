@@ -33,6 +33,9 @@ SMALL_MAP = 100
 """Number of pixels of a map up to which the gradient of a convolution is a matrix product of its unfolded input.
 A convolution in groups takes seven times as long on 4 x 4 pixels, and as long on 14 x 14."""
 
+LEAST_IMAGES = 16
+"""Smallest batch of one network whose rounding is that of every larger one; smaller ones run other kernels."""
+
 AGREEMENT = 1e-3
 """Largest relative difference of gradients from those by autograd; float32 gives about 1e-6, a layer that is used in
 an unknown way 1e-2 and more."""
@@ -45,6 +48,14 @@ class _Call:
     inputs: Tensor | None = None
     sums: ChannelSums = field(default_factory=ChannelSums)
     outputs: GradientEdge | None = None
+
+    def record(self, outputs: Tensor) -> None:
+        """Outputs are kept as an edge of the graph, since a layer may change them in place, as `nn.ReLU(True)` does.
+
+        Of a view, the edge is no longer part of the graph then, so a layer that returns one records what it views.
+        """
+        if self.outputs is None and outputs.requires_grad:
+            self.outputs = get_gradient_edge(outputs)
 
 
 class _Convolution:
@@ -59,6 +70,7 @@ class _Convolution:
         call.inputs = _unfolded(layer, values)
         found = layer.weight.flatten(1) @ call.inputs
         found = found if layer.bias is None else found + layer.bias[:, None]
+        call.record(found)
         maps: Tensor = found.unflatten(2, (_height(layer, values), -1))
         return maps
 
@@ -298,9 +310,8 @@ class LayerGradients:
     def _called(self, name: str, layer: nn.Module, values: Tensor) -> Tensor:
         call = _Call()
         found: Tensor = _kind(layer).outputs(layer, values, call)
-        if call.inputs is not None and any(True for _ in layer.parameters()) and found.requires_grad:
-            # An edge of the graph, since the tensor may be changed in place, as by `nn.ReLU(inplace=True)`.
-            call.outputs = get_gradient_edge(found)
+        call.record(found)
+        if call.outputs is not None and any(True for _ in layer.parameters()):
             self._calls.append((name, layer, call))
         return found
 
@@ -313,11 +324,11 @@ class LayerGradients:
         broadcast_ones = all(len(each.shape) > 1 and each.shape[0] == 1 for each in cls._others(network, parameters))
         if not broadcast_ones:
             return None
-        found, device = cls(network), next(iter(parameters.values()))
+        found, like = cls(network), next(iter(parameters.values()))
         random = torch.Generator().manual_seed(0)
 
         def noise(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=random).to(device)
+            return torch.randn(*shape, generator=random).to(like)
 
         # Away from weights of zero, behind which all gradients agree.
         near = {

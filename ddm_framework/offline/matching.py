@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from ddm_framework.errors import DivergenceError
-from ddm_framework.network.layer_gradients import LayerGradients
+from ddm_framework.network.layer_gradients import LEAST_IMAGES, LayerGradients
 from ddm_framework.network.memory import SECOND_ORDER, Budget, chunks
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Gradient, Parameters, flat, negative, norms, take
@@ -76,7 +76,8 @@ def match(
     targets = {epoch: negative(each) if settings.direction == "reverse" else each for epoch, each in real.items()}
     real_norm = _summed_norm(real) * partition.sizes[clusters]
     images, logits = start_images(divided, clusters, target.network.info.num_classes, settings, seed)
-    count, size = len(images), target.network.padded_size(len(images), shared=False)
+    count = len(images)
+    size = max(target.network.padded_size(count, shared=False), -(-LEAST_IMAGES // settings.images_per_cluster))
     if size > count:
         rows = torch.arange(size, device=images.device).clamp_max(count - 1)
         images, logits = images[rows], logits[rows]
