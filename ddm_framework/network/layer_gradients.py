@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
 
-from ddm_framework.network.group_norm import ChannelSums, group_norm
 from ddm_framework.network.networks import Network
-from ddm_framework.network.pooling import pooled_in_pairs
+from ddm_framework.network.second_derivatives import ChannelSums, convolution, group_norm, pooled_in_pairs, relu
 from ddm_framework.network.stacks import Gradient, Parameters, broadcast, flat
 
 FEW_INPUTS = 64
@@ -66,7 +65,7 @@ class _Convolution:
         """Of the layer itself."""
         if layer.groups > 1 or layer.weight[0].numel() > FEW_INPUTS:
             call.inputs = values
-            return F.conv2d(values, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+            return convolution(values, layer)
         call.inputs = _unfolded(layer, values)
         found = layer.weight.flatten(1) @ call.inputs
         found = found if layer.bias is None else found + layer.bias[:, None]
@@ -211,12 +210,21 @@ class _AveragePooling:
         return found
 
 
+class _ReLU:
+    """ReLU, which has no weights, unless it changes its input in place: that may be used again."""
+
+    @staticmethod
+    def outputs(layer: nn.ReLU, values: Tensor, _call: _Call) -> Tensor:
+        return F.relu(values, inplace=True) if layer.inplace else relu(values)
+
+
 _KINDS: tuple[tuple[type[nn.Module], Any], ...] = (
     (nn.Conv2d, _Convolution),
     (nn.Linear, _Linear),
     (nn.GroupNorm, _GroupNorm),
     (nn.LayerNorm, _LayerNorm),
     (nn.AvgPool2d, _AveragePooling),
+    (nn.ReLU, _ReLU),
 )
 
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ddm_framework.data.splits import DataInfo
-from ddm_framework.network.group_norm import ChannelSums, group_norm
 from ddm_framework.network.layer_gradients import LayerGradients
 from ddm_framework.network.networks import Network, build_network
-from ddm_framework.network.pooling import pooled_in_pairs
+from ddm_framework.network.second_derivatives import ChannelSums, convolution, group_norm, pooled_in_pairs, relu
 from ddm_framework.network.stacks import Parameters
 
 SHAPE, CLASSES, LOSSES = (2, 6, 6), 3, 3
@@ -230,3 +229,21 @@ def test_pooling_in_pairs_is_average_pooling() -> None:
     torch.testing.assert_close(pooled_in_pairs(values), F.avg_pool2d(values, 2))
     assert torch.autograd.gradcheck(pooled_in_pairs, values)
     assert torch.autograd.gradgradcheck(pooled_in_pairs, values)
+
+
+@pytest.mark.parametrize("layer", [
+    nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 2, stride=2, bias=False), nn.Conv2d(3, 6, 3, groups=3, dilation=2),
+], ids=str)  # fmt: skip
+def test_a_convolution_has_the_derivatives_of_pytorchs(layer: nn.Conv2d) -> None:
+    layer.double().requires_grad_(False)
+    values = torch.randn(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(convolution(values, layer), layer(values))
+    assert torch.autograd.gradcheck(lambda x: convolution(x, layer), values)
+    assert torch.autograd.gradgradcheck(lambda x: convolution(x, layer), values)
+
+
+def test_relu_has_the_derivatives_of_pytorchs() -> None:
+    values = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(relu(values), values.relu())
+    assert torch.autograd.gradcheck(relu, values)
+    assert torch.autograd.gradgradcheck(relu, values)
