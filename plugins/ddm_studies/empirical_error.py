@@ -15,10 +15,10 @@ from ddm_framework.report import Chart, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_framework.truth import agreement_interval, empirical_error_agreement
 from ddm_studies.comparison.judging import Judge
-from ddm_studies.comparison.measured import Measured, bootstrapped
+from ddm_studies.comparison.measured import Measured, bootstrapped, outcome_of
 from ddm_studies.comparison.network_distances import WHOLE
 from ddm_studies.comparison.own_networks import OwnNetworks, estimated_distances, own_networks
-from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
+from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 
 Count = Annotated[int, Field(ge=2)]
 MOST_ROWS = 50

@@ -41,6 +41,11 @@ class Seen:
         """The effect over the queries themselves, (L, L)."""
         return self.effect[0]
 
+    def traced(self, label: int) -> tuple[bool, bool | None]:
+        """Whether deleting a class changes its own queries most, by the estimates and by exact retraining."""
+        exact = None if self.exact is None else bool(self.exact[0, label].argmax() == label)
+        return bool(self.matrix[label].argmax() == label), exact
+
 
 def draws(workspace: Workspace, asked: Queries, resamples: int) -> list[Tensor]:
     """For each class, the weights of its n queries in a mean, float64 (1 + R, n): first equal, then of R resamples.

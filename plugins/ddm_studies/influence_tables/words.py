@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ddm_framework.truth import bootstrap_interval
 from ddm_studies.comparison.judging import SCALE, Verdict, on_run_clusters
-from ddm_studies.comparison.paper import Claim, Findings, Outcome, listed, outcome_of
+from ddm_studies.comparison.measured import Outcome, outcome_of
+from ddm_studies.comparison.paper import Claim, Findings, listed
 from ddm_studies.influence_tables.published import (
     LOWEST_DIST_3,
     PAPERS_QUERIES,

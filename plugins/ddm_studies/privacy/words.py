@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ddm_studies.comparison.paper import Claim, Findings, listed, outcome_of
+from ddm_studies.comparison.measured import outcome_of
+from ddm_studies.comparison.paper import Claim, Findings, listed
 
 LEVEL = 0.05
 """Probability of reporting any successful attack where there is none, over all tests of a report."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ddm_studies.comparison.intervals import difference_interval
-from ddm_studies.comparison.paper import Claim, Findings, Outcome, listed, outcome_of
+from ddm_studies.comparison.measured import Outcome, outcome_of
+from ddm_studies.comparison.paper import Claim, Findings, listed
 from ddm_studies.removal.figures import removals_of
 from ddm_studies.removal.ranking import CEILING, Removal
 

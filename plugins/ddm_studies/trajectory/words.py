@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ddm_studies.comparison.paper import Claim, Findings, outcome_of
+from ddm_studies.comparison.measured import outcome_of
+from ddm_studies.comparison.paper import Claim, Findings
 
 PAPER: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "mnist": {"normal training": (12.5, 95.7), "DDM-match": (12.6, 85.0), "DDM": (0.6, 95.7)},

@@ -16,7 +16,8 @@ from ddm_framework.network import Parameters
 from ddm_framework.report import Clusters, Text
 from ddm_framework.runs import Workspace
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
-from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
+from ddm_studies.comparison.measured import outcome_of
+from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.removal.figures import chart, compared, metrics_of, removals_of, table_of
 from ddm_studies.removal.ranking import Ranking, Removal, drawn_orders, perturbations_of, removed_and_lost, some_removed
 from ddm_studies.removal.words import INTERVALS, against_chance, between, gains, rounded
