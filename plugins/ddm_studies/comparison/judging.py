@@ -30,11 +30,14 @@ from ddm_framework.truth import (
     top_overlap,
 )
 from ddm_studies.comparison.measured import Measured, bootstrapped
+from ddm_studies.comparison.running import behaviours
 
 DISTANCES = {"dist_1": "output_shift", "dist_2": "correctness", "dist_3": "stability"}
 """The three distances of Eq. 10, and the objectives that measure them."""
 SCALE = 100
 """Dist_1 is reported times 100, as in Table 1."""
+
+OWN_CLUSTERS = "clusters of its own: floor and oracle are those of these clusters, and there is no LDS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +82,14 @@ class Judge:
 
     Attributes:
         queries: on which everything is measured.
-        perturbations: (R, K), random deletions for the LDS; with R = 0 there is no LDS.
+        perturbations: (R, K), random deletions for the LDS; without any there is no LDS.
         resamples: of each bootstrap interval.
         by_logits: also judge what linear methods answer by their estimate of every logit.
     """
 
     workspace: Workspace
     queries: Queries
-    perturbations: Tensor
+    perturbations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     resamples: int = 2000
     by_logits: bool = False
     _truths: dict[bytes, Tensor] = field(default_factory=dict)
@@ -115,8 +118,7 @@ class Judge:
 
     def behaviours(self, logits: Tensor, objective: Objective) -> Tensor:
         """Behaviours (P, N) of P networks by an objective with one behaviour, float64."""
-        reference = self.workspace.reference(self.queries)
-        return torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
+        return behaviours(self.workspace, objective, logits, self.queries)
 
     def truth(self, partition: Partition, objective: Objective) -> Tensor:
         """Behaviour of the network without each cluster, (N, K)."""
@@ -145,21 +147,9 @@ class Judge:
             part: {figure: _scale(figure) * getattr(each, part) for figure, each in judged.items()}
             for part in ("chosen", "random", "oracle")
         }
-        note = (
-            ""
-            if margins.on_run_partition
-            else "clusters of its own: floor and oracle are those of these clusters, and there is no LDS"
-        )
-        return Verdict(
-            name,
-            choice.name,
-            settings,
-            {**found, **ranks, **seconds},
-            **values,
-            lds=lds,
-            options=choice.given,
-            note=note,
-        )
+        figures = {**found, **ranks, **seconds}
+        note = "" if margins.on_run_partition else OWN_CLUSTERS
+        return Verdict(name, choice.name, settings, figures, **values, lds=lds, options=choice.given, note=note)
 
     def _judged(self, estimate: Estimate, objective: str) -> Judged:
         """What retraining without the clusters that are ranked first did."""
@@ -211,27 +201,23 @@ class Judge:
     def _choice_figures(self, figure: str, judged: Judged) -> dict[str, Any]:
         scale = _scale(figure)
         random = self.workspace.generator("bootstrap", figure)
-        chosen = bootstrapped(judged.chosen * scale, random, resamples=self.resamples)
-        found: dict[str, Any] = {
-            **Measured(float(judged.chosen.mean()) * scale, chosen.interval).metrics(figure),
-            f"{figure}_floor": float(judged.random.mean()) * scale,
-            f"{figure}_oracle": float(judged.oracle.mean()) * scale,
-            f"{figure}_rank": float(judged.rank.mean()),
-            f"{figure}_random_rank": float(judged.random_rank.mean()),
-        }
+
+        def measured(values: Tensor, unit: int) -> Measured:
+            interval = bootstrap_interval(values * unit, random, resamples=self.resamples)
+            return Measured(float(values.mean()) * unit, interval)
+
+        found = measured(judged.chosen, scale).metrics(figure)
         if figure != "dist_3":
             share = "recovered_share" if figure == "dist_1" else f"{figure}_recovered_share"
             between = recovered_share_interval(judged, random, resamples=self.resamples)
             found |= Measured(recovered_share(judged), between).metrics(share)
-        for name, values in (
-            ("floor", judged.random * scale),
-            ("oracle", judged.oracle * scale),
-            ("rank", judged.rank),
-            ("random_rank", judged.random_rank),
+        for name, values, unit in (
+            ("floor", judged.random, scale),
+            ("oracle", judged.oracle, scale),
+            ("rank", judged.rank, 1),
+            ("random_rank", judged.random_rank, 1),
         ):
-            value = found[f"{figure}_{name}"]
-            interval = bootstrap_interval(values, random, resamples=self.resamples)
-            found |= Measured(value, interval).metrics(f"{figure}_{name}")
+            found |= measured(values, unit).metrics(f"{figure}_{name}")
         return found
 
     def _rank_figures(self, estimate: Estimate) -> tuple[dict[str, Any], Tensor | None]:
@@ -261,6 +247,20 @@ class Judge:
 def on_run_clusters(found: Sequence[Verdict]) -> Verdict:
     """A method that ranked the run's own clusters, for the floor and ceiling of a table; the first if none did."""
     return next((each for each in found if not each.note), found[0])
+
+
+def bounds(found: Sequence[Verdict], distances: Sequence[str] = tuple(DISTANCES)) -> dict[str, dict[str, float]]:
+    """Floor and ceiling of the run's own clusters by each distance, as they stand in metrics.json."""
+    first = on_run_clusters(found).figures
+    return {
+        name: {figure: first[f"{figure}_{bound}"] for figure in distances}
+        for name, bound in (("random", "floor"), ("oracle", "oracle"))
+    }
+
+
+def apart(one: Tensor, other: Tensor) -> Measured:
+    """The mean difference between the values (N,) of two methods on the same queries."""
+    return bootstrapped(one - other, torch.Generator().manual_seed(0), resamples=2000)
 
 
 def _scale(figure: str) -> int:
