@@ -50,7 +50,7 @@ def in_words(metrics: Mapping[str, Any], name: str, form: str = ".2f") -> str:
     return Measured.read(metrics, name).words(form)
 
 
-def between(interval: tuple[float, float], form: str) -> str:
+def between(interval: Sequence[float], form: str) -> str:
     """`0.25 to 0.75`, each end in a format such as `.2f`."""
     low, high = interval
     return f"{low:{form}} to {high:{form}}"
