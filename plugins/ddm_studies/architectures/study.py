@@ -121,7 +121,7 @@ def run(
     shares = draws(workspace, asked, resamples)
     seen = [
         _seen(workspace, f"{number}_{network.backbone.name}", network, asked, shares, retrain)
-        for number, network in enumerate(tracked(workspace, "networks", networks))
+        for number, network in enumerate(tracked(workspace, "networks", networks, len(networks)))
     ]
     source, title, question = SAID[figure]
     stored = {"figure": figure, "num_training": len(workspace.data.train), **_metrics(seen, query_class, names)}

@@ -54,7 +54,7 @@ def decided(workspace: Workspace, methods: Sequence[Grid], masks: int, deleted: 
 
 def judge_each(judge: Judge, settled: Sequence[Settled]) -> list[Verdict]:
     """The verdicts on all methods, in their order."""
-    methods = tracked(judge.workspace, "methods", settled)
+    methods = tracked(judge.workspace, "methods", settled, len(settled))
     return [judge.verdict(each.name, each.choice, each.in_words()) for each in methods]
 
 
@@ -79,7 +79,7 @@ def settle(workspace: Workspace, judge: Judge, methods: Sequence[Grid]) -> Itera
         methods: the attributors, with the settings to try.
     """
     for name, method in zip(
-        named(methods), tracked(workspace, "settings on the validation bank", methods), strict=True
+        named(methods), tracked(workspace, "settings on the validation bank", methods, len(methods)), strict=True
     ):
         tried = method.choices
         if len(tried) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
 import torch
@@ -83,9 +83,9 @@ def behaviours(workspace: Workspace, objective: Objective, logits: Iterable[Tens
     return torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
 
 
-def tracked(workspace: Workspace, what: str, items: Sequence[Item]) -> Iterator[Item]:
-    """Each item in turn, while a progress bar counts those that are done."""
-    with workspace.display.bar(what, len(items)) as advance:
+def tracked(workspace: Workspace, what: str, items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Each of a number of items in turn, while a progress bar counts those that are done."""
+    with workspace.display.bar(what, count) as advance:
         for each in items:
             yield each
             advance()

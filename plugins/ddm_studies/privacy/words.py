@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ddm_studies.comparison.measured import outcome_of
+from ddm_studies.comparison.measured import between, outcome_of
 from ddm_studies.comparison.paper import Claim, Findings, listed
 
 LEVEL = 0.05
@@ -87,7 +87,6 @@ def _shown(ddm: Mapping[str, Any]) -> Iterator[str]:
             continue
         interval, by_chance = ddm[f"{name}_interval"], ddm[f"{chance}_by_chance"]
         if outcome_of(interval, by_chance) == "holds":
-            low, high = interval
             unit = "" if name == "correlation" else " %"
-            value = f"{ddm[name]:.3g}{unit} ({low:.3g} to {high:.3g}; {by_chance:.2g} by chance)"
+            value = f"{ddm[name]:.3g}{unit} ({between(interval, '.3g')}; {by_chance:.2g} by chance)"
             yield words.format(value=value)

@@ -103,7 +103,7 @@ def rankings_of(
     """
     queries, objective = workspace.queries_of("validation"), workspace.objective("performance")
     rankings = []
-    for choice, name in zip(tracked(workspace, "methods", methods), named(methods), strict=True):
+    for choice, name in zip(tracked(workspace, "methods", methods, len(methods)), named(methods), strict=True):
         use = choice.name
         if use == "random":
             rankings.append(Ranking(name, use, drawn_orders(workspace, replicates)))

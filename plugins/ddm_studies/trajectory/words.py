@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ddm_studies.comparison.measured import outcome_of
+from ddm_studies.comparison.measured import Outcome, between, outcome_of
 from ddm_studies.comparison.paper import Claim, Findings
 
 PAPER: Mapping[str, Mapping[str, tuple[float, float]]] = {
@@ -33,12 +33,13 @@ def _claims(found: Mapping[str, Any]) -> Iterator[Claim]:
     """That the synset leads back to θ_0, and where the paper has it so, to an accuracy below chance."""
     least = found["ddm_least_distance_to_start"]
     measured = f"{least:.2f} of the distance in weights is left at the closest point of one walk"
-    led = "holds" if least < CLOSE else "does not hold" if least >= HALF else "not told"
+    led: Outcome = "holds" if least < CLOSE else "does not hold" if least >= HALF else "not told"
     yield Claim("fine-tuning on the synset leads the target back to θ_0", measured, led)
     column = found["column"]
     if column in PAPER and PAPER[column]["DDM"][0] < 100 / CLASSES[column]:
-        (low, high), rarest = found["lowest"]["accuracy_interval"], found["rarest_class"]
-        measured = f"lowest {found['lowest']['accuracy']:.1f} % ({low:.1f} to {high:.1f}), rarest class {rarest:.1f} %"
+        lowest, rarest = found["lowest"], found["rarest_class"]
+        low, high = lowest["accuracy_interval"]
+        measured = f"lowest {lowest['accuracy']:.1f} % ({between((low, high), '.1f')}), rarest class {rarest:.1f} %"
         yield Claim("accuracy falls below chance on the way back", measured, outcome_of((rarest - high, rarest - low)))
 
 

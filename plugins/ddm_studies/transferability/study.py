@@ -234,7 +234,8 @@ def _effect(low: float) -> str:
 def _procedure(replicates: int) -> Section:
     trained = (
         f"Each student was trained {replicates} times as the target was, each time with its own initial weights and"
-        " batch order, on mixtures of the true label and the teacher's output. Random deletion drew other clusters each time."
+        " batch order, on mixtures of the true label and the teacher's output. Random deletion drew other clusters each"
+        " time."
     )
     ranked = (
         "DDM ranked the clusters by the effect of their deletion on the student's KL divergence from the clean network"

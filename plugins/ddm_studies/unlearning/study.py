@@ -151,7 +151,7 @@ def _once(workspace: Workspace) -> dict[str, float]:
 
 def _measured(workspace: Workspace, kind: Kind, chosen: Sequence[int], mending: Repair) -> list[Trial]:
     bank, found = _bank(workspace, kind, chosen), []
-    for row, each in enumerate(tracked(workspace, f"unlearning ({kind} by {kind})", chosen)):
+    for row, each in enumerate(tracked(workspace, f"unlearning ({kind} by {kind})", chosen, len(chosen))):
         asked = request(workspace, classes=[each]) if kind == "class" else request(workspace, [each])
         exact = take(bank.load(slice(row, row + 1)), 0)
         name = workspace.info.class_names[each] if kind == "class" else cluster_name(workspace, each)
