@@ -8,12 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report, Section
+from ddm_framework import Chart, Clusters, DDMError, Pictures, Queries, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import search, search_each
-from ddm_framework.online import Attribution, Queries
+from ddm_framework.online import Attribution
 from ddm_framework.recipe import Matching, Online
-from ddm_framework.report import Block, Chart, Clusters, Pictures, Table, Text, query_cards
-from ddm_framework.runs import Workspace
+from ddm_framework.report import Block, query_cards
 
 Count = Annotated[int, Field(ge=1)]
 _NO_VALIDATION = "the validation split is empty"

@@ -11,13 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Report, Section
+from ddm_framework import Chart, Queries, Report, Section, Table, Text, Workspace
 from ddm_framework.data import StoredImages
 from ddm_framework.network import num_weights
 from ddm_framework.offline import Synset
-from ddm_framework.online import Queries, leave_one_out
-from ddm_framework.report import Chart, Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework.online import leave_one_out
 from ddm_framework.truth import Bank, bank_logits, retrained
 from ddm_studies.comparison.intervals import median_interval
 from ddm_studies.comparison.measured import Measured, Outcome

@@ -8,9 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ddm_framework import Report, Section
-from ddm_framework.report import Chart, Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework import Chart, Report, Section, Table, Text, Workspace
 from ddm_framework.truth import agreement_interval, empirical_error_agreement
 from ddm_studies.comparison.judging import Judge
 from ddm_studies.comparison.measured import Measured, bootstrapped, in_words, outcome_of

@@ -8,10 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Report, Section
-from ddm_framework.plugin import ComponentOf, Grid, use
-from ddm_framework.report import Block, Chart, Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text, Workspace, use
+from ddm_framework.report import Block
 from ddm_framework.truth import empirical_error_agreement
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
 from ddm_studies.comparison.judging import SCALE, Judge, Verdict, apart, bounds, on_run_clusters, scoring_masks

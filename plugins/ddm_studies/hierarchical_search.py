@@ -10,11 +10,8 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from ddm_framework import Report
+from ddm_framework import Chart, Clusters, Objective, Pictures, Queries, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import Found, FoundEach, effects, search, search_each
-from ddm_framework.online import Objective, Queries
-from ddm_framework.report import Chart, Clusters, Pictures, Section, Table, Text
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.intervals import median_interval
 from ddm_studies.comparison.measured import Measured, between, bootstrapped, in_words, outcome_of
 from ddm_studies.comparison.options import Count, Resamples, Several

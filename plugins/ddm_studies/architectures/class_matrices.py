@@ -10,8 +10,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from ddm_framework.online import Queries
-from ddm_framework.runs import Workspace
+from ddm_framework import Queries, Workspace
 from ddm_framework.truth import leave_one_out_spearman
 from ddm_studies.comparison.measured import Measured
 

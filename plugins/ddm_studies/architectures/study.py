@@ -11,12 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report
+from ddm_framework import Chart, Choice, ComponentOf, DDMError, Heatmap, Queries, Report, Section, Text, Workspace, use
 from ddm_framework.answers import effects
-from ddm_framework.online import Queries
-from ddm_framework.plugin import Choice, ComponentOf, use
-from ddm_framework.report import Chart, Heatmap, Section, Text
-from ddm_framework.runs import Workspace
 from ddm_framework.stages import sibling
 from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.architectures.class_matrices import (

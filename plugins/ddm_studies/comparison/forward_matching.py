@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ddm_framework.runs import Workspace
+from ddm_framework import Workspace
 from ddm_framework.stages import variant
 
 Labels = Literal["hard", "learned"]

@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddm_framework import Section
-from ddm_framework.plugin import Choice, Grid
-from ddm_framework.report import Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework import Choice, Grid, Section, Table, Text, Workspace
 from ddm_framework.truth import cluster_lds
 from ddm_studies.comparison.judging import Judge, Verdict, scoring_masks
 from ddm_studies.comparison.running import need_validation, tracked

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddm_framework import Choice, Objective, Queries, Workspace
 from ddm_framework.offline import Partition
-from ddm_framework.online import Estimate, Objective, Queries, leave_one_out, random_deletions
-from ddm_framework.plugin import Choice
-from ddm_framework.runs import Workspace, open_account
+from ddm_framework.online import Estimate, leave_one_out, random_deletions
+from ddm_framework.runs import open_account
 from ddm_framework.truth import (
     Bank,
     Judged,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddm_framework import Workspace
 from ddm_framework.network import Parameters, take
 from ddm_framework.online import leave_one_out
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.judging import Judge
 from ddm_studies.comparison.network_distances import cosines, distances
 

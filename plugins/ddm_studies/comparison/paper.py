@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ddm_framework import Report
-from ddm_framework.report import Block, Section, Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework import Report, Section, Table, Text, Workspace
+from ddm_framework.report import Block
 from ddm_studies.comparison.measured import Measured, Outcome, between
 
 ROWS = {"random": "Random", "koh": "Koh et al.", "fastif": "FASTIF", "arnoldi": "Scaleup", "ddm": "DDM"}

@@ -9,11 +9,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from ddm_framework import DDMError
-from ddm_framework.data import ImageSet
+from ddm_framework import DDMError, ImageSet, Objective, Queries, Workspace
 from ddm_framework.network import Parameters
-from ddm_framework.online import Objective, Queries
-from ddm_framework.runs import Workspace
 
 Item = TypeVar("Item")
 

@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from ddm_framework import Report, Section
-from ddm_framework.plugin import ComponentOf, Grid, choose_grid
-from ddm_framework.report import Chart, Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text, Workspace
+from ddm_framework.plugin import choose_grid
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
 from ddm_studies.comparison.judging import Judge, Verdict, bounds, on_run_clusters
 from ddm_studies.comparison.options import Replicates, Resamples, Several, Share

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import binomtest, mannwhitneyu, norm
 from torch import Tensor
 
-from ddm_framework.data import DataInfo, Images
-from ddm_framework.runs import Workspace
+from ddm_framework import DataInfo, Workspace
+from ddm_framework.data import Images
 from ddm_studies.comparison.measured import Measured, bootstrapped
 from ddm_studies.comparison.membership import auc, auc_interval
 

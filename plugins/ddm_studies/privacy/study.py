@@ -10,12 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report
-from ddm_framework.data import ImageSet, taken
+from ddm_framework import Chart, DDMError, ImageSet, Pictures, Report, Section, Text, Workspace
+from ddm_framework.data import taken
 from ddm_framework.network import Parameters, take
 from ddm_framework.offline import start_images
-from ddm_framework.report import Block, Chart, Pictures, Section, Text
-from ddm_framework.runs import Workspace
+from ddm_framework.report import Block
 from ddm_framework.stages import variant
 from ddm_framework.truth import retrained
 from ddm_studies.comparison.forward_matching import Labels, labels_in_words, ordinary_match

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddm_framework.report import Chart, Clusters, Table
+from ddm_framework import Chart, Clusters, Table
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
 from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.paper import Compared

@@ -11,10 +11,8 @@ from pydantic import AfterValidator
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ddm_framework import DDMError
+from ddm_framework import Choice, DDMError, Workspace
 from ddm_framework.offline import Partition
-from ddm_framework.plugin import Choice
-from ddm_framework.runs import Workspace
 from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.comparison.grids import named
 from ddm_studies.comparison.intervals import mean_interval

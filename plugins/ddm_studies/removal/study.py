@@ -9,11 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Report, Section
+from ddm_framework import Choice, ComponentOf, Report, Section, Text, Workspace, use
 from ddm_framework.data import corrupted
-from ddm_framework.plugin import Choice, ComponentOf, use
-from ddm_framework.report import Block, Text
-from ddm_framework.runs import Workspace
+from ddm_framework.report import Block
 from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.options import Replicates
 from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddm_framework import Chart, Section, Table, Text, Workspace
 from ddm_framework.network import Budget, Gradient, Target, flat, negative, norms
 from ddm_framework.offline import (
     Divided,
@@ -20,8 +21,6 @@ from ddm_framework.offline import (
     trajectory_gradients,
 )
 from ddm_framework.recipe import Matching
-from ddm_framework.report import Chart, Section, Table, Text
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.measured import bootstrapped
 
 

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ddm_framework import DDMError, Report
+from ddm_framework import Chart, DDMError, Report, Section, Table, Text, Workspace
 from ddm_framework.network import Parameters
-from ddm_framework.report import Block, Chart, Section, Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework.report import Block
 from ddm_studies.comparison.forward_matching import Labels, labels_in_words, ordinary_match
 from ddm_studies.comparison.measured import bootstrapped
 from ddm_studies.comparison.options import Positive, Resamples, Several

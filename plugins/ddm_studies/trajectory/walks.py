@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddm_framework import DDMError, derive_seed
+from ddm_framework import DDMError, Workspace, derive_seed
 from ddm_framework.data import Images, subset
 from ddm_framework.network import Gradient, Network, Parameters, broadcast, norms, scaled, take
 from ddm_framework.offline import Synset
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.running import tracked
 
 BATCH = 256

@@ -12,21 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddm_framework import derive_seed
-from ddm_framework.data import ImageSet
-from ddm_framework.network import (
-    TRAINING,
-    Parameters,
-    Target,
-    build_network,
-    start,
-    start_each,
-    take,
-    train,
-)
+from ddm_framework import ImageSet, Workspace, derive_seed
+from ddm_framework.network import TRAINING, Parameters, Target, build_network, start, start_each, take, train
 from ddm_framework.offline import Divided, Synset, cluster_chunks, match, possible_pairs
 from ddm_framework.online import beta_weights, fit, perturbed_networks
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.running import tracked
 
 

@@ -11,10 +11,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report, Section
+from ddm_framework import DDMError, Report, Section, Text, Workspace
 from ddm_framework.network import Parameters
-from ddm_framework.report import Text
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
 from ddm_studies.comparison.measured import between, outcome_of
 from ddm_studies.comparison.options import Count, Positive, Replicates

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report
+from ddm_framework import Chart, DDMError, ImageSet, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import (
     FORGOTTEN,
     STEP_BEFORE_REPAIR,
@@ -26,11 +26,8 @@ from ddm_framework.answers import (
     unlearn,
     validation_images,
 )
-from ddm_framework.data import ImageSet
 from ddm_framework.network import Parameters, take
 from ddm_framework.online import leave_one_out
-from ddm_framework.report import Chart, Section, Table, Text
-from ddm_framework.runs import Workspace
 from ddm_framework.truth import Bank, retrained
 from ddm_studies.comparison.intervals import binomial_interval, mean_interval
 from ddm_studies.comparison.measured import Measured
