@@ -28,6 +28,7 @@ from ddm_studies.architectures.class_matrices import (
     own_class_floor,
 )
 from ddm_studies.architectures.words import findings
+from ddm_studies.comparison.grids import set_options
 from ddm_studies.comparison.options import Count, Positive, Resamples
 from ddm_studies.comparison.paper import Compared, Comparison, data_sizes
 from ddm_studies.comparison.running import behaviours, images_of_classes, known_class, tracked
@@ -165,7 +166,7 @@ def _seen(
     estimated = effects(other, asked, other.objective("output_shift"), other.class_synset, classes)[:, :, 0]
     exact = class_means(_exact(other, asked), labels, shares) if retrain else None
     recipe = other.recipe
-    given = ", ".join(f"{key} {value}" for key, value in network.backbone.options.items() if value is not None)
+    given = set_options(network.backbone)
     settings = (
         f"{network.backbone.name} ({given}; matched by {recipe.distance.name}, image rate {recipe.matching.lr:g})"
     )

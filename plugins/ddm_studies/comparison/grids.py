@@ -93,6 +93,11 @@ def options_in_words(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in options.items())
 
 
+def set_options(choice: Choice) -> str:
+    """All options of a component that have a value, given or by default, in words."""
+    return options_in_words({name: value for name, value in choice.options.items() if value is not None})
+
+
 def named(methods: Sequence[Choice | Grid]) -> list[str]:
     """`koh`, or `koh (damping 0.1)` where the same attributor is used more than once."""
     uses = [each.name for each in methods]

@@ -20,16 +20,17 @@ def first_test_images(workspace: Workspace, count: Literal["all"] | int) -> Quer
     return workspace.queries_of("test", None if count == "all" else count)
 
 
-def need_validation(workspace: Workspace, without: str) -> None:
+def need_validation(workspace: Workspace, without: str, instead: str = "") -> None:
     """Refuse a run without a validation split.
 
     Args:
         without: what cannot be done then, such as `clusters have no value`.
+        instead: another way out than to set dataset.validation.
     Raises:
         DDMError: if the split is empty.
     """
     if len(workspace.data.validation) == 0:
-        raise DDMError(f"the validation split is empty, so {without}; set dataset.validation")
+        raise DDMError(f"the validation split is empty, so {without}; set dataset.validation{instead}")
 
 
 def known_class(workspace: Workspace, label: int | None, papers: int) -> int:
