@@ -9,19 +9,17 @@ from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from ddm_framework import Chart, Queries, Report, Section, Table, Text, Workspace
+from ddm_framework import Chart, Report, Section, Table, Text, Workspace
 from ddm_framework.data import StoredImages
 from ddm_framework.network import num_weights
 from ddm_framework.offline import Synset
-from ddm_framework.online import leave_one_out
-from ddm_framework.truth import Bank, bank_logits, retrained
+from ddm_framework.truth import Bank
 from ddm_studies.comparison.intervals import median_interval
 from ddm_studies.comparison.measured import Measured, Outcome
 from ddm_studies.comparison.options import Count, Several
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
-from ddm_studies.comparison.running import behaviours, first_test_images, seconds_of
+from ddm_studies.comparison.running import first_test_images, seconds_of, shifts, without_each
 
 FLOAT_BYTES = 4
 KEPT = ("synset", "class_synset", "target")
@@ -69,7 +67,7 @@ def run(
     """
     count = workspace.partition.num_clusters
     made = count if retrainings == "all" else min(retrainings, count)
-    bank = retrained(workspace, leave_one_out(count)[1 : made + 1])
+    bank = without_each(workspace, workspace.partition, slice(made))
     stored = _stored(workspace)
     spent = _spent(workspace, bank, queries, repeats)
     ways = _ways(spent)
@@ -145,13 +143,8 @@ def _questions(workspace: Workspace, bank: Bank, queries: int) -> dict[str, Call
     return {
         "single_question": lambda: workspace.attribution(first_test_images(workspace, 1), objective),
         "question": lambda: workspace.attribution(first_test_images(workspace, queries), objective),
-        "bank_question": lambda: _shifts(workspace, bank, first_test_images(workspace, queries)),
+        "bank_question": lambda: shifts(workspace, bank, first_test_images(workspace, queries)),
     }
-
-
-def _shifts(workspace: Workspace, bank: Bank, asked: Queries) -> Tensor:
-    """Effects (N, K) on the CPU, so that an accelerator must have finished."""
-    return behaviours(workspace, workspace.objective("output_shift"), bank_logits(workspace, bank, asked), asked).T
 
 
 def _ways(spent: Mapping[str, Any]) -> dict[str, Way]:

@@ -32,13 +32,7 @@ STILL = 1e-3
 """Relative spread below which distances count as equal: rounding of the weights alone can make them differ."""
 
 
-def run(
-    workspace: Workspace,
-    /,
-    *,
-    queries: Literal["all"] | Several = "all",
-    resamples: Resamples = 2000,
-) -> Report:
+def run(workspace: Workspace, /, *, queries: Literal["all"] | Several = "all", resamples: Resamples = 2000) -> Report:
     """Compare the network fine-tuned on each cluster's synset with the one retrained exactly without the cluster.
 
     Networks are estimated as set in the recipe's `online`. Whether the length of their displacement ranks the clusters

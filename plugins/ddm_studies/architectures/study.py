@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations, zip_longest
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from ddm_framework import Chart, Choice, ComponentOf, DDMError, Heatmap, Queries, Report, Section, Text, Workspace, use
 from ddm_framework.answers import effects
 from ddm_framework.stages import sibling
-from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.architectures.class_matrices import (
     Seen,
     agreement,
@@ -31,7 +30,7 @@ from ddm_studies.architectures.words import findings
 from ddm_studies.comparison.grids import set_options
 from ddm_studies.comparison.options import Count, Positive, Resamples
 from ddm_studies.comparison.paper import Compared, Comparison, data_sizes
-from ddm_studies.comparison.running import behaviours, images_of_classes, known_class, tracked
+from ddm_studies.comparison.running import images_of_classes, known_class, shifts, tracked, without_each
 
 Backbones = Annotated[list[Choice], ComponentOf("backbone"), Field(min_length=2)]
 Distances = Annotated[list[Choice], ComponentOf("distance")]
@@ -53,23 +52,6 @@ SAID = {
     ),
 }
 """Source, title and question of each figure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """One network and how its synset is matched.
-
-    Attributes:
-        name: that distinguishes it from the others.
-        backbone: with all its options.
-        distance: replaces the recipe's unless None.
-        image_rate: replaces the recipe's `matching.lr` unless None.
-    """
-
-    name: str
-    backbone: Choice
-    distance: Choice | None
-    image_rate: float | None
 
 
 def run(
@@ -114,12 +96,9 @@ def run(
     names = workspace.info.class_names
     query_class = known_class(workspace, query_class, PAPERS_CLASS)
     asked = _queries(workspace, queries)
-    networks = _networks(backbones, distances, image_rates)
-    shares = draws(workspace, asked, resamples)
-    seen = [
-        _seen(workspace, f"{number}_{network.backbone.name}", network, asked, shares, retrain)
-        for number, network in enumerate(tracked(workspace, "networks", networks, len(networks)))
-    ]
+    networks, shares = _networks(workspace, backbones, distances, image_rates), draws(workspace, asked, resamples)
+    each_network = tracked(workspace, "networks", networks, len(networks))
+    seen = [_seen(name, network, asked, shares, retrain) for name, network in each_network]
     source, title, question = SAID[figure]
     stored = {"figure": figure, "num_training": len(workspace.data.train), **_metrics(seen, query_class, names)}
     rows = [*(_traced_rows(seen, query_class, names) if figure == "fig_3" else ()), *_compared(seen)]
@@ -134,16 +113,20 @@ def run(
     return replace(report, tensors={f"effect.{number}": each.matrix for number, each in enumerate(seen)})
 
 
-def _networks(backbones: Sequence[Choice], distances: Sequence[Choice], rates: Sequence[float]) -> list[Network]:
+def _networks(
+    workspace: Workspace, backbones: Sequence[Choice], distances: Sequence[Choice], rates: Sequence[float]
+) -> list[tuple[str, Workspace]]:
+    """A run with each network, and a name that distinguishes it from the others."""
+    count = len(backbones)
     for option, given in (("distances", distances), ("image_rates", rates)):
-        if given and len(given) != len(backbones):
-            raise DDMError(
-                f"`{option}` has {len(given)} entries for {len(backbones)} backbones; give one each, or none"
-            )
-    return [
-        Network(_named(backbone, backbones), backbone, distance, rate)
-        for backbone, distance, rate in zip_longest(backbones, distances, rates)
-    ]
+        if given and len(given) != count:
+            raise DDMError(f"`{option}` has {len(given)} entries for {count} backbones; give one each, or none")
+    networks = []
+    for number, (backbone, distance, rate) in enumerate(zip_longest(backbones, distances, rates)):
+        matching = {} if rate is None else {"lr": rate}
+        other = sibling(workspace, f"{number}_{backbone.name}", backbone=backbone, distance=distance, matching=matching)
+        networks.append((_named(backbone, backbones), other))
+    return networks
 
 
 def _named(backbone: Choice, every: Sequence[Choice]) -> str:
@@ -156,21 +139,17 @@ def _named(backbone: Choice, every: Sequence[Choice]) -> str:
     return f"{backbone.name} ({told})" if told else backbone.name
 
 
-def _seen(
-    workspace: Workspace, folder: str, network: Network, asked: Queries, shares: Sequence[Tensor], retrain: bool
-) -> Seen:
-    matching = {} if network.image_rate is None else {"lr": network.image_rate}
-    other = sibling(workspace, folder, backbone=network.backbone, distance=network.distance, matching=matching)
+def _seen(name: str, other: Workspace, asked: Queries, shares: Sequence[Tensor], retrain: bool) -> Seen:
     assert asked.labels is not None
     labels, classes = asked.labels.cpu(), torch.arange(other.info.num_classes)
     estimated = effects(other, asked, other.objective("output_shift"), other.class_synset, classes)[:, :, 0]
-    exact = class_means(_exact(other, asked), labels, shares) if retrain else None
-    recipe = other.recipe
-    given = set_options(network.backbone)
-    settings = (
-        f"{network.backbone.name} ({given}; matched by {recipe.distance.name}, image rate {recipe.matching.lr:g})"
-    )
-    return Seen(network.name, settings, class_means(estimated, labels, shares), exact, other.accuracy("test"))
+    exact, recipe = None, other.recipe
+    if retrain:
+        bank = without_each(other, other.partition.class_wise(other.info.num_classes))
+        exact = class_means(shifts(other, bank, asked), labels, shares)
+    matched = f"matched by {recipe.distance.name}, image rate {recipe.matching.lr:g}"
+    settings = f"{recipe.backbone.name} ({set_options(recipe.backbone)}; {matched})"
+    return Seen(name, settings, class_means(estimated, labels, shares), exact, other.accuracy("test"))
 
 
 def _queries(workspace: Workspace, most: int) -> Queries:
@@ -183,39 +162,31 @@ def _queries(workspace: Workspace, most: int) -> Queries:
     return workspace.queries_of("test").take(torch.cat(chosen).sort().values)
 
 
-def _exact(workspace: Workspace, asked: Queries) -> Tensor:
-    """Effect (N, L) of deleting each class, by exact retraining."""
-    classes = workspace.info.num_classes
-    partition = workspace.partition.class_wise(classes)
-    bank = retrained(workspace, 1 - torch.eye(classes), partition=partition)
-    return behaviours(workspace, workspace.objective("output_shift"), bank_logits(workspace, bank, asked), asked).T
-
-
 def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
     """The figures that both Fig. 3 and Fig. 8 are judged by."""
     chance = f"{1 / seen[0].effect.shape[2]:.2g} by chance"
     for each in seen:
         first = measured(own_class_first(each.effect), 0)
         yield Compared.measured(each.name, "own class first, share of classes", first, note=chance)
-    yield from _agreeing([(each.name, each.effect) for each in seen], "any two networks, mean", "")
+    yield from _agreeing([(each.name, each.effect) for each in seen], "")
     exact = [(each.name, each.exact) for each in seen if each.exact is not None]
     for each in seen:
         if each.exact is not None:
             yield _within(each.name, each.effect, each.exact, ", with exact")
             yield from _other_classes(each.name, [each.effect, each.exact], ", with exact")
     if len(exact) > 1:
-        yield from _agreeing(exact, "any two networks, mean", ", both exact")
+        yield from _agreeing(exact, ", both exact")
 
 
-def _agreeing(matrices: Sequence[tuple[str, Tensor]], mean: str, what: str) -> Iterator[Compared]:
+def _agreeing(matrices: Sequence[tuple[str, Tensor]], what: str) -> Iterator[Compared]:
     """The agreement of every two matrices, and its mean over all pairs."""
     for (one_name, one), (other_name, other) in combinations(matrices, 2):
         yield _within(f"{one_name} and {other_name}", one, other, what)
     effects_ = [each for _, each in matrices]
-    name = mean if len(matrices) > 2 else " and ".join(name for name, _ in matrices)
+    name = " and ".join(name for name, _ in matrices)
     if len(matrices) > 2:
-        note = _own_alone(mean_floor(effects_))
-        yield Compared.measured(mean, f"{WITHIN}{what}", measured(between(effects_)), note=note)
+        name, note = "any two networks, mean", _own_alone(mean_floor(effects_))
+        yield Compared.measured(name, f"{WITHIN}{what}", measured(between(effects_)), note=note)
     yield from _other_classes(name, effects_, what)
 
 

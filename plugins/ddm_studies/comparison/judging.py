@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddm_framework import Choice, Objective, Queries, Workspace
 from ddm_framework.offline import Partition
-from ddm_framework.online import Estimate, leave_one_out, random_deletions
+from ddm_framework.online import Estimate, random_deletions
 from ddm_framework.runs import open_account
 from ddm_framework.truth import (
     Bank,
@@ -30,7 +30,7 @@ from ddm_framework.truth import (
     top_overlap,
 )
 from ddm_studies.comparison.measured import Measured, bootstrapped
-from ddm_studies.comparison.running import behaviours
+from ddm_studies.comparison.running import behaviours, without_each
 
 DISTANCES = {"dist_1": "output_shift", "dist_2": "correctness", "dist_3": "stability"}
 """The three distances of Eq. 10, and the objectives that measure them."""
@@ -107,7 +107,7 @@ class Judge:
 
     def leave_one_out_bank(self, partition: Partition) -> Bank:
         """The networks without each cluster of a partition."""
-        return retrained(self.workspace, leave_one_out(partition.num_clusters)[1:], partition=partition)
+        return without_each(self.workspace, partition)
 
     def leave_one_out_logits(self, partition: Partition) -> Tensor:
         """Logits (K, N, classes) of the networks without each cluster of a partition."""

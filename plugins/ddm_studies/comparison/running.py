@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypeVar
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ddm_framework import DDMError, ImageSet, Objective, Queries, Workspace
 from ddm_framework.network import Parameters
+from ddm_framework.offline import Partition
+from ddm_framework.online import leave_one_out
+from ddm_framework.truth import Bank, bank_logits, retrained
 
 Item = TypeVar("Item")
 
@@ -79,6 +82,16 @@ def behaviours(workspace: Workspace, objective: Objective, logits: Iterable[Tens
     """
     reference = workspace.reference(queries)
     return torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
+
+
+def without_each(workspace: Workspace, partition: Partition, chosen: Sequence[int] | slice = slice(None)) -> Bank:
+    """The networks retrained exactly without each cluster of a partition, or without each of the chosen ones."""
+    return retrained(workspace, leave_one_out(partition.num_clusters)[1:][chosen], partition=partition)
+
+
+def shifts(workspace: Workspace, bank: Bank, queries: Queries) -> Tensor:
+    """`output_shift` (Dist_1) of each of K networks of a bank, float64 (N, K), on the CPU."""
+    return behaviours(workspace, workspace.objective("output_shift"), bank_logits(workspace, bank, queries), queries).T
 
 
 def tracked(workspace: Workspace, what: str, items: Iterable[Item], count: int) -> Iterator[Item]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -18,15 +17,7 @@ from ddm_studies.comparison.measured import between, outcome_of
 from ddm_studies.comparison.options import Count, Positive, Replicates
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import need_validation
-from ddm_studies.removal.figures import (
-    accuracy_of,
-    chart,
-    compared,
-    deleted_first,
-    metrics_of,
-    removals_of,
-    table_of,
-)
+from ddm_studies.removal.figures import accuracy_of, chart, compared, deleted_first, metrics_of, removals_of, table_of
 from ddm_studies.removal.ranking import Percentages, Ranking, Removal, by_value, drawn_orders, removals_from, rows_of
 from ddm_studies.removal.words import INTERVALS, against_chance, gains, points
 from ddm_studies.transferability.distilling import (
@@ -43,25 +34,6 @@ PAPER: dict[str, dict[float, float]] = {
     "ddm": {0: 94.1, 10: 94.2, 20: 94.2, 30: 92.9, 40: 87.3},
 }
 """Accuracy of the student in per cent, by method and percentage of the data deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Teachers:
-    """The teachers, and how well students learn from them without any deletion.
-
-    Attributes:
-        clean: test accuracy of the run's target, the clean teacher, per cent.
-        nasty: test accuracy of the undistillable teacher made from it, per cent.
-        apart: mean divergence of the undistillable teacher from the clean one on the test split, in nats.
-        alone: test accuracy of students trained on the labels only, per cent, float64 (R,).
-        of_clean: test accuracy of students of the clean teacher, per cent, float64 (R,).
-    """
-
-    clean: float
-    nasty: float
-    apart: float
-    alone: Tensor
-    of_clean: Tensor
 
 
 def run(
@@ -123,11 +95,11 @@ def run(
         by_value("ddm", "ddm", divergence_effects(workspace, lessons[1]), replicates),
     ]
     found = _students(workspace, rankings, steps, lessons[1])
-    stored = {**_metrics(teachers), **metrics_of(found, steps)}
+    stored = {**teachers, **metrics_of(found, steps)}
     return Comparison(
         "Table 7",
         "deleting data from the distillation of an undistillable teacher",
-        _figures(teachers, found, steps),
+        list(_figures(stored, found, steps)),
         findings({"transferability": stored}),
         f"{sizes(workspace)}; α = {alpha:g}, teacher softened by {temperature:g}",
     ).report(
@@ -139,16 +111,31 @@ def run(
     )
 
 
-def _teachers(workspace: Workspace, nasty: Parameters, lesson: Tensor, replicates: int) -> Teachers:
+def _teachers(workspace: Workspace, nasty: Parameters, lesson: Tensor, replicates: int) -> dict[str, Any]:
+    """The teachers, and how well students learn from them without any deletion, as they stand in metrics.json.
+
+    Accuracies are in per cent of the test split. `teachers_divergence` is the mean divergence of the undistillable
+    teacher from the clean one there, in nats.
+    """
     clean, other = (logits_of(workspace, each, "test") for each in (workspace.target, nasty))
     test, everything = workspace.data.test.labels, torch.ones(replicates, len(lesson), dtype=torch.bool)
     right = [100 * float((each.argmax(1) == test).double().mean()) for each in (clean, other)]
     apart = F.kl_div(other.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True)
     numbers = [[number] for number in range(replicates)]
-    students = [
+    alone, of_clean = (
         student_accuracies(workspace, labels, everything, numbers) for labels in (workspace.data.train.labels, lesson)
-    ]
-    return Teachers(right[0], right[1], float(apart), *students)
+    )
+    return {
+        "clean_teacher_accuracy": right[0],
+        "undistillable_teacher_accuracy": right[1],
+        "teachers_divergence": float(apart),
+        "student_alone": {"accuracies": alone.tolist(), **_accuracy(alone)},
+        "student_of_clean": _accuracy(of_clean),
+    }
+
+
+def _accuracy(accuracies: Tensor) -> dict[str, Any]:
+    return {"accuracy": float(accuracies.mean()), "interval": list(percent_interval(accuracies))}
 
 
 def _students(
@@ -162,23 +149,20 @@ def _students(
     return removals_from(workspace.partition, rankings, rows, accuracy)
 
 
-def _figures(teachers: Teachers, found: Sequence[Removal], percentages: Sequence[float]) -> list[Compared]:
-    figures = [
-        Compared("clean teacher", "accuracy", teachers.clean),
-        Compared("undistillable teacher", "accuracy", teachers.nasty),
-        *(
-            Compared.measured(name, "accuracy", accuracy_of(each), paper)
-            for name, each, paper in (
-                ("student without a teacher", teachers.alone, None),
-                ("student of the clean teacher", teachers.of_clean, None),
-                ("student of the undistillable teacher, all data", found[0].accuracy[0], PAPER["ddm"][0]),
-            )
-        ),
-    ]
+def _figures(stored: Mapping[str, Any], found: Sequence[Removal], percentages: Sequence[float]) -> Iterator[Compared]:
+    yield Compared("clean teacher", "accuracy", stored["clean_teacher_accuracy"])
+    yield Compared("undistillable teacher", "accuracy", stored["undistillable_teacher_accuracy"])
+    for name, title in (
+        ("student_alone", "student without a teacher"),
+        ("student_of_clean", "student of the clean teacher"),
+    ):
+        yield Compared(title, "accuracy", stored[name]["accuracy"], None, tuple(stored[name]["interval"]))
+    whole, title = accuracy_of(found[0].accuracy[0]), "student of the undistillable teacher, all data"
+    yield Compared.measured(title, "accuracy", whole, PAPER["ddm"][0])
+    what = "accuracy of the undistillable teacher's student"
     for each in found:
-        what = "accuracy of the undistillable teacher's student"
-        figures += [compared(each, row, step, PAPER, what) for row, step in enumerate(percentages) if step]
-    return figures
+        for row, step in enumerate(percentages[1:], 1):
+            yield compared(each, row, step, PAPER, what)
 
 
 def findings(metrics: Mapping[str, Any]) -> Findings:
@@ -246,17 +230,3 @@ def _procedure(replicates: int) -> Section:
 def _first(ranking: Ranking) -> Section:
     note = Text("Values: effect of the deletion on the student's divergence from the clean network, in nats.")
     return Section("Deleted first by DDM", [note, deleted_first("deleted first", ranking)])
-
-
-def _metrics(teachers: Teachers) -> Mapping[str, Any]:
-    return {
-        "clean_teacher_accuracy": teachers.clean,
-        "undistillable_teacher_accuracy": teachers.nasty,
-        "teachers_divergence": teachers.apart,
-        "student_alone": {"accuracies": teachers.alone.tolist(), **_accuracy(teachers.alone)},
-        "student_of_clean": _accuracy(teachers.of_clean),
-    }
-
-
-def _accuracy(accuracies: Tensor) -> dict[str, Any]:
-    return {"accuracy": float(accuracies.mean()), "interval": list(percent_interval(accuracies))}

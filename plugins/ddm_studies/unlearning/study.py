@@ -27,14 +27,19 @@ from ddm_framework.answers import (
     validation_images,
 )
 from ddm_framework.network import Parameters, take
-from ddm_framework.online import leave_one_out
-from ddm_framework.truth import Bank, retrained
 from ddm_studies.comparison.intervals import binomial_interval, mean_interval
 from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.membership import advantage, losses
 from ddm_studies.comparison.options import Count
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
-from ddm_studies.comparison.running import cluster_name, images_of_classes, predictions, seconds_of, tracked
+from ddm_studies.comparison.running import (
+    cluster_name,
+    images_of_classes,
+    predictions,
+    seconds_of,
+    tracked,
+    without_each,
+)
 from ddm_studies.unlearning.words import ALONE, ARMS, EXACT, OURS, PLAIN, TARGET, epochs_of, findings
 
 Kind = Literal["class", "cluster"]
@@ -147,20 +152,16 @@ def _once(workspace: Workspace) -> dict[str, float]:
 
 
 def _measured(workspace: Workspace, kind: Kind, chosen: Sequence[int], mending: Repair) -> list[Trial]:
-    bank, found = _bank(workspace, kind, chosen), []
+    partition, found = workspace.partition, []
+    if kind == "class":
+        partition = partition.class_wise(workspace.info.num_classes)
+    bank = without_each(workspace, partition, chosen)
     for row, each in enumerate(tracked(workspace, f"unlearning ({kind} by {kind})", chosen, len(chosen))):
         asked = request(workspace, classes=[each]) if kind == "class" else request(workspace, [each])
         exact = take(bank.load(slice(row, row + 1)), 0)
         name = workspace.info.class_names[each] if kind == "class" else cluster_name(workspace, each)
         found.append(_one(workspace, name, asked, mending, exact))
     return found
-
-
-def _bank(workspace: Workspace, kind: Kind, chosen: Sequence[int]) -> Bank:
-    if kind == "cluster":
-        return retrained(workspace, leave_one_out(workspace.partition.num_clusters)[1:][list(chosen)])
-    count = workspace.info.num_classes
-    return retrained(workspace, leave_one_out(count)[1:][list(chosen)], partition=workspace.partition.class_wise(count))
 
 
 def _one(workspace: Workspace, name: str, asked: Request, mending: Repair, exact: Parameters) -> Trial:
