@@ -44,11 +44,6 @@ class Asked:
     found: Found
     flat: int
 
-    @property
-    def own_class(self) -> bool:
-        """Whether the class found is that of the queries."""
-        return self.found.label == self.label
-
 
 def run(
     workspace: Workspace,
@@ -163,7 +158,9 @@ def _compared(
 ) -> Iterator[Compared]:
     drawn = "the paper shows it in a chart without figures"
     for asked in searches:
-        yield Compared(asked.words, "class found is its own, 1 = yes", float(asked.own_class), note=drawn)
+        yield Compared(
+            asked.words, "class found is its own, 1 = yes", float(asked.found.label == asked.label), note=drawn
+        )
         yield Compared(asked.words, "cluster found is the flat search's", float(asked.found.cluster == asked.flat))
     every = f"{found['num_queries']} queries, one by one"
     yield Compared.read(every, "cluster found is the flat search's, share", found, "same_cluster")

@@ -53,7 +53,6 @@ class Verdict:
         random: the mean true value over all clusters, by figure, float64 (N,).
         oracle: the true value for the best cluster, by figure, float64 (N,).
         lds: cluster LDS of each query, float64 (N,); None where the method has none.
-        options: of the attributor.
         note: what must be known to read the figures.
     """
 
@@ -65,7 +64,6 @@ class Verdict:
     random: Mapping[str, Tensor] = field(default_factory=dict)
     oracle: Mapping[str, Tensor] = field(default_factory=dict)
     lds: Tensor | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
     def of(self, name: str) -> float | None:
@@ -149,7 +147,7 @@ class Judge:
         }
         figures = {**found, **ranks, **seconds}
         note = "" if margins.on_run_partition else OWN_CLUSTERS
-        return Verdict(name, choice.name, settings, figures, **values, lds=lds, options=choice.given, note=note)
+        return Verdict(name, choice.name, settings, figures, **values, lds=lds, note=note)
 
     def _judged(self, estimate: Estimate, objective: str) -> Judged:
         """What retraining without the clusters that are ranked first did."""

@@ -15,7 +15,7 @@ from ddm_framework import Choice, DDMError, Workspace
 from ddm_framework.offline import Partition
 from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.comparison.grids import named
-from ddm_studies.comparison.intervals import mean_interval
+from ddm_studies.comparison.intervals import clipped, mean_interval
 from ddm_studies.comparison.options import Percentage
 from ddm_studies.comparison.paper import ROWS
 from ddm_studies.comparison.running import tracked
@@ -262,14 +262,9 @@ def _with_aucs(found: Sequence[Removal], spoilt: Tensor, clusters: Tensor) -> It
         areas = [detection_auc(order, spoilt, clusters) for order in each.ranking.order]
         auc = torch.tensor(areas, dtype=torch.float64)
         if each.ranking.use == "random":
-            yield replace(each, auc=auc, auc_interval=_within(mean_interval(auc)))
+            yield replace(each, auc=auc, auc_interval=clipped(mean_interval(auc), 0.0, 1.0))
             continue
         own = auc_shares(each.ranking.order[0], spoilt, clusters)
-        interval = None if own is None else _within(mean_interval(own))
+        interval = None if own is None else clipped(mean_interval(own), 0.0, 1.0)
         behind = None if each is ours or own is None or of_ddm is None else mean_interval(of_ddm - own)
         yield replace(each, auc=auc, auc_interval=interval, auc_behind_ddm=behind)
-
-
-def _within(interval: tuple[float, float]) -> tuple[float, float]:
-    """Clipped to the range of an AUC."""
-    return max(interval[0], 0.0), min(interval[1], 1.0)

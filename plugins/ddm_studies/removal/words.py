@@ -93,10 +93,9 @@ def _claims(table: int, found: Sequence[Removal], percentages: Sequence[float]) 
     if not ours:
         return
     paper = PAPER[table]["ddm"]
-    gaining = [row for row, each in enumerate(percentages) if each and paper.get(each, 0.0) > paper[0]]
-    if gaining:
-        last = gaining[-1]  # the largest share that still improves the paper's network
-        told = f"{_change(ours, last)} without {percentages[last]:g} %"
+    if rows := gaining(percentages, paper):
+        last = rows[-1]  # the largest share that still improves the paper's network
+        told = f"{points(ours.accuracy[last], ours.accuracy[0])} without {percentages[last]:g} %"
         improved = outcome_of(difference_interval(ours.accuracy[last], ours.accuracy[0]))
         if table == 6:
             yield _healing(ours, ceiling, told, improved)
@@ -140,11 +139,6 @@ def _against(ours: Removal, others: Sequence[Removal]) -> tuple[str, Outcome]:
     return measured, outcome_of_all(outcomes)
 
 
-def _change(removal: Removal, row: int) -> str:
-    """The change of accuracy with its interval."""
-    return points(removal.accuracy[row], removal.accuracy[0])
-
-
 def _heals(ceiling: Removal) -> bool:
     """Whether removing the most corrupted clusters improves accuracy measurably at any percentage."""
     changes = (difference_interval(after, ceiling.accuracy[0]) for after in ceiling.accuracy[1:])
@@ -154,7 +148,7 @@ def _heals(ceiling: Removal) -> bool:
 def harm(ceiling: Removal, percentages: Sequence[float]) -> str:
     """Whether the corruption costs accuracy, so that a removal could heal the network."""
     best = max(range(1, len(percentages)), key=lambda row: ceiling.mean[row])
-    told = f"{_change(ceiling, best)} without {percentages[best]:g} %"
+    told = f"{points(ceiling.accuracy[best], ceiling.accuracy[0])} without {percentages[best]:g} %"
     if _heals(ceiling):
         return f"Removing the most corrupted clusters first improves accuracy, by up to {told}."
     return (
@@ -163,13 +157,17 @@ def harm(ceiling: Removal, percentages: Sequence[float]) -> str:
     )
 
 
+def gaining(percentages: Sequence[float], paper: Mapping[float, float]) -> list[int]:
+    """The rows of the percentages whose removal improves the paper's network."""
+    return [row for row, each in enumerate(percentages) if each and paper.get(each, 0.0) > paper[0]]
+
+
 def gains(ours: Removal, percentages: Sequence[float], paper: Mapping[float, float]) -> str:
     """Whether DDM's removal improves the network at the percentages where the paper's does, else at the first one."""
-    steps = [each for each in percentages if each and paper.get(each, 0.0) > paper[0]] or list(percentages[1:2])
+    verdict = {"holds": "improves", "does not hold": "lowers", "not told": "does not measurably change"}
     parts = []
-    for percentage in steps:
-        after, before = ours.accuracy[list(percentages).index(percentage)], ours.accuracy[0]
-        verdict = {"holds": "improves", "does not hold": "lowers", "not told": "does not measurably change"}
+    for row in gaining(percentages, paper) or [1]:
+        percentage, after, before = percentages[row], ours.accuracy[row], ours.accuracy[0]
         said = verdict[outcome_of(difference_interval(after, before))]
         theirs = f"; paper: {paper[percentage] - paper[0]:+.1f}" if percentage in paper else ""
         parts.append(f"at {percentage:g} % {said} accuracy ({points(after, before, ', {}')}{theirs})")

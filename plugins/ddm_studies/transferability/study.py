@@ -19,7 +19,7 @@ from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, 
 from ddm_studies.comparison.running import need_validation
 from ddm_studies.removal.figures import accuracy_of, chart, compared, deleted_first, metrics_of, removals_of, table_of
 from ddm_studies.removal.ranking import Percentages, Ranking, Removal, by_value, drawn_orders, removals_from, rows_of
-from ddm_studies.removal.words import INTERVALS, against_chance, gains, points
+from ddm_studies.removal.words import INTERVALS, against_chance, gaining, gains, points
 from ddm_studies.transferability.distilling import (
     Undistilling,
     divergence_effects,
@@ -183,9 +183,10 @@ def findings(metrics: Mapping[str, Any]) -> Findings:
 
 def _claims(alone: Tensor, ours: Removal, percentages: Sequence[float]) -> Iterator[Claim]:
     """That deletions by DDM let a student learn from a teacher that harms it."""
-    row = next((row for row, each in enumerate(percentages) if PAPER["ddm"].get(each, 0) > PAPER["ddm"][0]), None)
-    if row is None:
+    rows = gaining(percentages, PAPER["ddm"])
+    if not rows:
         return
+    row = rows[0]
     outcome = outcome_of(difference_interval(ours.accuracy[row], ours.accuracy[0]))
     measured = f"{points(ours.accuracy[row], ours.accuracy[0])} without {percentages[row]:g} %"
     low, high = difference_interval(ours.accuracy[0], alone)

@@ -27,7 +27,7 @@ from ddm_framework.answers import (
     validation_images,
 )
 from ddm_framework.network import Parameters, take
-from ddm_studies.comparison.intervals import binomial_interval, mean_interval
+from ddm_studies.comparison.intervals import binomial_interval, clipped, mean_interval
 from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.membership import advantage, losses
 from ddm_studies.comparison.options import Count
@@ -256,9 +256,8 @@ def _known(name: str, values: Tensor, count: int | None = None) -> dict[str, Any
     mean = float(values.mean())
     if count is not None and bool((values == values[0]).all()):  # the same for all, such as 0
         return Measured(mean, binomial_interval(round(mean * count), count)).metrics(name)
-    low, high = mean_interval(values)
-    least, most = BOUNDS.get(name, (-math.inf, math.inf))
-    return Measured(mean, (max(low, least), min(high, most))).metrics(name)
+    bounds = BOUNDS.get(name, (-math.inf, math.inf))
+    return Measured(mean, clipped(mean_interval(values), *bounds)).metrics(name)
 
 
 def _compared(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Compared]:

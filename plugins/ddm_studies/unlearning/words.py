@@ -38,10 +38,8 @@ def _claims(summary: dict[str, Any], once: Mapping[str, float]) -> Iterator[Clai
     more = outcome_of(summary["repair_alone_leaves_more_interval"])
     yield Claim("the synset makes the network forget a class", measured, more)
     cost, (low, high) = summary["cost"], _seconds_share(summary, once)
-    measured = (
-        f"{cost['epochs_share']:.0%} of the passes and {cost['seconds_share']:.0%} ({low:.0%} to {high:.0%}) of the"
-        " seconds, with repair and without the synset"
-    )
+    seconds = f"{cost['seconds_share']:.0%} ({between((low, high), '.0%')}) of the seconds"
+    measured = f"{cost['epochs_share']:.0%} of the passes and {seconds}, with repair and without the synset"
     quicker = "does not hold" if cost["epochs_share"] >= 1 else outcome_of((-high, -low), -1)
     yield Claim("a class is unlearned faster than by retraining", measured, quicker)
 
