@@ -17,7 +17,7 @@ from ddm_framework.offline import Synset
 from ddm_framework.truth import Bank
 from ddm_studies.comparison.intervals import median_interval
 from ddm_studies.comparison.measured import Measured, Outcome
-from ddm_studies.comparison.options import Count, Several
+from ddm_studies.comparison.options import AtLeastTwo, Count
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import first_test_images, seconds_of, shifts, without_each
 
@@ -49,7 +49,7 @@ def run(
     workspace: Workspace,
     /,
     *,
-    queries: Several = 100,
+    queries: AtLeastTwo = 100,
     repeats: Annotated[int, Field(ge=6)] = 7,
     retrainings: Literal["all"] | Count = "all",
 ) -> Report:

@@ -13,7 +13,7 @@ from ddm_framework.truth import agreement_interval, empirical_error_agreement
 from ddm_studies.comparison.judging import Judge
 from ddm_studies.comparison.measured import Measured, bootstrapped, in_words, outcome_of
 from ddm_studies.comparison.network_distances import WHOLE
-from ddm_studies.comparison.options import Resamples, Several
+from ddm_studies.comparison.options import AtLeastTwo, Resamples
 from ddm_studies.comparison.own_networks import OwnNetworks, estimated_distances, own_networks
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import cluster_name, first_test_images
@@ -32,7 +32,9 @@ STILL = 1e-3
 """Relative spread below which distances count as equal: rounding of the weights alone can make them differ."""
 
 
-def run(workspace: Workspace, /, *, queries: Literal["all"] | Several = "all", resamples: Resamples = 2000) -> Report:
+def run(
+    workspace: Workspace, /, *, queries: Literal["all"] | AtLeastTwo = "all", resamples: Resamples = 2000
+) -> Report:
     """Compare the network fine-tuned on each cluster's synset with the one retrained exactly without the cluster.
 
     Networks are estimated as set in the recipe's `online`. Whether the length of their displacement ranks the clusters

@@ -13,19 +13,35 @@ from ddm_framework.report import Block
 from ddm_framework.truth import empirical_error_agreement
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
 from ddm_studies.comparison.judging import SCALE, Judge, Verdict, apart, bounds, on_run_clusters, scoring_masks
-from ddm_studies.comparison.measured import between, in_words
+from ddm_studies.comparison.measured import in_words
 from ddm_studies.comparison.network_distances import WHOLE
-from ddm_studies.comparison.options import Count, Replicates, Resamples, Share
+from ddm_studies.comparison.options import AtLeastThree, Count, Resamples, Share
 from ddm_studies.comparison.own_networks import own_networks
 from ddm_studies.comparison.paper import listed
-from ddm_studies.comparison.running import first_test_images
+from ddm_studies.comparison.running import first_test_images, without_each
 
 Methods = Annotated[list[Grid], ComponentOf("attributor"), Field(min_length=1)]
 ABOVE = {"exact", "datamodel"}
 """Methods that retrain networks for their answer; the report marks them as not competing."""
 
 _RETRAINING = "exact and datamodel retrain networks for their answer: they show what is possible, and at what cost."
-Row = list[str | int | float | None]
+CHOSEN_FIRST = {
+    "Dist_1": "dist_1",
+    "95 % interval": "dist_1_interval",
+    "share of the oracle": "recovered_share",
+    "misread queries": "misread_share",
+    "Dist_2": "dist_2",
+    "Dist_3: rank": "dist_3_rank",
+}
+"""Figures of the cluster ranked first, by the title of their column."""
+RANKING = {
+    "cluster LDS": "cluster_lds",
+    "95 % interval": "cluster_lds_interval",
+    "Spearman": "spearman",
+    "seconds once": "seconds_offline",
+    "for all queries": "seconds_online",
+}
+"""Figures of the ranking of all clusters."""
 
 
 def run(
@@ -34,9 +50,9 @@ def run(
     *,
     methods: Methods = [use("ddm"), use("ddm_hard"), use("exact")],  # noqa: B006 - pydantic copies it
     queries: Literal["all"] | Count = "all",
-    masks: Replicates = 40,
+    masks: AtLeastThree = 40,
     deleted: Share = 0.2,
-    validation_masks: Replicates = 20,
+    validation_masks: AtLeastThree = 20,
     resamples: Resamples = 2000,
 ) -> Report:
     """Judge attribution methods by exact retraining.
@@ -56,7 +72,7 @@ def run(
     judge = judge_of(workspace, queries, masks, deleted, resamples)
     settled = decided(workspace, methods, validation_masks, deleted)
     found = sorted(judge_each(judge, settled), key=lambda verdict: -verdict.figures["recovered_share"])
-    bank = judge.leave_one_out_bank(workspace.partition)
+    bank = without_each(workspace, workspace.partition)
     exact = next((verdict.figures for verdict in found if verdict.method == "exact"), {})
     own = _own_networks(workspace, judge)
     metrics = {
@@ -135,7 +151,7 @@ def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float, dele
 def _table_section(verdicts: list[Verdict]) -> Section:
     """The true effect of the top clusters with floor and ceiling, then the rankings of all clusters and their cost."""
     first = on_run_clusters(verdicts).figures
-    choices = [_choice_row(verdict) for verdict in verdicts]
+    choices = [[each.name, *each.cells(CHOSEN_FIRST.values())] for each in verdicts]
     for name, bound, rank in (
         ("random cluster (floor)", "floor", first["dist_3_random_rank"]),
         ("best cluster (oracle)", "oracle", 1.0),
@@ -149,30 +165,15 @@ def _table_section(verdicts: list[Verdict]) -> Section:
         notes.append(Text(_RETRAINING))
     share_of = [float(each.figures["recovered_share"]) for each in scored]
     lds = [float(each.figures["cluster_lds"]) for each in scored]
-    chosen_first = Table(
-        ["method", "Dist_1", "95 % interval", "share of the oracle", "misread queries", "Dist_2", "Dist_3: rank"],
-        choices,
-        "The cluster ranked first, by the true effect of retraining without it",
-    )
+    caption = "The cluster ranked first, by the true effect of retraining without it"
+    chosen_first = Table(["method", *CHOSEN_FIRST], choices, caption)
     chart = Chart("bar", {"share of the oracle's Dist_1": share_of, "cluster LDS": lds}, "method", "1 = all", x=names)
     ranked = Table(
-        ["method", "cluster LDS", "95 % interval", "Spearman", "seconds once", "for all queries", "settings"],
-        [_ranks_row(verdict) for verdict in verdicts],
+        ["method", *RANKING, "settings"],
+        [[each.name, *each.cells(RANKING.values()), each.settings] for each in verdicts],
         "The ranking of all clusters, its cost, and the settings of each method",
     )
     return Section("Methods, ranked", [chosen_first, chart, ranked, *notes])
-
-
-def _choice_row(verdict: Verdict) -> Row:
-    found, interval = verdict.figures, between(verdict.figures["dist_1_interval"], ".2f")
-    share, loss, rank = found["recovered_share"], found["dist_2"], found["dist_3_rank"]
-    return [verdict.name, found["dist_1"], interval, share, verdict.of("misread_share"), loss, rank]
-
-
-def _ranks_row(verdict: Verdict) -> Row:
-    found, lds, spearman = verdict.figures, verdict.of("cluster_lds"), verdict.of("spearman")
-    interval = "" if lds is None else between(found["cluster_lds_interval"], ".2f")
-    return [verdict.name, lds, interval, spearman, found["seconds_offline"], found["seconds_online"], verdict.settings]
 
 
 def _networks_section(own: dict[str, float]) -> Section:
@@ -197,7 +198,7 @@ def _answer(verdicts: list[Verdict]) -> str:
     )
     if "misread_share" in found:
         said += f", and {found['misread_share']:.0%} for the {found['num_misread']} queries that the network misreads"
-    if ours.of("cluster_lds") is not None:
+    if "cluster_lds" in found:
         said += f"; its cluster LDS is {found['cluster_lds']:.2f}"
     rivals = [each for each in verdicts if each is not ours and each.method not in ABOVE and not each.note]
     if rivals and not ours.note:

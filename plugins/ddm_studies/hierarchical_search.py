@@ -14,7 +14,7 @@ from ddm_framework import Chart, Clusters, Objective, Pictures, Queries, Report,
 from ddm_framework.answers import Found, FoundEach, effects, search, search_each
 from ddm_studies.comparison.intervals import median_interval
 from ddm_studies.comparison.measured import Measured, between, bootstrapped, in_words, outcome_of
-from ddm_studies.comparison.options import Count, Resamples, Several
+from ddm_studies.comparison.options import AtLeastTwo, Count, Resamples
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import first_test_images, images_of_classes, known_class, seconds_of
 
@@ -52,7 +52,7 @@ def run(
     query_class: Label | None = None,
     batch_class: Label | None = None,
     batch: Count = 256,
-    queries: Literal["all"] | Several = 500,
+    queries: Literal["all"] | AtLeastTwo = 500,
     repeats: Annotated[int, Field(ge=6)] = 7,
     column: Literal["cifar10", "cifar100"] | None = None,
     resamples: Resamples = 2000,

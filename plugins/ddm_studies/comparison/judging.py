@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,6 @@ from ddm_framework.offline import Partition
 from ddm_framework.online import Estimate, random_deletions
 from ddm_framework.runs import open_account
 from ddm_framework.truth import (
-    Bank,
     Judged,
     bank_logits,
     bootstrap_interval,
@@ -29,7 +28,7 @@ from ddm_framework.truth import (
     retrained,
     top_overlap,
 )
-from ddm_studies.comparison.measured import Measured, bootstrapped
+from ddm_studies.comparison.measured import Measured, between, bootstrapped
 from ddm_studies.comparison.running import behaviours, without_each
 
 DISTANCES = {"dist_1": "output_shift", "dist_2": "correctness", "dist_3": "stability"}
@@ -66,9 +65,10 @@ class Verdict:
     lds: Tensor | None = None
     note: str = ""
 
-    def of(self, name: str) -> float | None:
-        """A figure, or None where the method has none."""
-        return self.figures.get(name)
+    def cells(self, names: Iterable[str]) -> list[str | int | float | None]:
+        """Figures for a row of a table; None where the method has none, intervals in words."""
+        found = [self.figures.get(name, "" if name.endswith("_interval") else None) for name in names]
+        return [between(each, ".2f") if isinstance(each, list) else each for each in found]
 
 
 @dataclass
@@ -103,15 +103,11 @@ class Judge:
         """The objective of the rank correlations."""
         return self.workspace.objective("margin")
 
-    def leave_one_out_bank(self, partition: Partition) -> Bank:
-        """The networks without each cluster of a partition."""
-        return without_each(self.workspace, partition)
-
     def leave_one_out_logits(self, partition: Partition) -> Tensor:
         """Logits (K, N, classes) of the networks without each cluster of a partition."""
         key = partition.clusters.cpu().numpy().tobytes()  # partitions with the same content share an entry
         if key not in self._truths:
-            self._truths[key] = bank_logits(self.workspace, self.leave_one_out_bank(partition), self.queries)
+            self._truths[key] = bank_logits(self.workspace, without_each(self.workspace, partition), self.queries)
         return self._truths[key]
 
     def behaviours(self, logits: Tensor, objective: Objective) -> Tensor:
@@ -160,8 +156,8 @@ class Judge:
             part = Judged(*(getattr(judged, each.name)[rows] for each in fields(Judged)))
             if len(part.chosen) > 1 and bool((part.oracle > part.random).any()):
                 random = self.workspace.generator("bootstrap", "dist_1", name)
-                between = recovered_share_interval(part, random, resamples=self.resamples)
-                found |= Measured(recovered_share(part), between).metrics(f"{name}_share")
+                interval = recovered_share_interval(part, random, resamples=self.resamples)
+                found |= Measured(recovered_share(part), interval).metrics(f"{name}_share")
         return found
 
     def _by_logits(self, choice: Choice) -> dict[str, Any]:
@@ -207,8 +203,8 @@ class Judge:
         found = measured(judged.chosen, scale).metrics(figure)
         if figure != "dist_3":
             share = "recovered_share" if figure == "dist_1" else f"{figure}_recovered_share"
-            between = recovered_share_interval(judged, random, resamples=self.resamples)
-            found |= Measured(recovered_share(judged), between).metrics(share)
+            interval = recovered_share_interval(judged, random, resamples=self.resamples)
+            found |= Measured(recovered_share(judged), interval).metrics(share)
         for name, values, unit in (
             ("floor", judged.random, scale),
             ("oracle", judged.oracle, scale),

@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 Count = Annotated[int, Field(ge=1)]
-Several = Annotated[int, Field(ge=2)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
 """As many as an interval needs."""
-Replicates = Annotated[int, Field(ge=3)]
+AtLeastThree = Annotated[int, Field(ge=3)]
 Resamples = Annotated[int, Field(ge=50)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]

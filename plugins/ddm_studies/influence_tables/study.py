@@ -10,7 +10,7 @@ from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text
 from ddm_framework.plugin import choose_grid
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
 from ddm_studies.comparison.judging import Judge, Verdict, bounds, on_run_clusters
-from ddm_studies.comparison.options import Replicates, Resamples, Several, Share
+from ddm_studies.comparison.options import AtLeastThree, AtLeastTwo, Resamples, Share
 from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes
 from ddm_studies.comparison.running import first_test_images
 from ddm_studies.influence_tables.published import BEST, RANDOM, TABLES, TITLES, Figures, PaperTable
@@ -27,8 +27,8 @@ def run(
     table: Literal[1, 2] = 1,
     methods: Methods = [],  # noqa: B006 - pydantic copies it
     column: Column | None = None,
-    queries: Literal["all"] | Several = 1000,
-    validation_masks: Replicates = 20,
+    queries: Literal["all"] | AtLeastTwo = 1000,
+    validation_masks: AtLeastThree = 20,
     deleted: Share = 0.2,
     resamples: Resamples = 2000,
     by_logits: bool = False,
@@ -151,7 +151,7 @@ def _settings_section(table: PaperTable, found: Sequence[Verdict]) -> Section:
         "seconds once": "seconds_offline",
         "for all queries": "seconds_online",
     }
-    rows = [[table.row(each), *(each.of(figure) for figure in columns.values()), each.settings] for each in found]
+    rows = [[table.row(each), *each.cells(columns.values()), each.settings] for each in found]
     notes = [Text(f"{table.row(each)}: {each.note}.") for each in found if each.note]
     caption = "Share of the way from a random cluster to the best one by Dist_1; rank correlation over all clusters"
     return Section("Settings and costs", [Table(["method", *columns, "settings"], rows, caption), *notes])

@@ -13,7 +13,7 @@ from ddm_framework import Choice, ComponentOf, Report, Section, Text, Workspace,
 from ddm_framework.data import corrupted
 from ddm_framework.report import Block
 from ddm_studies.comparison.measured import Measured
-from ddm_studies.comparison.options import Replicates
+from ddm_studies.comparison.options import AtLeastThree
 from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes
 from ddm_studies.comparison.running import need_validation
 from ddm_studies.removal.figures import accuracy_of, chart, compared, deleted_first, metrics_of, table_of
@@ -38,7 +38,7 @@ def run(
     *,
     methods: Methods = [use("random"), use("ddm")],  # noqa: B006 - pydantic copies it
     percentages: Percentages = [0, 1, 10, 20, 50],  # noqa: B006
-    replicates: Replicates = 3,
+    replicates: AtLeastThree = 3,
     balanced: bool = False,
     table: Literal[3, 6] = 3,
 ) -> Report:

@@ -12,7 +12,7 @@ from ddm_framework.network import Parameters
 from ddm_framework.report import Block
 from ddm_studies.comparison.forward_matching import Labels, labels_in_words, ordinary_match
 from ddm_studies.comparison.measured import bootstrapped
-from ddm_studies.comparison.options import Positive, Resamples, Several
+from ddm_studies.comparison.options import AtLeastTwo, Positive, Resamples
 from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes
 from ddm_studies.comparison.running import need_validation, predictions
 from ddm_studies.trajectory.accumulated import error_figures, error_section
@@ -28,10 +28,10 @@ def run(
     workspace: Workspace,
     /,
     *,
-    steps: Several = 200,
+    steps: AtLeastTwo = 200,
     rates: Rates = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],  # noqa: B006 - pydantic copies it
     labels: Labels = "hard",
-    points: Several = 11,
+    points: AtLeastTwo = 11,
     column: Literal["mnist", "cifar10", "cifar100", "tinyimagenet"] | None = None,
     resamples: Resamples = 2000,
 ) -> Report:

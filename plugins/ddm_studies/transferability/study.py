@@ -14,7 +14,7 @@ from ddm_framework import DDMError, Report, Section, Text, Workspace
 from ddm_framework.network import Parameters
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
 from ddm_studies.comparison.measured import between, outcome_of
-from ddm_studies.comparison.options import Count, Positive, Replicates
+from ddm_studies.comparison.options import AtLeastThree, Count, Positive
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import need_validation
 from ddm_studies.removal.figures import accuracy_of, chart, compared, deleted_first, metrics_of, removals_of, table_of
@@ -41,7 +41,7 @@ def run(
     /,
     *,
     percentages: Percentages = [0, 10, 20, 30, 40],  # noqa: B006
-    replicates: Replicates = 3,
+    replicates: AtLeastThree = 3,
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.9,
     temperature: Positive = 1.0,
     undistilling_weight: Annotated[float, Field(ge=0)] = 0.04,
