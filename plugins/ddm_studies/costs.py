@@ -16,7 +16,7 @@ from ddm_framework.network import num_weights
 from ddm_framework.offline import Synset
 from ddm_framework.truth import Bank
 from ddm_studies.comparison.intervals import median_interval
-from ddm_studies.comparison.measured import Measured, Outcome
+from ddm_studies.comparison.measured import Measured, Outcome, Stored
 from ddm_studies.comparison.options import AtLeastTwo, Count
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import first_test_images, seconds_of, shifts, without_each
@@ -147,7 +147,7 @@ def _questions(workspace: Workspace, bank: Bank, queries: int) -> dict[str, Call
     }
 
 
-def _ways(spent: Mapping[str, Any]) -> dict[str, Way]:
+def _ways(spent: Stored) -> dict[str, Way]:
     return {
         "DDM": Way(spent["offline"], spent["question"]),
         "bank of retrainings, kept": Way(spent["leave_one_out"], spent["bank_question"]),
@@ -166,9 +166,7 @@ def _paid(ways: Mapping[str, Way]) -> dict[str, int | None]:
     }
 
 
-def _compared(
-    stored: Mapping[str, int], spent: Mapping[str, Any], paid: Mapping[str, int | None]
-) -> Iterator[Compared]:
+def _compared(stored: Mapping[str, int], spent: Stored, paid: Mapping[str, int | None]) -> Iterator[Compared]:
     yield Compared("synset", "bytes, share of the training images'", stored["synset"] / stored["data"])
     yield Compared("synset", "bytes, share of the trajectory's", stored["synset"] / stored["trajectory"])
     yield Compared("synset", "bytes, share of K retrained networks'", stored["synset"] / stored["bank"])
@@ -189,13 +187,13 @@ def _compared(
             yield Compared(row, "questions until it has paid", float(paid[name] or 0))
 
 
-def _speedup(spent: Mapping[str, Any]) -> Measured:
+def _speedup(spent: Stored) -> Measured:
     """How many times as long as a question to DDM all retrainings take; its interval covers the question's time."""
     times, (low, high) = spent["leave_one_out"], spent["question_interval"]
     return Measured(times / spent["question"], (times / high, times / low))
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts on the claimed speedup and storage, and what cannot be compared, from the entry of metrics.json."""
     figures = metrics["costs"]
     stored, spent = figures["bytes"], figures["seconds"]
@@ -224,7 +222,7 @@ def findings(metrics: Mapping[str, Any]) -> Findings:
     return Findings(sentences, claims)
 
 
-def _each_apart(spent: Mapping[str, Any]) -> bool:
+def _each_apart(spent: Stored) -> bool:
     """Whether the intervals of a question to DDM and to the kept bank have nothing in common."""
     (low, high), (bank_low, bank_high) = spent["question_interval"], spent["bank_question_interval"]
     return bool(high < bank_low or bank_high < low)
@@ -235,7 +233,7 @@ def _kept(stored: Mapping[str, int]) -> int:
     return sum(stored[each] for each in KEPT)
 
 
-def _on_demand(spent: Mapping[str, Any], paid: int | None, speedup: Outcome) -> str:
+def _on_demand(spent: Stored, paid: int | None, speedup: Outcome) -> str:
     """Break-even against retraining for every question without keeping the networks.
 
     Args:
@@ -315,7 +313,7 @@ def _storage_section(stored: Mapping[str, int]) -> Section:
     return Section("Storage", [table])
 
 
-def _seconds_section(workspace: Workspace, spent: Mapping[str, Any]) -> Section:
+def _seconds_section(workspace: Workspace, spent: Stored) -> Section:
     words = {
         "training": "training of the target (with checkpoints), needed by both",
         "partition": "clustering, once",

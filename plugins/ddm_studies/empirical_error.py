@@ -11,7 +11,7 @@ from torch import Tensor
 from ddm_framework import Chart, Report, Section, Table, Text, Workspace
 from ddm_framework.truth import agreement_interval, empirical_error_agreement
 from ddm_studies.comparison.judging import Judge
-from ddm_studies.comparison.measured import Measured, bootstrapped, in_words, outcome_of
+from ddm_studies.comparison.measured import Measured, Stored, bootstrapped, in_words, outcome_of
 from ddm_studies.comparison.network_distances import WHOLE
 from ddm_studies.comparison.options import AtLeastTwo, Resamples
 from ddm_studies.comparison.own_networks import OwnNetworks, estimated_distances, own_networks
@@ -112,7 +112,7 @@ def _distance_figures(estimated: Tensor, exact: Tensor, random: torch.Generator,
     return {"constant": False, **_agreement(estimated, exact, random, resamples)}
 
 
-def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
+def _compared(found: Stored) -> Iterator[Compared]:
     for name, words in (("loss", "mean test loss"), ("error", "share misclassified")):
         for figure in ("pearson", "spearman"):
             if found[name][figure] is not None:
@@ -129,13 +129,13 @@ def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
             yield Compared.read(f"distance, scale {scale}", "Spearman, DDM with exact", each, "spearman")
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Fig. 7 and Sec. 9.4, and what cannot be compared, from the entry of metrics.json."""
     found = metrics["empirical_error"]
     return Findings(list(_sentences(found)), list(_claims(found["loss"])))
 
 
-def _claims(loss: Mapping[str, Any]) -> Iterator[Claim]:
+def _claims(loss: Stored) -> Iterator[Claim]:
     """That the curves are roughly symmetrical, which we read as a correlation above one half."""
     claim = "the curves of DDM and of exact unlearning are roughly symmetrical"
     if loss["pearson"] is None:
@@ -145,7 +145,7 @@ def _claims(loss: Mapping[str, Any]) -> Iterator[Claim]:
     yield Claim(claim, measured, outcome_of(loss["pearson_interval"], SYMMETRICAL))
 
 
-def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
+def _sentences(found: Stored) -> Iterator[str]:
     yield _symmetry(found["loss"])
     yield (
         f"The exact change is drawn flipped and {_times(found['scale'])}. The paper gives no figure of its scaling, of"
@@ -156,7 +156,7 @@ def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _on_ranks(found["distances"][WHOLE])
 
 
-def _symmetry(loss: Mapping[str, Any]) -> str:
+def _symmetry(loss: Stored) -> str:
     said = "The paper calls the curves of DDM and of exact unlearning roughly symmetrical; "
     if loss["pearson"] is None:
         return f"{said}here one of them is constant, so there is no correlation."
@@ -175,7 +175,7 @@ def _times(scale: float | None) -> str:
     return f"{1 / scale:.3g} times as large" if scale >= 1 else f"{1 / scale:.2f} times as large"
 
 
-def _on_distances(whole: Mapping[str, Any]) -> str:
+def _on_distances(whole: Stored) -> str:
     """Whether estimated displacements have the direction and length of the exact ones (Sec. 9.4)."""
     return (
         "In weights (Sec. 9.4), the displacement estimated by DDM has a mean cosine of"
@@ -184,7 +184,7 @@ def _on_distances(whole: Mapping[str, Any]) -> str:
     )
 
 
-def _on_ranks(whole: Mapping[str, Any]) -> Iterator[str]:
+def _on_ranks(whole: Stored) -> Iterator[str]:
     """Whether estimated distances rank the clusters as the exact ones do, for each scale of the step."""
     parts = [
         f"with {step} "
@@ -208,7 +208,7 @@ def _chart(own: OwnNetworks, scale: float | None) -> Chart:
     return Chart("line", series, "cluster deleted", "change of the loss, nats", caption=caption)
 
 
-def _table_section(workspace: Workspace, own: OwnNetworks, error: Mapping[str, Any]) -> Section:
+def _table_section(workspace: Workspace, own: OwnNetworks, error: Stored) -> Section:
     """Unscaled changes for the clusters with the largest exact effects."""
     partition, columns = workspace.partition, (own.loss, own.exact_loss, own.error, own.exact_error)
     order = own.exact_loss.abs().argsort(descending=True, stable=True)[:MOST_ROWS].tolist()
@@ -223,7 +223,7 @@ def _table_section(workspace: Workspace, own: OwnNetworks, error: Mapping[str, A
     return Section("Unscaled, cluster by cluster", [*_no_correlation(error), table])
 
 
-def _no_correlation(error: Mapping[str, Any]) -> list[Text]:
+def _no_correlation(error: Stored) -> list[Text]:
     """Why the comparison has no row for the share misclassified, where it has none."""
     if error["pearson"] is not None:
         return []
@@ -234,7 +234,7 @@ def _no_correlation(error: Mapping[str, Any]) -> list[Text]:
     return [Text(said)]
 
 
-def _distances_section(found: Mapping[str, Any]) -> Section:
+def _distances_section(found: Stored) -> Section:
     told = (
         "‖θ_κ − θ_τ‖ of the network without cluster κ, estimated and exact, as an objective over the weights that needs"
         " no images (Sec. 9.4). Ranks: Spearman's correlation over the clusters; a dash where all distances are equal,"

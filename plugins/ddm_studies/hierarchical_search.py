@@ -13,7 +13,7 @@ from pydantic import Field
 from ddm_framework import Chart, Clusters, Objective, Pictures, Queries, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import Found, FoundEach, effects, search, search_each
 from ddm_studies.comparison.intervals import median_interval
-from ddm_studies.comparison.measured import Measured, between, bootstrapped, in_words, outcome_of
+from ddm_studies.comparison.measured import Measured, Stored, between, bootstrapped, in_words, outcome_of
 from ddm_studies.comparison.options import AtLeastTwo, Count, Resamples
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import first_test_images, images_of_classes, known_class, seconds_of
@@ -153,15 +153,12 @@ def _figures(
     }
 
 
-def _compared(
-    searches: Sequence[Asked], found: Mapping[str, Any], claimed: tuple[int, int, float] | None
-) -> Iterator[Compared]:
+def _compared(searches: Sequence[Asked], found: Stored, claimed: tuple[int, int, float] | None) -> Iterator[Compared]:
     drawn = "the paper shows it in a chart without figures"
     for asked in searches:
-        yield Compared(
-            asked.words, "class found is its own, 1 = yes", float(asked.found.label == asked.label), note=drawn
-        )
-        yield Compared(asked.words, "cluster found is the flat search's", float(asked.found.cluster == asked.flat))
+        own, same = asked.found.label == asked.label, asked.found.cluster == asked.flat
+        yield Compared(asked.words, "class found is its own, 1 = yes", float(own), note=drawn)
+        yield Compared(asked.words, "cluster found is the flat search's", float(same))
     every = f"{found['num_queries']} queries, one by one"
     yield Compared.read(every, "cluster found is the flat search's, share", found, "same_cluster")
     paper, note = (None, "") if claimed is None else (claimed[2], f"the paper's is for {claimed[0]:,} clusters")
@@ -169,13 +166,13 @@ def _compared(
     yield Compared.read("one search", "times faster", found, "saving_seconds", paper, note)
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Fig. 6 and Sec. 6.2, and what cannot be compared, from the entry of metrics.json."""
     found = metrics["hierarchical_search"]
     return Findings(list(_sentences(found)), list(_claims(found)))
 
 
-def _claims(found: Mapping[str, Any]) -> Iterator[Claim]:
+def _claims(found: Stored) -> Iterator[Claim]:
     """That both searches end in the class of their queries, and that the search is faster."""
     ended = [asked["class"] == asked["class_found"] for asked in found["searches"]]
     measured = f"{sum(ended)} of {len(ended)} searches, by DDM's estimates"
@@ -186,12 +183,12 @@ def _claims(found: Mapping[str, Any]) -> Iterator[Claim]:
     yield Claim("a search by class and then by cluster is faster than a flat one", _times_as_fast(found), quicker)
 
 
-def _times_as_fast(found: Mapping[str, Any]) -> str:
+def _times_as_fast(found: Stored) -> str:
     interval = between(found["saving_seconds_interval"], ".1f")
     return f"{found['saving_seconds']:.1f} times as fast ({interval})"
 
 
-def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
+def _sentences(found: Stored) -> Iterator[str]:
     yield (
         f"The search by class and then by cluster finds the same cluster as DDM's own flat search for"
         f" {in_words(found, 'same_cluster', '.0%')} of {found['num_queries']} queries; neither is compared with"
@@ -202,7 +199,7 @@ def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
     yield _together(found)
 
 
-def _traced(searches: Sequence[Mapping[str, Any]]) -> str:
+def _traced(searches: Sequence[Stored]) -> str:
     """Whether the searches end in the class of their queries, as in Fig. 6."""
     astray = [asked["asked"] for asked in searches if asked["class"] != asked["class_found"]]
     if not astray:
@@ -210,7 +207,7 @@ def _traced(searches: Sequence[Mapping[str, Any]]) -> str:
     return f"Unlike in Fig. 6, not traced to the own class: {' and '.join(astray)}."
 
 
-def _saved(found: Mapping[str, Any]) -> str:
+def _saved(found: Stored) -> str:
     """Whether one search saves fine-tunings and time; with few clusters in each class it saves neither."""
     timed = f"{_times_as_fast(found)} as the flat search"
     counted = f"{found['num_finetunings']} fine-tunings instead of {found['num_finetunings_flat']}"
@@ -231,7 +228,7 @@ def _claimed(num_clusters: int, num_classes: int, times: float) -> str:
     )
 
 
-def _together(found: Mapping[str, Any]) -> str:
+def _together(found: Stored) -> str:
     """What remains of the saving for many queries at once."""
     visited, flat = found["num_finetunings_all_queries"], found["num_finetunings_flat"]
     verdict = "which saves nothing" if visited >= flat else f"a saving of {flat / visited:.1f} times"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from ddm_studies.comparison.measured import in_words, outcome_of
+from ddm_studies.comparison.measured import Stored, in_words, outcome_of
 from ddm_studies.comparison.paper import Claim, Findings
-
-Stored = Mapping[str, Any]
 
 
 def findings(metrics: Stored) -> Findings:

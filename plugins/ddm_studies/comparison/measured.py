@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ddm_framework.truth import bootstrap_interval
 
+Stored = Mapping[str, Any]
+"""An entry of `metrics.json`, or a part of one."""
 Outcome = Literal["holds", "does not hold", "not told", "cannot be tested at this size"]
 """Of a claim: its 95 % interval lies wholly on the claim's side, wholly on the other, on both; or nothing tests it."""
 
@@ -21,7 +23,7 @@ class Measured(NamedTuple):
     interval: tuple[float, float] | None = None
 
     @classmethod
-    def read(cls, metrics: Mapping[str, Any], name: str) -> Measured:
+    def read(cls, metrics: Stored, name: str) -> Measured:
         """The figure that `metrics` wrote under a name."""
         interval = metrics.get(f"{name}_interval")
         return cls(metrics[name], None if interval is None else (interval[0], interval[1]))
@@ -45,7 +47,7 @@ def bootstrapped(values: Tensor, random: torch.Generator, *, resamples: int) -> 
     return Measured(float(values.mean()), bootstrap_interval(values, random, resamples=resamples))
 
 
-def in_words(metrics: Mapping[str, Any], name: str, form: str = ".2f") -> str:
+def in_words(metrics: Stored, name: str, form: str = ".2f") -> str:
     """A stored figure with its interval, as `Measured.words` says it."""
     return Measured.read(metrics, name).words(form)
 

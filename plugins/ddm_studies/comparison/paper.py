@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ddm_framework import Report, Section, Table, Text, Workspace
 from ddm_framework.report import Block
-from ddm_studies.comparison.measured import Measured, Outcome, between
+from ddm_studies.comparison.measured import Measured, Outcome, Stored, between
 
 ROWS = {"random": "Random", "koh": "Koh et al.", "fastif": "FASTIF", "arnoldi": "Scaleup", "ddm": "DDM"}
 """The paper's names of the attributors in Tables 2, 3 and 6."""
@@ -41,7 +41,7 @@ class Compared:
 
     @classmethod
     def read(
-        cls, row: str, column: str, metrics: Mapping[str, Any], name: str, paper: float | None = None, note: str = ""
+        cls, row: str, column: str, metrics: Stored, name: str, paper: float | None = None, note: str = ""
     ) -> Compared:
         """A figure that stands in `metrics.json` under a name, with its interval."""
         return cls.measured(row, column, Measured.read(metrics, name), paper, note)
@@ -152,7 +152,7 @@ class Comparison:
         }
 
     def report(
-        self, key: str, stored: Mapping[str, Any], question: str, beside: Sequence[Block], sections: Sequence[Section]
+        self, key: str, stored: Stored, question: str, beside: Sequence[Block], sections: Sequence[Section]
     ) -> Report:
         """The report of a study, whose answer is the first thing that is said of its figures.
 

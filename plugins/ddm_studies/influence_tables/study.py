@@ -10,6 +10,7 @@ from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text
 from ddm_framework.plugin import choose_grid
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
 from ddm_studies.comparison.judging import Judge, Verdict, bounds, on_run_clusters
+from ddm_studies.comparison.measured import Stored
 from ddm_studies.comparison.options import AtLeastThree, AtLeastTwo, Resamples, Share
 from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes
 from ddm_studies.comparison.running import first_test_images
@@ -98,7 +99,7 @@ def _of_figure(
     title, first = TITLES[figure], on_run_clusters(found).figures
     note = "not comparable, see below" if figure == "dist_3" and paper else ""
 
-    def compared(row: str, figures: Mapping[str, Any], name: str, said: str) -> Compared:
+    def compared(row: str, figures: Stored, name: str, said: str) -> Compared:
         return Compared.read(row, title, figures, name, paper.get(row), noted(said, note))
 
     yield compared(RANDOM, first, f"{figure}_floor", "exact mean over clusters")

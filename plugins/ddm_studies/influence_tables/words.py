@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ddm_studies.comparison.judging import SCALE, Verdict, apart, on_run_clusters
-from ddm_studies.comparison.measured import between, in_words, outcome_of
+from ddm_studies.comparison.measured import Stored, between, in_words, outcome_of
 from ddm_studies.comparison.paper import Claim, Findings, outcome_of_all, standing
 from ddm_studies.influence_tables.published import (
     LOWEST_DIST_3,
@@ -24,7 +24,6 @@ from ddm_studies.influence_tables.published import (
 
 CLOSE = 0.01
 """Difference below which two values of Dist_3 are called almost equal."""
-Stored = Mapping[str, Any]
 
 
 def findings(metrics: Stored) -> Findings:

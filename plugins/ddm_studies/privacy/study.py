@@ -18,7 +18,7 @@ from ddm_framework.report import Block
 from ddm_framework.stages import variant
 from ddm_framework.truth import retrained
 from ddm_studies.comparison.forward_matching import Labels, labels_in_words, ordinary_match
-from ddm_studies.comparison.measured import bootstrapped
+from ddm_studies.comparison.measured import Stored, bootstrapped
 from ddm_studies.comparison.options import Count, Resamples
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
 from ddm_studies.comparison.running import cluster_name, tracked
@@ -28,25 +28,19 @@ from ddm_studies.privacy.words import findings
 
 Init = Literal["real", "noise"]
 COLUMNS = {
-    "relative_distance": "distance to the nearest training image, 1 = a test image's",
-    "seed_is_nearest": "nearest training image is the start, %",
-    "own_cluster_nearest": "nearest training image is in its own cluster, %",
-    "correlation": "highest correlation with a member of its cluster",
-    "accuracy_target": "classified as its cluster's class by the target, %",
-    "accuracy_independent": "the same by an independent network, %",
-    "seed_rank": "the start is nearer than another member of its cluster, share of the others",
-    "auc_training": "AUC: training told from test images",
+    "relative_distance": ("distance to the nearest training image, 1 = a test image's", ""),
+    "seed_is_nearest": ("nearest training image is the start, %", "{seed_is_nearest_by_chance:.2g} by chance"),
+    "own_cluster_nearest": ("nearest training image is in its own cluster, %", "{own_cluster_by_chance:.2g} by chance"),
+    "correlation": (
+        "highest correlation with a member of its cluster",
+        "{correlation_by_chance:.2g} with as many images of other clusters",
+    ),
+    "accuracy_target": ("classified as its cluster's class by the target, %", "{accuracy_by_chance:.2g} by chance"),
+    "accuracy_independent": ("the same by an independent network, %", "{accuracy_by_chance:.2g} by chance"),
+    "seed_rank": ("the start is nearer than another member of its cluster, share of the others", "0.5 by chance"),
+    "auc_training": ("AUC: training told from test images", "0.5 by chance"),
 }
-NOTES = {
-    "seed_is_nearest": "{seed_is_nearest_by_chance:.2g} by chance",
-    "own_cluster_nearest": "{own_cluster_by_chance:.2g} by chance",
-    "correlation": "{correlation_by_chance:.2g} with as many images of other clusters",
-    "accuracy_target": "{accuracy_by_chance:.2g} by chance",
-    "accuracy_independent": "{accuracy_by_chance:.2g} by chance",
-    "seed_rank": "0.5 by chance",
-    "auc_training": "0.5 by chance",
-}
-"""The value of each figure if synthetic images revealed nothing."""
+"""Title of each figure, and its value if synthetic images revealed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,14 +228,13 @@ def _correlation_figures(
     }
 
 
-def _compared(name: str, found: Mapping[str, Any]) -> Iterator[Compared]:
-    for column, title in COLUMNS.items():
+def _compared(name: str, found: Stored) -> Iterator[Compared]:
+    for column, (title, note) in COLUMNS.items():
         if column in found:
-            note = NOTES.get(column, "").format(**found)
-            yield Compared.read(name, title, found, column, note=note)
+            yield Compared.read(name, title, found, column, note=note.format(**found))
 
 
-def _chart(found: Mapping[str, Mapping[str, Any]]) -> Block:
+def _chart(found: Mapping[str, Stored]) -> Block:
     series = {
         "correlation with a member": [each["correlation"] for each in found.values()],
         "classified as its class by the target": [each["accuracy_target"] / 100 for each in found.values()],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddm_framework import Chart, Clusters, Table
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
-from ddm_studies.comparison.measured import Measured
+from ddm_studies.comparison.measured import Measured, Stored
 from ddm_studies.comparison.paper import Compared
 from ddm_studies.removal.ranking import Ranking, Removal
 
@@ -88,7 +88,7 @@ def _lead(ours: Removal, other: Removal) -> dict[str, Any]:
     return found
 
 
-def removals_of(stored: Mapping[str, Any]) -> list[Removal]:
+def removals_of(stored: Stored) -> list[Removal]:
     """The results that `metrics_of` stored; orders and values of the clusters are not among them."""
     return [
         Removal(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
 from ddm_studies.comparison.intervals import difference_interval
-from ddm_studies.comparison.measured import Measured, Outcome, between, outcome_of
+from ddm_studies.comparison.measured import Measured, Outcome, Stored, between, outcome_of
 from ddm_studies.comparison.paper import Claim, Findings, listed, outcome_of_all, standing
 from ddm_studies.removal.figures import removals_of
 from ddm_studies.removal.ranking import CEILING, Removal
@@ -42,7 +41,7 @@ AUC_INTERVALS = (
 )
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Table 3 or 6, and what cannot be compared, from the entry of metrics.json."""
     stored = metrics["removal"]
     found, percentages = removals_of(stored), stored["percentages"]

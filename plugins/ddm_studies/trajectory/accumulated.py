@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from ddm_framework.offline import (
     trajectory_gradients,
 )
 from ddm_framework.recipe import Matching
-from ddm_studies.comparison.measured import bootstrapped
+from ddm_studies.comparison.measured import Stored, bootstrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _differences(made: Gradient, wanted: Gradient) -> Tensor:
     return torch.stack([difference, length * (1 - cosine.clamp(0, 1).square()).sqrt(), length])
 
 
-def error_section(errors: Mapping[str, Any]) -> Section:
+def error_section(errors: Stored) -> Section:
     """The report's section on the result of `error_figures`."""
     series = {
         "DDM (Eq. 12)": errors["eq_12_fitted_relative_by_checkpoint"],

@@ -11,7 +11,7 @@ from ddm_framework import Chart, DDMError, Report, Section, Table, Text, Workspa
 from ddm_framework.network import Parameters
 from ddm_framework.report import Block
 from ddm_studies.comparison.forward_matching import Labels, labels_in_words, ordinary_match
-from ddm_studies.comparison.measured import bootstrapped
+from ddm_studies.comparison.measured import Stored, bootstrapped
 from ddm_studies.comparison.options import AtLeastTwo, Positive, Resamples
 from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes
 from ddm_studies.comparison.running import need_validation, predictions
@@ -176,7 +176,7 @@ def _uphill(workspace: Workspace, resamples: int) -> dict[str, Any]:
     }
 
 
-def _compared(found: Mapping[str, Any], column: str) -> Iterator[Compared]:
+def _compared(found: Stored, column: str) -> Iterator[Compared]:
     known, other = PAPER.get(column, {}), other_classes(found, column)
     ends = {"theta_0": "accuracy (θ_0), %", "theta_tau": "accuracy (θ_τ), %"}
     for method, figured in found["methods"].items():
@@ -208,7 +208,7 @@ def _charts(curves: Mapping[str, Sequence[float]], ddm: Walk, match: Walk) -> li
     ]
 
 
-def _grid_section(grid: Sequence[Mapping[str, Any]]) -> Section:
+def _grid_section(grid: Sequence[Stored]) -> Section:
     columns = ["method", "rate", "validation %", "test %", "lowest validation %", "distance left", "least distance"]
     told = (
         "The rates were chosen on the validation split: from θ_τ for the accuracy nearest to that of θ_0, from θ_0 for"

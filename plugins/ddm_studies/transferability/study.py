@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from ddm_framework import DDMError, Report, Section, Text, Workspace
 from ddm_framework.network import Parameters
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
-from ddm_studies.comparison.measured import between, outcome_of
+from ddm_studies.comparison.measured import Stored, between, outcome_of
 from ddm_studies.comparison.options import AtLeastThree, Count, Positive
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import need_validation
@@ -149,7 +149,7 @@ def _students(
     return removals_from(workspace.partition, rankings, rows, accuracy)
 
 
-def _figures(stored: Mapping[str, Any], found: Sequence[Removal], percentages: Sequence[float]) -> Iterator[Compared]:
+def _figures(stored: Stored, found: Sequence[Removal], percentages: Sequence[float]) -> Iterator[Compared]:
     yield Compared("clean teacher", "accuracy", stored["clean_teacher_accuracy"])
     yield Compared("undistillable teacher", "accuracy", stored["undistillable_teacher_accuracy"])
     for name, title in (
@@ -165,7 +165,7 @@ def _figures(stored: Mapping[str, Any], found: Sequence[Removal], percentages: S
             yield compared(each, row, step, PAPER, what)
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Table 7, and what cannot be compared, from the entry of metrics.json."""
     stored = metrics["transferability"]
     by_use, percentages = {each.ranking.use: each for each in removals_of(stored)}, stored["percentages"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ddm_framework.answers import Repair
-from ddm_studies.comparison.measured import between, outcome_of
+from ddm_studies.comparison.measured import Stored, between, outcome_of
 from ddm_studies.comparison.paper import Claim, Findings
 
 TARGET, PLAIN, ALONE, OURS, EXACT = ARMS = (
@@ -20,7 +20,7 @@ MOST_KEPT, MOST_LOST, MOST_COST = 0.05, 0.03, 0.4
 """Maxima required of unlearning a class: accuracy on it, accuracy lost on others, share of a retraining's cost."""
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts on unlearning, and what cannot be compared, from the entry of metrics.json."""
     stored = metrics["unlearning"]
     summaries = {kind: stored[kind] for kind in ("class", "cluster") if kind in stored}
@@ -44,13 +44,13 @@ def _claims(summary: dict[str, Any], once: Mapping[str, float]) -> Iterator[Clai
     yield Claim("a class is unlearned faster than by retraining", measured, quicker)
 
 
-def _difference(summary: Mapping[str, Any]) -> str:
+def _difference(summary: Stored) -> str:
     """How much more of the class the repair alone leaves than the synset alone."""
     low, high = summary["repair_alone_leaves_more_interval"]
     return f"difference {between((100 * low, 100 * high), '+.1f')} points"
 
 
-def _seconds_share(summary: Mapping[str, Any], once: Mapping[str, float]) -> tuple[float, float]:
+def _seconds_share(summary: Stored, once: Mapping[str, float]) -> tuple[float, float]:
     """Interval of the seconds of unlearning as a share of one retraining's, which was timed once."""
     low, high = (end / once["seconds_retraining"] for end in summary["cost"]["seconds_interval"])
     return low, high
