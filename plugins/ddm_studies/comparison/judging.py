@@ -156,9 +156,11 @@ class Judge:
             part = Judged(*(getattr(judged, each.name)[rows] for each in fields(Judged)))
             if len(part.chosen) > 1 and bool((part.oracle > part.random).any()):
                 random = self.workspace.generator("bootstrap", "dist_1", name)
-                interval = recovered_share_interval(part, random, resamples=self.resamples)
-                found |= Measured(recovered_share(part), interval).metrics(f"{name}_share")
+                found |= self._recovered(part, random).metrics(f"{name}_share")
         return found
+
+    def _recovered(self, judged: Judged, random: torch.Generator) -> Measured:
+        return Measured(recovered_share(judged), recovered_share_interval(judged, random, resamples=self.resamples))
 
     def _by_logits(self, choice: Choice) -> dict[str, Any]:
         """Dist_1 of the cluster ranked first by the method's estimate of every logit."""
@@ -203,8 +205,7 @@ class Judge:
         found = measured(judged.chosen, scale).metrics(figure)
         if figure != "dist_3":
             share = "recovered_share" if figure == "dist_1" else f"{figure}_recovered_share"
-            interval = recovered_share_interval(judged, random, resamples=self.resamples)
-            found |= Measured(recovered_share(judged), interval).metrics(share)
+            found |= self._recovered(judged, random).metrics(share)
         for name, values, unit in (
             ("floor", judged.random, scale),
             ("oracle", judged.oracle, scale),
