@@ -8,15 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report, Section
+from ddm_framework import Chart, Clusters, Pictures, Queries, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import search, search_each
-from ddm_framework.online import Attribution, Queries
+from ddm_framework.online import Attribution
 from ddm_framework.recipe import Matching, Online
-from ddm_framework.report import Block, Chart, Clusters, Pictures, Table, Text, query_cards
-from ddm_framework.runs import Workspace
-
-Count = Annotated[int, Field(ge=1)]
-_NO_VALIDATION = "the validation split is empty"
+from ddm_framework.report import Block, query_cards
+from ddm_studies.comparison.grids import set_options
+from ddm_studies.comparison.options import Count
+from ddm_studies.comparison.running import cluster_name, first_test_images, need_validation
 
 
 def run(
@@ -37,31 +36,27 @@ def run(
         The report; its tensors hold W and the intercept of each objective.
     Source: Sec. 3.3, Alg. 1, Eq. 7-11.
     """
-    asked = workspace.queries_of("validation") if queries == "validation" else _test(workspace, queries)
-    if len(asked) == 0:
-        raise DDMError(f"{_NO_VALIDATION}, so there is no query; set dataset.validation, or study.queries: all")
+    if queries == "validation":
+        need_validation(workspace, "there is no query", ", or study.queries: all")
+        asked = workspace.queries_of("validation")
+    else:
+        asked = first_test_images(workspace, queries)
     misread = _misread(workspace, asked)
     single, whole = _attributions(workspace, asked, sets)
-    sections, metrics = [], {}
+    sections = [_asked_section(workspace, asked), *(_set_section(attribution) for attribution in whole)]
+    metrics: dict[str, Any] = {}
     if single:
-        shown = _shown(workspace, asked, show)
-        sections = [
-            _query_section(workspace, asked, single[0], shown),
-            *_search_section(workspace, asked, single[0], shown),
-        ]
+        shown = torch.argsort(~misread, stable=True)[:show].tolist()  # misclassified queries first
+        sections.append(_query_section(workspace, asked, single[0], shown))
+        sections += _search_section(workspace, asked, single[0], shown)
         metrics = {**_agreements(workspace, asked, single), **_search_metrics(workspace, asked, single[0])}
-    set_sections = [_set_section(attribution) for attribution in whole]
     return Report(
-        sections=[_asked_section(workspace, asked), *set_sections, *sections, _synset_section(workspace)],
+        sections=[*sections, _synset_section(workspace)],
         metrics={"attribution": {"num_queries": len(asked), "num_misread": int(misread.sum()), **metrics}},
         tensors={key: each for index, a in enumerate([*single, *whole]) for key, each in _tensors(index, a).items()},
         question="Which training data made this network predict what it did, and what would it predict without them?",
         answer=_answer(workspace, misread, shown="top_class_agreement" in metrics and show > 0),
     )
-
-
-def _test(workspace: Workspace, queries: Any) -> Queries:
-    return workspace.queries_of("test", None if queries == "all" else queries)
 
 
 def _attributions(workspace: Workspace, asked: Queries, sets: str) -> tuple[list[Attribution], list[Attribution]]:
@@ -70,15 +65,11 @@ def _attributions(workspace: Workspace, asked: Queries, sets: str) -> tuple[list
     set_level = [each for each in workspace.objectives if each.declaration.set_level]
     if not set_level:
         return single, []
-    judged = workspace.queries_of("validation") if sets == "validation" else asked
-    if len(judged) == 0:
-        raise DDMError(f"{_NO_VALIDATION}, so no set-level objective can be measured; set dataset.validation")
+    judged = asked
+    if sets == "validation":
+        need_validation(workspace, "no set-level objective can be measured")
+        judged = workspace.queries_of("validation")
     return single, [workspace.attribution(judged, each) for each in set_level]
-
-
-def _shown(workspace: Workspace, asked: Queries, show: int) -> list[int]:
-    """Misclassified queries first, then the others in order."""
-    return torch.argsort(~_misread(workspace, asked), stable=True)[:show].tolist()
 
 
 def _misread(workspace: Workspace, asked: Queries) -> Tensor:
@@ -92,10 +83,9 @@ def _agreements(workspace: Workspace, asked: Queries, single: list[Attribution])
     found: dict[str, Any] = {}
     for attribution in single:
         if attribution.matrix.shape[2] == 1:
-            found.setdefault(attribution.objective.name, {})["top_class_agreement"] = _agreement(
-                workspace, asked, attribution
-            )
-    first = next(iter(found.values()), {})
+            agreement = _agreement(workspace, asked, attribution)
+            found.setdefault(attribution.objective.name, {})["top_class_agreement"] = agreement
+    first: dict[str, Any] = next(iter(found.values()), {})
     return {**first, **found}
 
 
@@ -126,16 +116,11 @@ def _search_metrics(workspace: Workspace, asked: Queries, attribution: Attributi
 def _asked_section(workspace: Workspace, asked: Queries) -> Section:
     online, matching = workspace.recipe.online, workspace.recipe.matching
     names = ", ".join(each.name for each in workspace.objectives)
-    return Section(
-        "What was asked",
-        [
-            Text(
-                f"{len(asked)} images were attributed to {workspace.partition.num_clusters} clusters of training data, "
-                f"by {names}. Networks without some clusters were not retrained but estimated by "
-                f"{_way(online, matching)}."
-            )
-        ],
+    told = (
+        f"{len(asked)} images were attributed to {workspace.partition.num_clusters} clusters of training data, by"
+        f" {names}. Networks without some clusters were not retrained but estimated by {_way(online, matching)}."
     )
+    return Section("What was asked", [Text(told)])
 
 
 def _way(online: Online, matching: Matching) -> str:
@@ -152,9 +137,8 @@ def _counted(number: int, what: str) -> str:
 
 def _query_section(workspace: Workspace, asked: Queries, attribution: Attribution, shown: list[int]) -> Section:
     if attribution.matrix.shape[2] != 1:
-        return Section(
-            "Queries", [Text(f"Objective {attribution.objective.name} has no single rank; see W in online/.")]
-        )
+        told = f"Objective {attribution.objective.name} has no single rank; see W in online/."
+        return Section("Queries", [Text(told)])
     cards = []
     if shown:
         cards = query_cards(workspace, asked, attribution, workspace.prediction_matrix(asked, shown), shown)
@@ -172,45 +156,33 @@ def _search_section(workspace: Workspace, asked: Queries, attribution: Attributi
     first = torch.tensor(shown[:1])
     label = int(asked.labels[shown[0]])
     batch = (asked.labels == label).nonzero()[:, 0].cpu()
-    rows = []
+    rows: list[list[str | int | float | None]] = []
     for what, index in ((asked.ids[shown[0]], first), (f"all {len(batch)} labelled {names[label]}", batch)):
         found = search(workspace, asked.take(index), objective)
         flat = int(objective.ranking(attribution.effect[index].mean(0, keepdim=True))[0, 0])
-        rows.append([what, names[found.label], found.cluster, found.num_finetunings, flat, attribution.matrix.shape[1]])
-    columns = [
-        "searched for",
-        "class found",
-        "cluster found",
-        "fine-tunings",
-        "flat search's cluster",
-        "its fine-tunings",
-    ]
-    return [
-        Section(
-            "Hierarchical search",
-            [
-                Text("The class is found first, with the class-wise synset, then the cluster within it."),
-                Table(columns, rows),
-            ],
-        )
-    ]
+        cost = (found.num_finetunings, flat, attribution.matrix.shape[1])
+        rows.append([what, names[found.label], found.cluster, *cost])
+    told = "The class is found first, with the class-wise synset, then the cluster within it."
+    columns = ["class found", "cluster found", "fine-tunings", "flat search's cluster", "its fine-tunings"]
+    return [Section("Hierarchical search", [Text(told), Table(["searched for", *columns], rows)])]
 
 
 def _set_section(attribution: Attribution) -> Section:
     """Clusters ranked by the effect of their deletion on a whole set."""
     objective = attribution.objective
-    options = ", ".join(f"{key} {value}" for key, value in objective.choice.options.items() if value is not None)
-    blocks: list[Block] = [
-        Text(f"{objective.name} ({options}) of the target: {float(attribution.target_behaviour[0, 0]):.4g}.")
-    ]
+    told = f"{objective.name} ({set_options(objective.choice)}) of the target"
     effect = attribution.effect[0, :, 0]
     ranking = objective.ranking(attribution.effect)[0].tolist()
-    blocks += [
-        Clusters("deletion hurts most", ranking[:8], effect[ranking[:8]].tolist()),
-        Clusters("deletion helps most, or hurts least", ranking[::-1][:8], effect[ranking[::-1][:8]].tolist()),
-        Chart("bar", {"effect": effect[ranking].tolist()}, "cluster, ranked", f"change of {objective.name}"),
-    ]
-    return Section(f"A whole set: {objective.name}", blocks)
+    chart = Chart("bar", {"effect": effect[ranking].tolist()}, "cluster, ranked", f"change of {objective.name}")
+    return Section(
+        f"A whole set: {objective.name}",
+        [
+            Text(f"{told}: {float(attribution.target_behaviour[0, 0]):.4g}."),
+            Clusters("deletion hurts most", ranking[:8], effect[ranking[:8]].tolist()),
+            Clusters("deletion helps most, or hurts least", ranking[::-1][:8], effect[ranking[::-1][:8]].tolist()),
+            chart,
+        ],
+    )
 
 
 def _synset_section(workspace: Workspace) -> Section:
@@ -221,32 +193,34 @@ def _synset_section(workspace: Workspace) -> Section:
     real = torch.stack([workspace.data.train.images[partition.members(cluster)[0]] for cluster in firsts]).cpu()
     pairs = torch.stack([real, synset.images[firsts, 0].cpu()], 1).flatten(0, 1)
     class_wise = torch.stack([real, workspace.class_synset.images[list(shown), 0].cpu()], 1).flatten(0, 1)
-    names = [f"{info.class_names[int(partition.classes[cluster])]} · cluster {cluster}" for cluster in firsts]
+    names = [cluster_name(workspace, cluster) for cluster in firsts]
     reverse = workspace.recipe.matching.direction == "reverse"
-    does = "reverses that of the cluster" if reverse else "replaces that of the cluster"
-    order = synset.cosine.argsort().tolist()
-    worst = [
-        [workspace.info.class_names[int(partition.classes[c])], c, int(partition.sizes[c]), float(synset.cosine[c])]
-        for c in order[:5]
-    ]
-    return Section(
-        "The synset and how well it matches",
-        [
-            Pictures(
-                pairs, names, f"A real member of a cluster, and the synthetic image whose gradient {does}", group=2
-            ),
-            Pictures(class_wise, list(info.class_names[:10]), "The same for each class as a whole", group=2),
-            Text(
-                f"Cosine of the synthetic with the {'reversed ' if reverse else ''}real gradient: mean "
-                f"{float(synset.cosine.mean()):.3f} over "
-                f"{partition.num_clusters} clusters, {float(workspace.class_synset.cosine.mean()):.3f} class-wise."
-            ),
-            Chart(
-                "bar", {"cosine": synset.cosine.tolist()}, "cluster", "cosine", caption="Matching, cluster by cluster"
-            ),
-            Table(["class", "cluster", "images", "cosine"], worst, "The clusters matched worst"),
-        ],
+    beside = (
+        "A real member of a cluster, and the synthetic image whose gradient"
+        f" {'reverses' if reverse else 'replaces'} that of the cluster"
     )
+    matched = (
+        f"Cosine of the synthetic with the {'reversed ' if reverse else ''}real gradient: mean"
+        f" {float(synset.cosine.mean()):.3f} over {partition.num_clusters} clusters,"
+        f" {float(workspace.class_synset.cosine.mean()):.3f} class-wise."
+    )
+    worst = Table(
+        ["class", "cluster", "images", "cosine"],
+        [
+            [info.class_names[int(partition.classes[c])], c, int(partition.sizes[c]), float(synset.cosine[c])]
+            for c in synset.cosine.argsort()[:5].tolist()
+        ],
+        "The clusters matched worst",
+    )
+    cosines, caption = {"cosine": synset.cosine.tolist()}, "Matching, cluster by cluster"
+    blocks: list[Block] = [
+        Pictures(pairs, names, beside, group=2),
+        Pictures(class_wise, list(info.class_names[:10]), "The same for each class as a whole", group=2),
+        Text(matched),
+        Chart("bar", cosines, "cluster", "cosine", caption=caption),
+        worst,
+    ]
+    return Section("The synset and how well it matches", blocks)
 
 
 def _tensors(index: int, attribution: Attribution) -> dict[str, Tensor]:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from ddm_framework import Report, Section
+from ddm_framework import Chart, Report, Section, Table, Text, Workspace
 from ddm_framework.data import StoredImages
 from ddm_framework.network import num_weights
 from ddm_framework.offline import Synset
-from ddm_framework.online import Queries, leave_one_out
-from ddm_framework.report import Block, Chart, Table, Text
-from ddm_framework.runs import Workspace
-from ddm_framework.truth import Bank, bank_logits, retrained
+from ddm_framework.truth import Bank
 from ddm_studies.comparison.intervals import median_interval
-from ddm_studies.comparison.measured import Measured
-from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, Outcome, outcome_of, sizes
+from ddm_studies.comparison.measured import Measured, Outcome, Stored
+from ddm_studies.comparison.options import AtLeastTwo, Count
+from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
+from ddm_studies.comparison.running import first_test_images, seconds_of, shifts, without_each
 
-Count = Annotated[int, Field(ge=1)]
 FLOAT_BYTES = 4
 KEPT = ("synset", "class_synset", "target")
 """What DDM keeps to answer questions."""
@@ -54,7 +49,7 @@ def run(
     workspace: Workspace,
     /,
     *,
-    queries: Annotated[int, Field(ge=2)] = 100,
+    queries: AtLeastTwo = 100,
     repeats: Annotated[int, Field(ge=6)] = 7,
     retrainings: Literal["all"] | Count = "all",
 ) -> Report:
@@ -72,30 +67,25 @@ def run(
     """
     count = workspace.partition.num_clusters
     made = count if retrainings == "all" else min(retrainings, count)
-    bank = retrained(workspace, leave_one_out(count)[1 : made + 1])
+    bank = without_each(workspace, workspace.partition, slice(made))
     stored = _stored(workspace)
     spent = _spent(workspace, bank, queries, repeats)
     ways = _ways(spent)
     paid = _paid(ways)
     kept = "as bytes" if isinstance(workspace.data.train.images, StoredImages) else "as floats"
     figures = {"bytes": stored, "seconds": {**spent, "break_even": paid}, "num_clusters": count, "images_kept": kept}
-    told = findings({"costs": figures})
-    comparison = Comparison(
+    return Comparison(
         "Abstract",
         "a significant speedup and reduced storage, without figures in the paper",
         list(_compared(stored, spent, paid)),
-        told,
+        findings({"costs": figures}),
         f"{sizes(workspace)}; {spent['num_queries']} queries a question, {made} networks retrained",
-    )
-    return Report(
-        sections=[
-            comparison.section(*_charts(stored, ways)),
-            _storage_section(stored),
-            _seconds_section(workspace, spent),
-        ],
-        metrics={**comparison.metrics(), "costs": figures},
-        question="What does the distilled datamodel cost, and after how many questions does it pay off?",
-        answer=told.sentences[0],
+    ).report(
+        "costs",
+        figures,
+        "What does the distilled datamodel cost, and after how many questions does it pay off?",
+        [_seconds_chart(ways), _bytes_chart(stored)],
+        [_storage_section(stored), _seconds_section(workspace, spent)],
     )
 
 
@@ -129,7 +119,7 @@ def _synset_bytes(synset: Synset) -> int:
 def _spent(workspace: Workspace, bank: Bank, queries: int, repeats: int) -> dict[str, Any]:
     """Seconds of the stages, of questions (medians with their intervals) and of retraining."""
     stages, count = workspace.folder.seconds(), workspace.partition.num_clusters
-    asked = workspace.queries_of("test", queries)
+    asked = first_test_images(workspace, queries)
     found: dict[str, Any] = {
         **{stage: stages.get(stage, 0.0) for stage in ("training", "partition", "matching")},
         "offline": stages.get("partition", 0.0) + stages.get("matching", 0.0),
@@ -139,7 +129,7 @@ def _spent(workspace: Workspace, bank: Bank, queries: int, repeats: int) -> dict
         "leave_one_out": bank.seconds / len(bank) * count,
     }
     for name, task in _questions(workspace, bank, len(asked)).items():
-        spent = [_timed(task) for _ in range(repeats)]
+        spent = [seconds_of(task) for _ in range(repeats)]
         # Answering from a part of the bank is extrapolated to the whole bank.
         factor = count / len(bank) if name == "bank_question" else 1.0
         low, high = median_interval(spent)
@@ -150,34 +140,14 @@ def _spent(workspace: Workspace, bank: Bank, queries: int, repeats: int) -> dict
 def _questions(workspace: Workspace, bank: Bank, queries: int) -> dict[str, Callable[[], object]]:
     """One question for each name; each call computes the answer anew."""
     objective = workspace.objective("output_shift")
-
-    def by_synset(count: int) -> object:
-        return workspace.attribution(workspace.queries_of("test", count), objective)
-
-    def by_bank() -> object:
-        asked = workspace.queries_of("test", queries)
-        return _shifts(workspace, bank, asked)
-
     return {
-        "single_question": lambda: by_synset(1),
-        "question": lambda: by_synset(queries),
-        "bank_question": by_bank,
+        "single_question": lambda: workspace.attribution(first_test_images(workspace, 1), objective),
+        "question": lambda: workspace.attribution(first_test_images(workspace, queries), objective),
+        "bank_question": lambda: shifts(workspace, bank, first_test_images(workspace, queries)),
     }
 
 
-def _shifts(workspace: Workspace, bank: Bank, asked: Queries) -> Tensor:
-    """Effects (N, K) on the CPU, so that an accelerator must have finished."""
-    objective, reference = workspace.objective("output_shift"), workspace.reference(asked)
-    return torch.stack([objective.measure(each, reference) for each in bank_logits(workspace, bank, asked)], 1).cpu()
-
-
-def _timed(task: Callable[[], object]) -> float:
-    begun = time.monotonic()
-    task()
-    return time.monotonic() - begun
-
-
-def _ways(spent: Mapping[str, Any]) -> dict[str, Way]:
+def _ways(spent: Stored) -> dict[str, Way]:
     return {
         "DDM": Way(spent["offline"], spent["question"]),
         "bank of retrainings, kept": Way(spent["leave_one_out"], spent["bank_question"]),
@@ -196,9 +166,7 @@ def _paid(ways: Mapping[str, Way]) -> dict[str, int | None]:
     }
 
 
-def _compared(
-    stored: Mapping[str, int], spent: Mapping[str, Any], paid: Mapping[str, int | None]
-) -> Iterator[Compared]:
+def _compared(stored: Mapping[str, int], spent: Stored, paid: Mapping[str, int | None]) -> Iterator[Compared]:
     yield Compared("synset", "bytes, share of the training images'", stored["synset"] / stored["data"])
     yield Compared("synset", "bytes, share of the trajectory's", stored["synset"] / stored["trajectory"])
     yield Compared("synset", "bytes, share of K retrained networks'", stored["synset"] / stored["bank"])
@@ -208,26 +176,29 @@ def _compared(
         ("question", f"DDM, {spent['num_queries']} queries"),
         ("bank_question", f"kept bank, {spent['num_queries']} queries"),
     ):
-        yield Compared.measured(row, "seconds a question", Measured.read(spent, name))
+        yield Compared.read(row, "seconds a question", spent, name)
     yield Compared("one exact retraining", "seconds, side by side with others", spent["one_retraining"])
     yield Compared("training the target", "seconds, with checkpoints", spent["training"])
     yield Compared("leave-one-out by retraining", "seconds", spent["leave_one_out"])
-    low, high = spent["question_interval"]
-    interval = (spent["leave_one_out"] / high, spent["leave_one_out"] / low)
-    quicker, note = spent["leave_one_out"] / spent["question"], "the interval covers only the question's time"
-    yield Compared("DDM", "times faster a question than retraining", quicker, None, interval, note)
+    note = "the interval covers only the question's time"
+    yield Compared.measured("DDM", "times faster a question than retraining", _speedup(spent), note=note)
     for name, row in (("ddm_on_demand", "DDM against retraining on demand"), ("ddm_bank", "DDM against the kept bank")):
         if paid[name] is not None:
             yield Compared(row, "questions until it has paid", float(paid[name] or 0))
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def _speedup(spent: Stored) -> Measured:
+    """How many times as long as a question to DDM all retrainings take; its interval covers the question's time."""
+    times, (low, high) = spent["leave_one_out"], spent["question_interval"]
+    return Measured(times / spent["question"], (times / high, times / low))
+
+
+def findings(metrics: Stored) -> Findings:
     """The verdicts on the claimed speedup and storage, and what cannot be compared, from the entry of metrics.json."""
     figures = metrics["costs"]
     stored, spent = figures["bytes"], figures["seconds"]
-    low, high = (spent["leave_one_out"] / spent["question_interval"][end] for end in (1, 0))
-    times = f"{spent['leave_one_out'] / spent['question']:,.3g} ({low:,.3g} to {high:,.3g}) times as fast"
-    outcome = outcome_of((low, high), 1)
+    speedup = _speedup(spent)
+    times, outcome = f"{speedup.words(',.3g')} times as fast", speedup.outcome(1)
     verdict = {
         "holds": "is confirmed",
         "does not hold": "is contradicted",
@@ -251,7 +222,7 @@ def findings(metrics: Mapping[str, Any]) -> Findings:
     return Findings(sentences, claims)
 
 
-def _each_apart(spent: Mapping[str, Any]) -> bool:
+def _each_apart(spent: Stored) -> bool:
     """Whether the intervals of a question to DDM and to the kept bank have nothing in common."""
     (low, high), (bank_low, bank_high) = spent["question_interval"], spent["bank_question_interval"]
     return bool(high < bank_low or bank_high < low)
@@ -262,7 +233,7 @@ def _kept(stored: Mapping[str, int]) -> int:
     return sum(stored[each] for each in KEPT)
 
 
-def _on_demand(spent: Mapping[str, Any], paid: int | None, speedup: Outcome) -> str:
+def _on_demand(spent: Stored, paid: int | None, speedup: Outcome) -> str:
     """Break-even against retraining for every question without keeping the networks.
 
     Args:
@@ -314,22 +285,16 @@ def _megabytes(number: int) -> str:
     return f"{number / 1e6:.3g}"
 
 
-def _charts(stored: Mapping[str, int], ways: Mapping[str, Way]) -> Sequence[Block]:
-    """Seconds by number of questions, on a logarithmic scale, and bytes."""
-    positions = [f"{each:,}" for each in QUESTIONS]
+def _seconds_chart(ways: Mapping[str, Way]) -> Chart:
+    """Seconds by number of questions, on a logarithmic scale."""
     series = {name: [math.log10(max(way.after(each), 1e-3)) for each in QUESTIONS] for name, way in ways.items()}
-    bytes_ = {"megabytes": [number / 1e6 for number in stored.values()]}
-    return (
-        Chart(
-            "line",
-            series,
-            "questions",
-            "total seconds, powers of ten",
-            positions,
-            "Time after the training of the target",
-        ),
-        Chart("bar", bytes_, "what is kept", "megabytes", [each.replace("_", " ") for each in stored]),
-    )
+    positions, caption = [f"{each:,}" for each in QUESTIONS], "Time after the training of the target"
+    return Chart("line", series, "questions", "total seconds, powers of ten", positions, caption)
+
+
+def _bytes_chart(stored: Mapping[str, int]) -> Chart:
+    series = {"megabytes": [number / 1e6 for number in stored.values()]}
+    return Chart("bar", series, "what is kept", "megabytes", [each.replace("_", " ") for each in stored])
 
 
 def _storage_section(stored: Mapping[str, int]) -> Section:
@@ -341,13 +306,14 @@ def _storage_section(stored: Mapping[str, int]) -> Section:
         "trajectory": "trajectory, only for matching",
         "bank": "bank of K retrained networks",
     }
-    rows: list[list[str | int | float | None]] = [
-        [words[name], number, number / stored["data"]] for name, number in stored.items()
-    ]
-    return Section("Storage", [Table(["", "bytes", "share of the training images"], rows)])
+    table = Table(
+        ["", "bytes", "share of the training images"],
+        [[words[name], number, number / stored["data"]] for name, number in stored.items()],
+    )
+    return Section("Storage", [table])
 
 
-def _seconds_section(workspace: Workspace, spent: Mapping[str, Any]) -> Section:
+def _seconds_section(workspace: Workspace, spent: Stored) -> Section:
     words = {
         "training": "training of the target (with checkpoints), needed by both",
         "partition": "clustering, once",
@@ -364,5 +330,4 @@ def _seconds_section(workspace: Workspace, spent: Mapping[str, Any]) -> Section:
     )
     if spent["retrainings"] < workspace.partition.num_clusters:
         told += f" Times of all retrainings and of the bank's question are extrapolated from {spent['retrainings']}."
-    rows: list[list[str | int | float | None]] = [[words[name], spent[name]] for name in words]
-    return Section("Seconds", [Text(told), Table(["", "seconds"], rows)])
+    return Section("Seconds", [Text(told), Table(["", "seconds"], [[words[name], spent[name]] for name in words])])

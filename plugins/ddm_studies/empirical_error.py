@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Report, Section
-from ddm_framework.online import leave_one_out
-from ddm_framework.report import Chart, Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework import Chart, Report, Section, Table, Text, Workspace
 from ddm_framework.truth import agreement_interval, empirical_error_agreement
 from ddm_studies.comparison.judging import Judge
-from ddm_studies.comparison.measured import Measured, bootstrapped
+from ddm_studies.comparison.measured import Measured, Stored, bootstrapped, in_words, outcome_of
 from ddm_studies.comparison.network_distances import WHOLE
+from ddm_studies.comparison.options import AtLeastTwo, Resamples
 from ddm_studies.comparison.own_networks import OwnNetworks, estimated_distances, own_networks
-from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
+from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
+from ddm_studies.comparison.running import cluster_name, first_test_images
 
-Count = Annotated[int, Field(ge=2)]
 MOST_ROWS = 50
 """Number of clusters in the table; metrics.json holds all."""
 SCALES = {
@@ -30,16 +27,13 @@ SCALES = {
 """The values of `online.scale`, in words."""
 SYMMETRICAL = 0.5
 """Correlation from which two curves are called roughly symmetrical."""
+TINY = torch.finfo(torch.float64).tiny
 STILL = 1e-3
 """Relative spread below which distances count as equal: rounding of the weights alone can make them differ."""
 
 
 def run(
-    workspace: Workspace,
-    /,
-    *,
-    queries: Literal["all"] | Count = "all",
-    resamples: Annotated[int, Field(ge=50)] = 2000,
+    workspace: Workspace, /, *, queries: Literal["all"] | AtLeastTwo = "all", resamples: Resamples = 2000
 ) -> Report:
     """Compare the network fine-tuned on each cluster's synset with the one retrained exactly without the cluster.
 
@@ -52,30 +46,24 @@ def run(
         resamples: of each bootstrap interval, over clusters.
     Source: Fig. 7, Sec. 8.3; Sec. 9.4 for the distances between networks.
     """
-    asked = workspace.queries_of("test", None if queries == "all" else queries)
-    judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples)
-    own = own_networks(workspace, judge)
+    asked = first_test_images(workspace, queries)
+    own = own_networks(workspace, Judge(workspace, asked, resamples=resamples))
     steps = workspace.recipe.online.start == "target"
     by_scale = {scale: estimated_distances(workspace.with_online(scale=scale)) for scale in SCALES} if steps else {}
     found = _figures(workspace, own, by_scale, resamples)
     stored = {**found, "num_queries": len(asked), "clusters": _by_cluster(own, by_scale)}
-    told = findings({"empirical_error": stored})
-    comparison = Comparison(
+    return Comparison(
         "Fig. 7",
         "the empirical error without each cluster, estimated and exact",
         list(_compared(found)),
-        told,
+        findings({"empirical_error": stored}),
         f"{sizes(workspace)}, {len(asked)} test images",
-    )
-    return Report(
-        sections=[
-            comparison.section(_chart(own, found["scale"])),
-            _table_section(workspace, own, found["error"]),
-            _distances_section(found),
-        ],
-        metrics={**comparison.metrics(), "empirical_error": stored},
-        question="Does the network estimated without a cluster make the same errors as the one retrained without it?",
-        answer=told.sentences[0],
+    ).report(
+        "empirical_error",
+        stored,
+        "Does the network estimated without a cluster make the same errors as the one retrained without it?",
+        [_chart(own, found["scale"])],
+        [_table_section(workspace, own, found["error"]), _distances_section(found)],
     )
 
 
@@ -90,15 +78,13 @@ def _figures(
         "distances": {},
     }
     for layer, exact in own.exact_distance.items():
-        cosine = own.cosine[layer]
-        found["distances"][layer] = {
-            **{
-                scale: _distance_figures(estimated[layer], exact, random, resamples)
-                for scale, estimated in by_scale.items()
-            },
-            **bootstrapped(cosine, random, resamples=resamples).metrics("cosine"),
-            "ratio": float((exact / own.distance[layer].clamp_min(torch.finfo(torch.float64).tiny)).median()),
+        figures: dict[str, Any] = {
+            scale: _distance_figures(estimated[layer], exact, random, resamples)
+            for scale, estimated in by_scale.items()
         }
+        figures |= bootstrapped(own.cosine[layer], random, resamples=resamples).metrics("cosine")
+        figures["ratio"] = float((exact / own.distance[layer].clamp_min(TINY)).median())
+        found["distances"][layer] = figures
     return found
 
 
@@ -108,8 +94,9 @@ def _agreement(estimated: Tensor, exact: Tensor, random: torch.Generator, resamp
         return Measured(None).metrics("pearson") | Measured(None).metrics("spearman")
     agreed = empirical_error_agreement(estimated, exact)
     pearson, spearman = agreement_interval(estimated, exact, random, resamples=resamples)
-    both = {"pearson": Measured(agreed.pearson, pearson), "spearman": Measured(agreed.spearman, spearman)}
-    return {key: value for name, each in both.items() for key, value in each.metrics(name).items()}
+    return Measured(agreed.pearson, pearson).metrics("pearson") | Measured(agreed.spearman, spearman).metrics(
+        "spearman"
+    )
 
 
 def _scale(estimated: Tensor, exact: Tensor) -> float | None:
@@ -125,42 +112,40 @@ def _distance_figures(estimated: Tensor, exact: Tensor, random: torch.Generator,
     return {"constant": False, **_agreement(estimated, exact, random, resamples)}
 
 
-def _compared(found: Mapping[str, Any]) -> Iterator[Compared]:
+def _compared(found: Stored) -> Iterator[Compared]:
     for name, words in (("loss", "mean test loss"), ("error", "share misclassified")):
         for figure in ("pearson", "spearman"):
             if found[name][figure] is not None:
-                title, agreed = f"{figure.capitalize()}, DDM with exact", Measured.read(found[name], figure)
-                yield Compared.measured(f"change of the {words}", title, agreed)
+                title = f"{figure.capitalize()}, DDM with exact"
+                yield Compared.read(f"change of the {words}", title, found[name], figure)
     if found["scale"] is not None:
         yield Compared("change of the mean test loss", "spread, exact / DDM", found["scale"])
     whole = found["distances"][WHOLE]
-    yield Compared.measured("displacement", "cosine, DDM with exact", Measured.read(whole, "cosine"))
+    yield Compared.read("displacement", "cosine, DDM with exact", whole, "cosine")
     yield Compared("displacement", "length, exact / DDM, median", whole["ratio"])
     for scale in SCALES:
         each = whole.get(scale)
         if each and not each["constant"]:
-            interval = tuple(each["spearman_interval"])
-            yield Compared(f"distance, scale {scale}", "Spearman, DDM with exact", each["spearman"], None, interval)
+            yield Compared.read(f"distance, scale {scale}", "Spearman, DDM with exact", each, "spearman")
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Fig. 7 and Sec. 9.4, and what cannot be compared, from the entry of metrics.json."""
     found = metrics["empirical_error"]
     return Findings(list(_sentences(found)), list(_claims(found["loss"])))
 
 
-def _claims(loss: Mapping[str, Any]) -> Iterator[Claim]:
+def _claims(loss: Stored) -> Iterator[Claim]:
     """That the curves are roughly symmetrical, which we read as a correlation above one half."""
     claim = "the curves of DDM and of exact unlearning are roughly symmetrical"
     if loss["pearson"] is None:
         yield Claim(claim, "one of the curves is constant", "cannot be tested at this size")
         return
-    low, high = loss["pearson_interval"]
-    measured = f"correlation {loss['pearson']:.2f} ({low:.2f} to {high:.2f}), symmetrical from {SYMMETRICAL:g} on"
-    yield Claim(claim, measured, outcome_of((low, high), SYMMETRICAL))
+    measured = f"correlation {in_words(loss, 'pearson')}, symmetrical from {SYMMETRICAL:g} on"
+    yield Claim(claim, measured, outcome_of(loss["pearson_interval"], SYMMETRICAL))
 
 
-def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
+def _sentences(found: Stored) -> Iterator[str]:
     yield _symmetry(found["loss"])
     yield (
         f"The exact change is drawn flipped and {_times(found['scale'])}. The paper gives no figure of its scaling, of"
@@ -171,20 +156,17 @@ def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _on_ranks(found["distances"][WHOLE])
 
 
-def _symmetry(loss: Mapping[str, Any]) -> str:
+def _symmetry(loss: Stored) -> str:
+    said = "The paper calls the curves of DDM and of exact unlearning roughly symmetrical; "
     if loss["pearson"] is None:
-        return (
-            "The paper calls the curves of DDM and of exact unlearning roughly symmetrical; here one of them is"
-            " constant, so there is no correlation."
-        )
-    low, high = loss["pearson_interval"]
+        return f"{said}here one of them is constant, so there is no correlation."
+    interval = loss["pearson_interval"]
     reads = {
         "holds": "they are roughly symmetrical here as well",
-        "does not hold": "here they are hardly symmetrical" if low > 0 else "here they are not measurably symmetrical",
+        "does not hold": f"here they are {'hardly' if interval[0] > 0 else 'not measurably'} symmetrical",
         "not told": "whether they are so here is not told",
-    }[outcome_of((low, high), SYMMETRICAL)]
-    told = f"correlation {loss['pearson']:.2f} ({low:.2f} to {high:.2f}), of ranks {loss['spearman']:.2f}"
-    return f"The paper calls the curves of DDM and of exact unlearning roughly symmetrical; {reads}: {told}."
+    }[outcome_of(interval, SYMMETRICAL)]
+    return f"{said}{reads}: correlation {in_words(loss, 'pearson')}, of ranks {loss['spearman']:.2f}."
 
 
 def _times(scale: float | None) -> str:
@@ -193,27 +175,27 @@ def _times(scale: float | None) -> str:
     return f"{1 / scale:.3g} times as large" if scale >= 1 else f"{1 / scale:.2f} times as large"
 
 
-def _on_distances(whole: Mapping[str, Any]) -> str:
+def _on_distances(whole: Stored) -> str:
     """Whether estimated displacements have the direction and length of the exact ones (Sec. 9.4)."""
-    low, high = whole["cosine_interval"]
     return (
         "In weights (Sec. 9.4), the displacement estimated by DDM has a mean cosine of"
-        f" {whole['cosine']:.3f} ({low:.3f} to {high:.3f}) with the exact one, which is {whole['ratio']:,.0f} times as"
-        " long in the median; the paper gives no figure for this."
+        f" {in_words(whole, 'cosine', '.3f')} with the exact one, which is {whole['ratio']:,.0f} times as long in the"
+        " median; the paper gives no figure for this."
     )
 
 
-def _on_ranks(whole: Mapping[str, Any]) -> Iterator[str]:
+def _on_ranks(whole: Stored) -> Iterator[str]:
     """Whether estimated distances rank the clusters as the exact ones do, for each scale of the step."""
-    parts = []
-    for scale, step in SCALES.items():
-        if scale not in whole:
-            continue
-        if whole[scale]["constant"]:
-            parts.append(f"with {step} all distances are equal and rank nothing")
-        else:
-            low, high = whole[scale]["spearman_interval"]
-            parts.append(f"with {step} {whole[scale]['spearman']:.2f} ({low:.2f} to {high:.2f})")
+    parts = [
+        f"with {step} "
+        + (
+            "all distances are equal and rank nothing"
+            if whole[scale]["constant"]
+            else in_words(whole[scale], "spearman")
+        )
+        for scale, step in SCALES.items()
+        if scale in whole
+    ]
     if parts:
         yield f"Rank correlation over the clusters between the estimated and the exact distances: {'; '.join(parts)}."
 
@@ -226,57 +208,44 @@ def _chart(own: OwnNetworks, scale: float | None) -> Chart:
     return Chart("line", series, "cluster deleted", "change of the loss, nats", caption=caption)
 
 
-def _table_section(workspace: Workspace, own: OwnNetworks, error: Mapping[str, Any]) -> Section:
+def _table_section(workspace: Workspace, own: OwnNetworks, error: Stored) -> Section:
     """Unscaled changes for the clusters with the largest exact effects."""
-    partition, names = workspace.partition, workspace.info.class_names
+    partition, columns = workspace.partition, (own.loss, own.exact_loss, own.error, own.exact_error)
     order = own.exact_loss.abs().argsort(descending=True, stable=True)[:MOST_ROWS].tolist()
-    rows: list[list[str | int | float | None]] = [
+    table = Table(
+        ["without", "images", "loss, DDM", "loss, exact", "error, DDM", "error, exact"],
         [
-            f"{names[int(partition.classes[each])]} · cluster {each}",
-            int(partition.sizes[each]),
-            *(float(values[each]) for values in (own.loss, own.exact_loss, own.error, own.exact_error)),
-        ]
-        for each in order
-    ]
-    columns = ["without", "images", "loss, DDM", "loss, exact", "error, DDM", "error, exact"]
-    caption = f"{len(order)} of {partition.num_clusters} clusters, by the exact change of the loss"
-    return Section("Unscaled, cluster by cluster", [*_no_correlation(error), Table(columns, rows, caption)])
+            [cluster_name(workspace, each), int(partition.sizes[each]), *(float(column[each]) for column in columns)]
+            for each in order
+        ],
+        f"{len(order)} of {partition.num_clusters} clusters, by the exact change of the loss",
+    )
+    return Section("Unscaled, cluster by cluster", [*_no_correlation(error), table])
 
 
-def _no_correlation(error: Mapping[str, Any]) -> list[Text]:
+def _no_correlation(error: Stored) -> list[Text]:
     """Why the comparison has no row for the share misclassified, where it has none."""
     if error["pearson"] is not None:
         return []
-    return [
-        Text(
-            "The share misclassified has no correlation: by DDM, by exact retraining or by both it changes equally for"
-            " every cluster, for example where no prediction changes at all."
-        )
-    ]
+    said = (
+        "The share misclassified has no correlation: by DDM, by exact retraining or by both it changes equally for"
+        " every cluster, for example where no prediction changes at all."
+    )
+    return [Text(said)]
 
 
-def _distances_section(found: Mapping[str, Any]) -> Section:
+def _distances_section(found: Stored) -> Section:
+    told = (
+        "‖θ_κ − θ_τ‖ of the network without cluster κ, estimated and exact, as an objective over the weights that needs"
+        " no images (Sec. 9.4). Ranks: Spearman's correlation over the clusters; a dash where all distances are equal,"
+        " or where networks are trained on the synset from θ_0."
+    )
     rows = [
-        [
-            layer,
-            each["cosine"],
-            each["ratio"],
-            *(each.get(scale, {}).get("spearman") for scale in SCALES),
-        ]
+        [layer, each["cosine"], each["ratio"], *(each.get(scale, {}).get("spearman") for scale in SCALES)]
         for layer, each in found["distances"].items()
     ]
     columns = ["layer", "cosine", "length, exact / DDM", "ranks, common step", "ranks, step by share"]
-    return Section(
-        "Distances between networks",
-        [
-            Text(
-                "‖θ_κ − θ_τ‖ of the network without cluster κ, estimated and exact, as an objective over the weights"
-                " that needs no images (Sec. 9.4). Ranks: Spearman's correlation over the clusters; a dash where all"
-                " distances are equal, or where networks are trained on the synset from θ_0."
-            ),
-            Table(columns, rows),
-        ],
-    )
+    return Section("Distances between networks", [Text(told), Table(columns, rows)])
 
 
 def _by_cluster(own: OwnNetworks, by_scale: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Sequence[float]]:

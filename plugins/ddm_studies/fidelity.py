@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Report, Section
-from ddm_framework.plugin import ComponentOf, Grid, use
-from ddm_framework.report import Block, Chart, Table, Text
-from ddm_framework.runs import Workspace
-from ddm_framework.truth import bootstrap_interval, empirical_error_agreement
+from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text, Workspace, use
+from ddm_framework.report import Block
+from ddm_framework.truth import empirical_error_agreement
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
-from ddm_studies.comparison.judging import SCALE, Judge, Verdict, on_run_clusters, scoring_masks
+from ddm_studies.comparison.judging import SCALE, Judge, Verdict, apart, bounds, on_run_clusters, scoring_masks
+from ddm_studies.comparison.measured import in_words
 from ddm_studies.comparison.network_distances import WHOLE
+from ddm_studies.comparison.options import AtLeastThree, Count, Resamples, Share
 from ddm_studies.comparison.own_networks import own_networks
 from ddm_studies.comparison.paper import listed
+from ddm_studies.comparison.running import first_test_images, without_each
 
-Count = Annotated[int, Field(ge=1)]
 Methods = Annotated[list[Grid], ComponentOf("attributor"), Field(min_length=1)]
 ABOVE = {"exact", "datamodel"}
 """Methods that retrain networks for their answer; the report marks them as not competing."""
+
+_RETRAINING = "exact and datamodel retrain networks for their answer: they show what is possible, and at what cost."
+CHOSEN_FIRST = {
+    "Dist_1": "dist_1",
+    "95 % interval": "dist_1_interval",
+    "share of the oracle": "recovered_share",
+    "misread queries": "misread_share",
+    "Dist_2": "dist_2",
+    "Dist_3: rank": "dist_3_rank",
+}
+"""Figures of the cluster ranked first, by the title of their column."""
+RANKING = {
+    "cluster LDS": "cluster_lds",
+    "95 % interval": "cluster_lds_interval",
+    "Spearman": "spearman",
+    "seconds once": "seconds_offline",
+    "for all queries": "seconds_online",
+}
+"""Figures of the ranking of all clusters."""
 
 
 def run(
@@ -32,10 +50,10 @@ def run(
     *,
     methods: Methods = [use("ddm"), use("ddm_hard"), use("exact")],  # noqa: B006 - pydantic copies it
     queries: Literal["all"] | Count = "all",
-    masks: Annotated[int, Field(ge=3)] = 40,
-    deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
-    validation_masks: Annotated[int, Field(ge=3)] = 20,
-    resamples: Annotated[int, Field(ge=50)] = 2000,
+    masks: AtLeastThree = 40,
+    deleted: Share = 0.2,
+    validation_masks: AtLeastThree = 20,
+    resamples: Resamples = 2000,
 ) -> Report:
     """Judge attribution methods by exact retraining.
 
@@ -54,10 +72,15 @@ def run(
     judge = judge_of(workspace, queries, masks, deleted, resamples)
     settled = decided(workspace, methods, validation_masks, deleted)
     found = sorted(judge_each(judge, settled), key=lambda verdict: -verdict.figures["recovered_share"])
-    bank = judge.leave_one_out_bank(workspace.partition)
-    metrics = {verdict.name: verdict.figures for verdict in found}
-    metrics |= _bounds(found, bank.seconds)
+    bank = without_each(workspace, workspace.partition)
+    exact = next((verdict.figures for verdict in found if verdict.method == "exact"), {})
     own = _own_networks(workspace, judge)
+    metrics = {
+        **{verdict.name: verdict.figures for verdict in found},
+        **bounds(found),
+        "exact": {**exact, "seconds_offline": bank.seconds},  # the cost of the truth is that of its bank
+        "networks": own,
+    }
     return Report(
         sections=[
             _asked_section(workspace, judge, bank.seconds, deleted),
@@ -65,7 +88,7 @@ def run(
             grid_section(settled),
             _networks_section(own),
         ],
-        metrics={"fidelity": {**metrics, "networks": own}},
+        metrics={"fidelity": metrics},
         question="How close does each method come to exact retraining without the data?",
         tensors=per_query(judge, found),
         answer=_answer(found),
@@ -74,7 +97,7 @@ def run(
 
 def judge_of(workspace: Workspace, queries: Literal["all"] | int, masks: int, deleted: float, resamples: int) -> Judge:
     """The truth that methods are judged by; arguments are those of `run`."""
-    asked = workspace.queries_of("test", None if queries == "all" else queries)
+    asked = first_test_images(workspace, queries)
     return Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "scoring"), resamples)
 
 
@@ -95,18 +118,6 @@ def per_query(judge: Judge, found: Sequence[Verdict]) -> dict[str, Tensor]:
     return values
 
 
-def _bounds(verdicts: list[Verdict], bank_seconds: float) -> dict[str, Any]:
-    """Floor and ceiling of the run's own clusters; the cost of the truth is the time that its bank took to train."""
-    first = on_run_clusters(verdicts).figures
-    distances = ("dist_1", "dist_2", "dist_3")
-    exact = next((verdict.figures for verdict in verdicts if verdict.method == "exact"), {})
-    return {
-        "random": {each: first[f"{each}_floor"] for each in distances},
-        "oracle": {each: first[f"{each}_oracle"] for each in distances},
-        "exact": {**exact, "seconds_offline": bank_seconds},
-    }
-
-
 def _own_networks(workspace: Workspace, judge: Judge) -> dict[str, float]:
     """The estimated networks compared with the retrained ones: displacements and the empirical error (Fig. 7)."""
     own = own_networks(workspace, judge)
@@ -121,31 +132,26 @@ def _own_networks(workspace: Workspace, judge: Judge) -> dict[str, float]:
 
 def _asked_section(workspace: Workspace, judge: Judge, bank_seconds: float, deleted: float) -> Section:
     count = workspace.partition.num_clusters
-    return Section(
-        "What was asked",
-        [
-            Text(
-                f"For each of {len(judge.queries)} test images, each method ranks all {count} clusters of training data"
-                f" by their influence. The network was then retrained exactly without each cluster ({count} networks,"
-                f" {bank_seconds:.0f} seconds) and without a random {deleted:.0%} of them ({len(judge.perturbations)}"
-                " networks), from the same initial weights and in the same batch order."
-            ),
-            Text(
-                "Dist_1 (times 100) is how far the prediction really moves without the cluster ranked first, and Dist_2"
-                " is the loss without it. For Dist_3 the cluster should be the least influential one; as its values"
-                " hardly differ, the cluster's rank is given. The share is the position between a random cluster (0)"
-                f" and the best one (1), for all queries and for the {int(judge.misread.sum())} that the network"
-                " misreads. LDS is the rank correlation, over the networks without random clusters, between"
-                " the true margin and the sum of the estimated effects."
-            ),
-        ],
+    asked = (
+        f"For each of {len(judge.queries)} test images, each method ranks all {count} clusters of training data by"
+        f" their influence. The network was then retrained exactly without each cluster ({count} networks,"
+        f" {bank_seconds:.0f} seconds) and without a random {deleted:.0%} of them ({len(judge.perturbations)}"
+        " networks), from the same initial weights and in the same batch order."
     )
+    figures = (
+        "Dist_1 (times 100) is how far the prediction really moves without the cluster ranked first, and Dist_2 is the"
+        " loss without it. For Dist_3 the cluster should be the least influential one; as its values hardly differ, the"
+        " cluster's rank is given. The share is the position between a random cluster (0) and the best one (1), for all"
+        f" queries and for the {int(judge.misread.sum())} that the network misreads. LDS is the rank correlation, over"
+        " the networks without random clusters, between the true margin and the sum of the estimated effects."
+    )
+    return Section("What was asked", [Text(asked), Text(figures)])
 
 
 def _table_section(verdicts: list[Verdict]) -> Section:
     """The true effect of the top clusters with floor and ceiling, then the rankings of all clusters and their cost."""
     first = on_run_clusters(verdicts).figures
-    choices: list[list[str | int | float | None]] = [_choice_row(verdict) for verdict in verdicts]
+    choices = [[each.name, *each.cells(CHOSEN_FIRST.values())] for each in verdicts]
     for name, bound, rank in (
         ("random cluster (floor)", "floor", first["dist_3_random_rank"]),
         ("best cluster (oracle)", "oracle", 1.0),
@@ -156,110 +162,55 @@ def _table_section(verdicts: list[Verdict]) -> Section:
     names = [verdict.name for verdict in scored]
     notes: list[Block] = [Text(f"{each.name}: {each.note}.") for each in verdicts if each.note]
     if ABOVE & {each.method for each in scored}:
-        notes.append(
-            Text("exact and datamodel retrain networks for their answer: they show what is possible, and at what cost.")
-        )
+        notes.append(Text(_RETRAINING))
     share_of = [float(each.figures["recovered_share"]) for each in scored]
     lds = [float(each.figures["cluster_lds"]) for each in scored]
-    return Section(
-        "Methods, ranked",
-        [
-            Table(
-                [
-                    "method",
-                    "Dist_1",
-                    "95 % interval",
-                    "share of the oracle",
-                    "misread queries",
-                    "Dist_2",
-                    "Dist_3: rank",
-                ],
-                choices,
-                "The cluster ranked first, by the true effect of retraining without it",
-            ),
-            Chart("bar", {"share of the oracle's Dist_1": share_of, "cluster LDS": lds}, "method", "1 = all", x=names),
-            Table(
-                ["method", "cluster LDS", "95 % interval", "Spearman", "seconds once", "for all queries", "settings"],
-                [_ranks_row(verdict) for verdict in verdicts],
-                "The ranking of all clusters, its cost, and the settings of each method",
-            ),
-            *notes,
-        ],
+    caption = "The cluster ranked first, by the true effect of retraining without it"
+    chosen_first = Table(["method", *CHOSEN_FIRST], choices, caption)
+    chart = Chart("bar", {"share of the oracle's Dist_1": share_of, "cluster LDS": lds}, "method", "1 = all", x=names)
+    ranked = Table(
+        ["method", *RANKING, "settings"],
+        [[each.name, *each.cells(RANKING.values()), each.settings] for each in verdicts],
+        "The ranking of all clusters, its cost, and the settings of each method",
     )
-
-
-def _choice_row(verdict: Verdict) -> list[str | int | float | None]:
-    found = verdict.figures
-    interval = _interval(found["dist_1_interval"])
-    share, loss, rank = found["recovered_share"], found["dist_2"], found["dist_3_rank"]
-    return [verdict.name, found["dist_1"], interval, share, verdict.of("misread_share"), loss, rank]
-
-
-def _ranks_row(verdict: Verdict) -> list[str | int | float | None]:
-    found = verdict.figures
-    return [
-        verdict.name,
-        verdict.of("cluster_lds"),
-        _interval(found["cluster_lds_interval"]) if "cluster_lds" in found else "",
-        verdict.of("spearman"),
-        found["seconds_offline"],
-        found["seconds_online"],
-        verdict.settings,
-    ]
-
-
-def _interval(values: list[float]) -> str:
-    low, high = values
-    return f"{low:.2f} to {high:.2f}"
+    return Section("Methods, ranked", [chosen_first, chart, ranked, *notes])
 
 
 def _networks_section(own: dict[str, float]) -> Section:
-    return Section(
-        "The estimated networks themselves",
-        [
-            Text(
-                "The network fine-tuned on a cluster's synset is compared with the one retrained without the cluster."
-                f" The mean cosine between their displacements from the target is {own['displacement_cosine']:.3f}, and"
-                f" the median ratio of their lengths, exact to estimated, is {own['displacement_ratio']:.2g}. Over the"
-                " clusters, the estimated change of the mean loss on the queries has a correlation of"
-                f" {own['empirical_error_pearson']:.2f} (Pearson) and {own['empirical_error_spearman']:.2f} (Spearman)"
-                " with the exact change (Fig. 7)."
-            )
-        ],
+    said = (
+        "The network fine-tuned on a cluster's synset is compared with the one retrained without the cluster. The mean"
+        f" cosine between their displacements from the target is {own['displacement_cosine']:.3f}, and the median ratio"
+        f" of their lengths, exact to estimated, is {own['displacement_ratio']:.2g}. Over the clusters, the estimated"
+        " change of the mean loss on the queries has a correlation of"
+        f" {own['empirical_error_pearson']:.2f} (Pearson) and {own['empirical_error_spearman']:.2f} (Spearman) with the"
+        " exact change (Fig. 7)."
     )
+    return Section("The estimated networks themselves", [Text(said)])
 
 
 def _answer(verdicts: list[Verdict]) -> str:
     """The share of the distilled datamodel, and how many methods that do not retrain are clearly ahead or behind."""
     ours = next((verdict for verdict in verdicts if verdict.method == "ddm"), verdicts[0])
     found = ours.figures
-    low, high = found["recovered_share_interval"]
     said = (
-        f"By Dist_1 (x{SCALE}), {ours.name} recovers {found['recovered_share']:.0%} ({low:.0%} to {high:.0%}) of the"
+        f"By Dist_1 (x{SCALE}), {ours.name} recovers {in_words(found, 'recovered_share', '.0%')} of the"
         f" way from a random cluster ({found['dist_1_floor']:.2f}) to the best one ({found['dist_1_oracle']:.2f})"
     )
     if "misread_share" in found:
         said += f", and {found['misread_share']:.0%} for the {found['num_misread']} queries that the network misreads"
-    if ours.of("cluster_lds") is not None:
+    if "cluster_lds" in found:
         said += f"; its cluster LDS is {found['cluster_lds']:.2f}"
     rivals = [each for each in verdicts if each is not ours and each.method not in ABOVE and not each.note]
     if rivals and not ours.note:
-        ahead, behind = (_clear(ours, rivals, sign) for sign in (-1, 1))
+        outcomes = {each.name: apart(ours.chosen["dist_1"], each.chosen["dist_1"]).outcome() for each in rivals}
+        ahead, behind = (
+            [name for name, outcome in outcomes.items() if outcome == wanted] for wanted in ("does not hold", "holds")
+        )
         said += (
             f". Of {len(rivals)} other methods without retraining, by Dist_1 {_named(ahead)} clearly ahead of it and"
             f" {_named(behind)} clearly behind"
         )
     return said + "."
-
-
-def _clear(ours: Verdict, rivals: Sequence[Verdict], sign: int) -> list[str]:
-    """Rivals whose Dist_1 on the same queries differs from ours in one direction by more than its interval."""
-    found = []
-    for each in rivals:
-        difference = sign * (ours.chosen["dist_1"] - each.chosen["dist_1"])
-        if bootstrap_interval(difference, torch.Generator().manual_seed(0))[0] > 0:
-            found.append(each.name)
-    return found
 
 
 def _named(names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -11,16 +10,14 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from ddm_framework import DDMError, Report
+from ddm_framework import Chart, Clusters, Objective, Pictures, Queries, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import Found, FoundEach, effects, search, search_each
-from ddm_framework.online import Objective, Queries
-from ddm_framework.report import Chart, Clusters, Pictures, Section, Table, Text
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.intervals import median_interval
-from ddm_studies.comparison.measured import Measured, bootstrapped
-from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
+from ddm_studies.comparison.measured import Measured, Stored, between, bootstrapped, in_words, outcome_of
+from ddm_studies.comparison.options import AtLeastTwo, Count, Resamples
+from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
+from ddm_studies.comparison.running import first_test_images, images_of_classes, known_class, seconds_of
 
-Count = Annotated[int, Field(ge=1)]
 Label = Annotated[int, Field(ge=0)]
 CLAIMED = {"cifar10": (100, 10, 5.0), "cifar100": (1000, 100, 10.0)}
 """K, L and the speedup of the search that Sec. 6.2 claims."""
@@ -47,11 +44,6 @@ class Asked:
     found: Found
     flat: int
 
-    @property
-    def own_class(self) -> bool:
-        """Whether the class found is that of the queries."""
-        return self.found.label == self.label
-
 
 def run(
     workspace: Workspace,
@@ -60,10 +52,10 @@ def run(
     query_class: Label | None = None,
     batch_class: Label | None = None,
     batch: Count = 256,
-    queries: Literal["all"] | Annotated[int, Field(ge=2)] = 500,
+    queries: Literal["all"] | AtLeastTwo = 500,
     repeats: Annotated[int, Field(ge=6)] = 7,
     column: Literal["cifar10", "cifar100"] | None = None,
-    resamples: Annotated[int, Field(ge=50)] = 2000,
+    resamples: Resamples = 2000,
 ) -> Report:
     """Search by class and then by cluster for one image and for a batch, by Dist_1, and compare with the flat search.
 
@@ -83,53 +75,39 @@ def run(
     Source: Fig. 6, Sec. 8.1; Sec. 6.2, Eq. 11.
     """
     objective = workspace.objective("output_shift")
-    last = workspace.info.num_classes - 1
-    one_class, many_class = (
-        min(papers, last) if given is None else given
-        for given, papers in zip((query_class, batch_class), PAPERS_CLASSES, strict=True)
-    )
+    given = zip((query_class, batch_class), PAPERS_CLASSES, strict=True)
+    one_class, many_class = (known_class(workspace, label, papers) for label, papers in given)
     one = _asked(workspace, objective, "one image", one_class, 1)
     many = _asked(workspace, objective, "a batch", many_class, batch)
     spent = _times(workspace, objective, one.queries, repeats)
-    every = workspace.queries_of("test", None if queries == "all" else queries)
+    every = first_test_images(workspace, queries)
     each = search_each(workspace, every, objective, _flat_effects(workspace, every, objective))
     found = _figures(workspace, each, one.found, spent, resamples)
     claimed = CLAIMED.get(column or workspace.recipe.dataset.name)
     stored = {**found, "searches": _searches((one, many)), "claimed": claimed}
-    told = findings({"hierarchical_search": stored})
-    comparison = Comparison(
+    return Comparison(
         "Fig. 6",
         "the class first, then the cluster within it",
         list(_compared((one, many), found, claimed)),
-        told,
+        findings({"hierarchical_search": stored}),
         f"{sizes(workspace)}, {len(every)} queries; Dist_1",
-    )
-    return Report(
-        sections=[
-            comparison.section(_summary(workspace, (one, many))),
-            _search_section(workspace, one),
-            _search_section(workspace, many),
-        ],
-        metrics={**comparison.metrics(), "hierarchical_search": stored},
-        question="Does the search by class and then by cluster find the same as the flat search, and how much faster?",
-        answer=told.sentences[0],
+    ).report(
+        "hierarchical_search",
+        stored,
+        "Does the search by class and then by cluster find the same as the flat search, and how much faster?",
+        [_summary(workspace, (one, many))],
+        [_search_section(workspace, one), _search_section(workspace, many)],
     )
 
 
 def _asked(workspace: Workspace, objective: Objective, words: str, label: int, most: int) -> Asked:
-    names = workspace.info.class_names
-    if label >= len(names):
-        raise DDMError(f"there is no class {label}: the data have {len(names)} classes, from 0 to {len(names) - 1}")
-    chosen = (workspace.data.test.labels.cpu() == label).nonzero()[:most, 0]
-    if len(chosen) == 0:
-        raise DDMError(
-            f"there is no test image of class {names[label]!r}; raise dataset.test_size or take another class"
-        )
+    (chosen,) = images_of_classes(workspace, [label], most)
     asked = workspace.queries_of("test").take(chosen)
     flat = _flat_effects(workspace, asked, objective).mean(0, keepdim=True)
     top = int(objective.ranking(flat)[0, 0])
     counted = words if len(chosen) == 1 else f"{words} of {len(chosen)} images"
-    return Asked(f"{counted} of class {names[label]}", label, asked, search(workspace, asked, objective), top)
+    words = f"{counted} of class {workspace.info.class_names[label]}"
+    return Asked(words, label, asked, search(workspace, asked, objective), top)
 
 
 def _flat_effects(workspace: Workspace, queries: Queries, objective: Objective) -> torch.Tensor:
@@ -147,9 +125,7 @@ def _times(workspace: Workspace, objective: Objective, queries: Queries, repeats
     spent: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repeats):
         for name, task in tasks.items():
-            begun = time.monotonic()
-            task()
-            spent[name].append(time.monotonic() - begun)
+            spent[name].append(seconds_of(task))
     return spent
 
 
@@ -177,53 +153,53 @@ def _figures(
     }
 
 
-def _compared(
-    searches: Sequence[Asked], found: Mapping[str, Any], claimed: tuple[int, int, float] | None
-) -> Iterator[Compared]:
+def _compared(searches: Sequence[Asked], found: Stored, claimed: tuple[int, int, float] | None) -> Iterator[Compared]:
     drawn = "the paper shows it in a chart without figures"
     for asked in searches:
-        yield Compared(asked.words, "class found is its own, 1 = yes", float(asked.own_class), note=drawn)
-        yield Compared(asked.words, "cluster found is the flat search's", float(asked.found.cluster == asked.flat))
+        own, same = asked.found.label == asked.label, asked.found.cluster == asked.flat
+        yield Compared(asked.words, "class found is its own, 1 = yes", float(own), note=drawn)
+        yield Compared(asked.words, "cluster found is the flat search's", float(same))
     every = f"{found['num_queries']} queries, one by one"
-    interval = tuple(found["same_cluster_interval"])
-    yield Compared(every, "cluster found is the flat search's, share", found["same_cluster"], None, interval)
+    yield Compared.read(every, "cluster found is the flat search's, share", found, "same_cluster")
     paper, note = (None, "") if claimed is None else (claimed[2], f"the paper's is for {claimed[0]:,} clusters")
     yield Compared("one search", "fewer fine-tunings, K / (C + L)", found["saving"], paper, note=note)
-    interval = tuple(found["saving_seconds_interval"])
-    yield Compared("one search", "times faster", found["saving_seconds"], paper, interval, note)
+    yield Compared.read("one search", "times faster", found, "saving_seconds", paper, note)
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Fig. 6 and Sec. 6.2, and what cannot be compared, from the entry of metrics.json."""
     found = metrics["hierarchical_search"]
     return Findings(list(_sentences(found)), list(_claims(found)))
 
 
-def _claims(found: Mapping[str, Any]) -> Iterator[Claim]:
+def _claims(found: Stored) -> Iterator[Claim]:
     """That both searches end in the class of their queries, and that the search is faster."""
     ended = [asked["class"] == asked["class_found"] for asked in found["searches"]]
     measured = f"{sum(ended)} of {len(ended)} searches, by DDM's estimates"
     yield Claim(
         "one image and a batch are traced to their own class", measured, "holds" if all(ended) else "does not hold"
     )
-    interval = found["saving_seconds_interval"]
-    measured = f"{found['saving_seconds']:.1f} times as fast ({interval[0]:.1f} to {interval[1]:.1f})"
-    yield Claim("a search by class and then by cluster is faster than a flat one", measured, outcome_of(interval, 1))
+    quicker = outcome_of(found["saving_seconds_interval"], 1)
+    yield Claim("a search by class and then by cluster is faster than a flat one", _times_as_fast(found), quicker)
 
 
-def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
-    low, high = found["same_cluster_interval"]
+def _times_as_fast(found: Stored) -> str:
+    interval = between(found["saving_seconds_interval"], ".1f")
+    return f"{found['saving_seconds']:.1f} times as fast ({interval})"
+
+
+def _sentences(found: Stored) -> Iterator[str]:
     yield (
         f"The search by class and then by cluster finds the same cluster as DDM's own flat search for"
-        f" {found['same_cluster']:.0%} ({low:.0%} to {high:.0%}) of {found['num_queries']} queries; neither is compared"
-        " with retraining here."
+        f" {in_words(found, 'same_cluster', '.0%')} of {found['num_queries']} queries; neither is compared with"
+        " retraining here."
     )
     yield _traced(found["searches"])
     yield _saved(found) + ("" if found["claimed"] is None else f" {_claimed(*found['claimed'])}")
     yield _together(found)
 
 
-def _traced(searches: Sequence[Mapping[str, Any]]) -> str:
+def _traced(searches: Sequence[Stored]) -> str:
     """Whether the searches end in the class of their queries, as in Fig. 6."""
     astray = [asked["asked"] for asked in searches if asked["class"] != asked["class_found"]]
     if not astray:
@@ -231,14 +207,13 @@ def _traced(searches: Sequence[Mapping[str, Any]]) -> str:
     return f"Unlike in Fig. 6, not traced to the own class: {' and '.join(astray)}."
 
 
-def _saved(found: Mapping[str, Any]) -> str:
+def _saved(found: Stored) -> str:
     """Whether one search saves fine-tunings and time; with few clusters in each class it saves neither."""
-    low, high = found["saving_seconds_interval"]
-    timed = f"{found['saving_seconds']:.1f} times as fast ({low:.1f} to {high:.1f}) as the flat search"
+    timed = f"{_times_as_fast(found)} as the flat search"
     counted = f"{found['num_finetunings']} fine-tunings instead of {found['num_finetunings_flat']}"
     if found["saving"] <= 1:
         return f"One search saves nothing ({counted}); this needs more clusters in each class."
-    if low <= 1:
+    if found["saving_seconds_interval"][0] <= 1:
         return f"One search does not measurably save time: it is {timed}, with {counted}."
     return f"One search is {timed}, with {found['saving']:.1f} times fewer fine-tunings ({counted})."
 
@@ -253,7 +228,7 @@ def _claimed(num_clusters: int, num_classes: int, times: float) -> str:
     )
 
 
-def _together(found: Mapping[str, Any]) -> str:
+def _together(found: Stored) -> str:
     """What remains of the saving for many queries at once."""
     visited, flat = found["num_finetunings_all_queries"], found["num_finetunings_flat"]
     verdict = "which saves nothing" if visited >= flat else f"a saving of {flat / visited:.1f} times"
@@ -265,12 +240,14 @@ def _together(found: Mapping[str, Any]) -> str:
 
 def _summary(workspace: Workspace, searches: Sequence[Asked]) -> Table:
     names = workspace.info.class_names
-    rows: list[list[str | int | float | None]] = [
-        [asked.words, names[asked.found.label], asked.found.cluster, asked.flat, asked.found.num_finetunings]
-        for asked in searches
-    ]
-    columns = ["searched for", "class found", "cluster found", "flat search's cluster", "fine-tunings"]
-    return Table(columns, rows, "The two searches of Fig. 6")
+    return Table(
+        ["searched for", "class found", "cluster found", "flat search's cluster", "fine-tunings"],
+        [
+            [asked.words, names[asked.found.label], asked.found.cluster, asked.flat, asked.found.num_finetunings]
+            for asked in searches
+        ],
+        "The two searches of Fig. 6",
+    )
 
 
 def _search_section(workspace: Workspace, asked: Asked) -> Section:

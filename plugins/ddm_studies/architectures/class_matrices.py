@@ -10,8 +10,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from ddm_framework.online import Queries
-from ddm_framework.runs import Workspace
+from ddm_framework import Queries, Workspace
 from ddm_framework.truth import leave_one_out_spearman
 from ddm_studies.comparison.measured import Measured
 
@@ -40,6 +39,11 @@ class Seen:
     def matrix(self) -> Tensor:
         """The effect over the queries themselves, (L, L)."""
         return self.effect[0]
+
+    def traced(self, label: int) -> tuple[bool, bool | None]:
+        """Whether deleting a class changes its own queries most, by the estimates and by exact retraining."""
+        exact = None if self.exact is None else bool(self.exact[0, label].argmax() == label)
+        return bool(self.matrix[label].argmax() == label), exact
 
 
 def draws(workspace: Workspace, asked: Queries, resamples: int) -> list[Tensor]:

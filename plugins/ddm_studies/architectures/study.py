@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, zip_longest
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report
+from ddm_framework import Chart, Choice, ComponentOf, DDMError, Heatmap, Queries, Report, Section, Text, Workspace, use
 from ddm_framework.answers import effects
-from ddm_framework.online import Queries
-from ddm_framework.plugin import Choice, ComponentOf, use
-from ddm_framework.report import Block, Chart, Heatmap, Section, Text
-from ddm_framework.runs import Workspace
 from ddm_framework.stages import sibling
-from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.architectures.class_matrices import (
     Seen,
     agreement,
@@ -32,14 +27,18 @@ from ddm_studies.architectures.class_matrices import (
     own_class_floor,
 )
 from ddm_studies.architectures.words import findings
-from ddm_studies.comparison.paper import Compared, Comparison
+from ddm_studies.comparison.grids import set_options
+from ddm_studies.comparison.options import Count, Positive, Resamples
+from ddm_studies.comparison.paper import Compared, Comparison, data_sizes
+from ddm_studies.comparison.running import images_of_classes, known_class, shifts, tracked, without_each
 
 Backbones = Annotated[list[Choice], ComponentOf("backbone"), Field(min_length=2)]
 Distances = Annotated[list[Choice], ComponentOf("distance")]
-Rates = list[Annotated[float, Field(gt=0)]]
 WITHIN = "rank correlation within rows"
 OTHERS = "rank correlation off the diagonal"
 CHANCE = "0 by chance"
+PAPERS_CLASS = 2
+"""Class of the queries of Fig. 3."""
 SAID = {
     "fig_3": (
         "Fig. 3",
@@ -55,23 +54,6 @@ SAID = {
 """Source, title and question of each figure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """One network and how its synset is matched.
-
-    Attributes:
-        name: that distinguishes it from the others.
-        backbone: with all its options.
-        distance: replaces the recipe's unless None.
-        image_rate: replaces the recipe's `matching.lr` unless None.
-    """
-
-    name: str
-    backbone: Choice
-    distance: Choice | None
-    image_rate: float | None
-
-
 def run(
     workspace: Workspace,
     /,
@@ -79,11 +61,11 @@ def run(
     figure: Literal["fig_3", "fig_8"] = "fig_3",
     backbones: Backbones = [use("convnet"), use("alexnet")],  # noqa: B006 - pydantic copies it
     distances: Distances = [],  # noqa: B006
-    image_rates: Rates = [],  # noqa: B006
+    image_rates: list[Positive] = [],  # noqa: B006
     query_class: Annotated[int, Field(ge=0)] | None = None,
-    queries: Annotated[int, Field(ge=1)] = 256,
+    queries: Count = 256,
     retrain: bool = True,
-    resamples: Annotated[int, Field(ge=50)] = 200,
+    resamples: Resamples = 200,
 ) -> Report:
     """Train several networks on the same data, match a synset for each, and compare their class-wise attributions.
 
@@ -112,51 +94,39 @@ def run(
     Source: Fig. 3, Sec. 4.2; Fig. 8, Sec. 8.4.
     """
     names = workspace.info.class_names
-    query_class = min(2, len(names) - 1) if query_class is None else query_class
-    if query_class >= len(names):
-        raise DDMError(f"`query_class: {query_class}`: the data have {len(names)} classes, from 0 to {len(names) - 1}")
+    query_class = known_class(workspace, query_class, PAPERS_CLASS)
     asked = _queries(workspace, queries)
-    networks = _networks(backbones, distances, image_rates)
-    shares = draws(workspace, asked, resamples)
-    seen = []
-    with workspace.display.bar("networks", len(networks)) as advance:
-        for number, network in enumerate(networks):
-            seen.append(_seen(workspace, f"{number}_{network.backbone.name}", network, asked, shares, retrain))
-            advance()
+    networks, shares = _networks(workspace, backbones, distances, image_rates), draws(workspace, asked, resamples)
+    each_network = tracked(workspace, "networks", networks, len(networks))
+    seen = [_seen(name, network, asked, shares, retrain) for name, network in each_network]
     source, title, question = SAID[figure]
     stored = {"figure": figure, "num_training": len(workspace.data.train), **_metrics(seen, query_class, names)}
-    told = findings({"architectures": stored})
     rows = [*(_traced_rows(seen, query_class, names) if figure == "fig_3" else ()), *_compared(seen)]
-    comparison = Comparison(source, title, rows, told, _sizes(workspace, seen, queries))
-    chart = [_chart(seen, query_class, names)] if figure == "fig_3" else []
-    return Report(
-        sections=[comparison.section(*chart), _matrices(seen, names)],
-        metrics={**comparison.metrics(), "architectures": stored},
-        tensors={f"effect.{number}": each.matrix for number, each in enumerate(seen)},
-        question=question,
-        answer=told.sentences[0],
+    told = findings({"architectures": stored})
+    report = Comparison(source, title, rows, told, _sizes(workspace, seen, queries)).report(
+        "architectures",
+        stored,
+        question,
+        [_chart(seen, query_class, names)] if figure == "fig_3" else [],
+        [_matrices(seen, names)],
     )
+    return replace(report, tensors={f"effect.{number}": each.matrix for number, each in enumerate(seen)})
 
 
 def _networks(
-    backbones: Sequence[Choice],
-    distances: Sequence[Choice],
-    rates: Sequence[float],
-) -> list[Network]:
+    workspace: Workspace, backbones: Sequence[Choice], distances: Sequence[Choice], rates: Sequence[float]
+) -> list[tuple[str, Workspace]]:
+    """A run with each network, and a name that distinguishes it from the others."""
+    count = len(backbones)
     for option, given in (("distances", distances), ("image_rates", rates)):
-        if given and len(given) != len(backbones):
-            raise DDMError(
-                f"`{option}` has {len(given)} entries for {len(backbones)} backbones; give one each, or none"
-            )
-    return [
-        Network(
-            _named(backbone, backbones),
-            backbone,
-            distances[place] if distances else None,
-            rates[place] if rates else None,
-        )
-        for place, backbone in enumerate(backbones)
-    ]
+        if given and len(given) != count:
+            raise DDMError(f"`{option}` has {len(given)} entries for {count} backbones; give one each, or none")
+    networks = []
+    for number, (backbone, distance, rate) in enumerate(zip_longest(backbones, distances, rates)):
+        matching = {} if rate is None else {"lr": rate}
+        other = sibling(workspace, f"{number}_{backbone.name}", backbone=backbone, distance=distance, matching=matching)
+        networks.append((_named(backbone, backbones), other))
+    return networks
 
 
 def _named(backbone: Choice, every: Sequence[Choice]) -> str:
@@ -169,21 +139,17 @@ def _named(backbone: Choice, every: Sequence[Choice]) -> str:
     return f"{backbone.name} ({told})" if told else backbone.name
 
 
-def _seen(
-    workspace: Workspace, folder: str, network: Network, asked: Queries, shares: Sequence[Tensor], retrain: bool
-) -> Seen:
-    matching = {} if network.image_rate is None else {"lr": network.image_rate}
-    other = sibling(workspace, folder, backbone=network.backbone, distance=network.distance, matching=matching)
+def _seen(name: str, other: Workspace, asked: Queries, shares: Sequence[Tensor], retrain: bool) -> Seen:
     assert asked.labels is not None
     labels, classes = asked.labels.cpu(), torch.arange(other.info.num_classes)
     estimated = effects(other, asked, other.objective("output_shift"), other.class_synset, classes)[:, :, 0]
-    exact = class_means(_exact(other, asked), labels, shares) if retrain else None
-    recipe = other.recipe
-    given = ", ".join(f"{key} {value}" for key, value in network.backbone.options.items() if value is not None)
-    settings = (
-        f"{network.backbone.name} ({given}; matched by {recipe.distance.name}, image rate {recipe.matching.lr:g})"
-    )
-    return Seen(network.name, settings, class_means(estimated, labels, shares), exact, other.accuracy("test"))
+    exact, recipe = None, other.recipe
+    if retrain:
+        bank = without_each(other, other.partition.class_wise(other.info.num_classes))
+        exact = class_means(shifts(other, bank, asked), labels, shares)
+    matched = f"matched by {recipe.distance.name}, image rate {recipe.matching.lr:g}"
+    settings = f"{recipe.backbone.name} ({set_options(recipe.backbone)}; {matched})"
+    return Seen(name, settings, class_means(estimated, labels, shares), exact, other.accuracy("test"))
 
 
 def _queries(workspace: Workspace, most: int) -> Queries:
@@ -192,23 +158,8 @@ def _queries(workspace: Workspace, most: int) -> Queries:
     Raises:
         DDMError: if a class has none.
     """
-    labels, names = workspace.data.test.labels.cpu(), workspace.info.class_names
-    chosen = [(labels == label).nonzero()[:most, 0] for label in range(len(names))]
-    without = [name for name, found in zip(names, chosen, strict=True) if not len(found)]
-    if without:
-        listed = ", ".join(map(repr, without[:5]))
-        raise DDMError(f"there is no test image of class {listed}, so it has no queries; raise dataset.test_size")
+    chosen = images_of_classes(workspace, range(workspace.info.num_classes), most)
     return workspace.queries_of("test").take(torch.cat(chosen).sort().values)
-
-
-def _exact(workspace: Workspace, asked: Queries) -> Tensor:
-    """Effect (N, L) of deleting each class, by exact retraining."""
-    classes = workspace.info.num_classes
-    partition = workspace.partition.class_wise(classes)
-    bank = retrained(workspace, 1 - torch.eye(classes), partition=partition)
-    objective, reference = workspace.objective("output_shift"), workspace.reference(asked)
-    logits = bank_logits(workspace, bank, asked)
-    return torch.stack([objective.measure(each, reference)[:, 0] for each in logits], 1).double().cpu()
 
 
 def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
@@ -217,25 +168,25 @@ def _compared(seen: Sequence[Seen]) -> Iterator[Compared]:
     for each in seen:
         first = measured(own_class_first(each.effect), 0)
         yield Compared.measured(each.name, "own class first, share of classes", first, note=chance)
-    yield from _agreeing([(each.name, each.effect) for each in seen], "any two networks, mean", "")
+    yield from _agreeing([(each.name, each.effect) for each in seen], "")
     exact = [(each.name, each.exact) for each in seen if each.exact is not None]
     for each in seen:
         if each.exact is not None:
             yield _within(each.name, each.effect, each.exact, ", with exact")
             yield from _other_classes(each.name, [each.effect, each.exact], ", with exact")
     if len(exact) > 1:
-        yield from _agreeing(exact, "any two networks, mean", ", both exact")
+        yield from _agreeing(exact, ", both exact")
 
 
-def _agreeing(matrices: Sequence[tuple[str, Tensor]], mean: str, what: str) -> Iterator[Compared]:
+def _agreeing(matrices: Sequence[tuple[str, Tensor]], what: str) -> Iterator[Compared]:
     """The agreement of every two matrices, and its mean over all pairs."""
     for (one_name, one), (other_name, other) in combinations(matrices, 2):
         yield _within(f"{one_name} and {other_name}", one, other, what)
     effects_ = [each for _, each in matrices]
-    name = mean if len(matrices) > 2 else " and ".join(name for name, _ in matrices)
+    name = " and ".join(name for name, _ in matrices)
     if len(matrices) > 2:
-        note = _own_alone(mean_floor(effects_))
-        yield Compared.measured(mean, f"{WITHIN}{what}", measured(between(effects_)), note=note)
+        name, note = "any two networks, mean", _own_alone(mean_floor(effects_))
+        yield Compared.measured(name, f"{WITHIN}{what}", measured(between(effects_)), note=note)
     yield from _other_classes(name, effects_, what)
 
 
@@ -259,11 +210,10 @@ def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -
     """The figures for the queries of one class, as in Fig. 3."""
     shown = names[query_class]
     for each in seen:
-        first = float(each.matrix[query_class].argmax() == query_class)
-        yield Compared(each.name, f'top class of queries "{shown}" is "{shown}", 1 = yes', first, 1.0)
-        if each.exact is not None:
-            exact = float(each.exact[0, query_class].argmax() == query_class)
-            yield Compared(each.name, f'the same by exact retraining, 1 = "{shown}"', exact)
+        traced, exact = each.traced(query_class)
+        yield Compared(each.name, f'top class of queries "{shown}" is "{shown}", 1 = yes', float(traced), 1.0)
+        if exact is not None:
+            yield Compared(each.name, f'the same by exact retraining, 1 = "{shown}"', float(exact))
     for one, other in combinations(seen, 2):
         rows = [each.effect[:, query_class : query_class + 1] for each in (one, other)]
         pair, alike = f"{one.name} and {other.name}", measured(agreement(*rows))
@@ -272,53 +222,37 @@ def _traced_rows(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -
 
 def _sizes(workspace: Workspace, seen: Sequence[Seen], queries: int) -> str:
     """What was run; the recipe's own backbone is not among the networks."""
-    recipe, data = workspace.recipe, workspace.data
+    recipe = workspace.recipe
     return (
-        f"{recipe.dataset.name}, {len(data.train):,} training and {len(data.test):,} test images of"
-        f" {workspace.info.num_classes} classes, at most {queries} queries a class, {recipe.training.epochs} epochs,"
+        f"{data_sizes(workspace)}, at most {queries} queries a class, {recipe.training.epochs} epochs,"
         f" seed {recipe.general.seed}; {'; '.join(each.settings for each in seen)}"
     )
 
 
 def _chart(seen: Sequence[Seen], query_class: int, names: tuple[str, ...]) -> Chart:
     """Effects on the queries of one class, scaled to a maximum of 1 for each network, as their scales differ."""
-    series = {
-        each.name: (each.matrix[query_class] / each.matrix[query_class].max().clamp_min(1e-30)).tolist()
-        for each in seen
-    }
+    series = {each.name: _scaled(each.matrix[query_class]).tolist() for each in seen}
     caption = f'Effect on queries "{names[query_class]}" of deleting each class, scaled to 1 at most for each network'
     return Chart("bar", series, "deleted class", "effect", x=list(names), caption=caption)
 
 
 def _matrices(seen: Sequence[Seen], names: tuple[str, ...]) -> Section:
-    blocks: list[Block] = [
-        Text(
-            "Rows are the classes of the queries, columns the deleted classes; each matrix is scaled to a maximum of 1."
-        )
-    ]
-    for each in seen:
-        scaled = each.matrix / each.matrix.max().clamp_min(1e-30)
-        caption = f"{each.name}, test accuracy {each.accuracy:.1%}"
-        blocks.append(Heatmap(scaled, list(names), list(names), caption, "queries", "deleted class"))
-    return Section("Class-wise attribution matrices", blocks)
+    said = "Rows are the classes of the queries, columns the deleted classes; each matrix is scaled to a maximum of 1."
+    return Section("Class-wise attribution matrices", [Text(said), *(_map(each, names) for each in seen)])
+
+
+def _map(seen: Seen, names: Sequence[str]) -> Heatmap:
+    caption = f"{seen.name}, test accuracy {seen.accuracy:.1%}"
+    return Heatmap(_scaled(seen.matrix), names, names, caption, "queries", "deleted class")
+
+
+def _scaled(effect: Tensor) -> Tensor:
+    """With a maximum of 1."""
+    return effect / effect.max().clamp_min(1e-30)
 
 
 def _metrics(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> dict[str, Any]:
-    networks = {
-        each.name: {
-            "test_accuracy": each.accuracy,
-            "effect": each.matrix[query_class].tolist(),
-            "traced": bool(each.matrix[query_class].argmax() == query_class),
-            "traced_exact": None if each.exact is None else bool(each.exact[0, query_class].argmax() == query_class),
-            **measured(own_class_first(each.effect), 0).metrics("own_class_first"),
-            **(
-                {"spearman_exact": None}
-                if each.exact is None
-                else measured(agreement(each.effect, each.exact)).metrics("spearman_exact")
-            ),
-        }
-        for each in seen
-    }
+    networks = {each.name: _network_metrics(each, query_class) for each in seen}
     pairs = {
         f"{one.name} / {other.name}": measured(agreement(one.effect, other.effect)).metrics("spearman")
         for one, other in combinations(seen, 2)
@@ -332,6 +266,21 @@ def _metrics(seen: Sequence[Seen], query_class: int, names: Sequence[str]) -> di
         **_agreements("spearman", "off_diagonal", [effects_]),
         "floor": mean_floor(effects_),
         **_exact_metrics(seen),
+    }
+
+
+def _network_metrics(seen: Seen, query_class: int) -> dict[str, Any]:
+    traced, exact = seen.traced(query_class)
+    found: dict[str, Any] = {"spearman_exact": None}
+    if seen.exact is not None:
+        found = measured(agreement(seen.effect, seen.exact)).metrics("spearman_exact")
+    return {
+        "test_accuracy": seen.accuracy,
+        "effect": seen.matrix[query_class].tolist(),
+        "traced": traced,
+        "traced_exact": exact,
+        **measured(own_class_first(seen.effect), 0).metrics("own_class_first"),
+        **found,
     }
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from ddm_studies.comparison.paper import Claim, Findings, outcome_of
-
-Stored = Mapping[str, Any]
+from ddm_studies.comparison.measured import Stored, in_words, outcome_of
+from ddm_studies.comparison.paper import Claim, Findings
 
 
 def findings(metrics: Stored) -> Findings:
@@ -43,8 +41,8 @@ def _similarity(stored: Stored, claim: str) -> Iterator[Claim]:
         yield Claim(claim, reason, "cannot be tested at this size")
         return
     measured = (
-        f"mean rank correlation of two networks {_figure(stored, 'off_diagonal')} off the diagonal (0 by chance),"
-        f" {_figure(stored, 'spearman')} within rows ({stored['floor']:.2f} by own classes alone)"
+        f"mean rank correlation of two networks {in_words(stored, 'off_diagonal')} off the diagonal (0 by chance),"
+        f" {in_words(stored, 'spearman')} within rows ({stored['floor']:.2f} by own classes alone)"
     )
     yield Claim(claim, measured, outcome_of(stored["off_diagonal_interval"]))
 
@@ -96,12 +94,11 @@ def _similar(stored: Stored) -> str:
     interval = stored["spearman_interval"]
     beside = {"holds": "above", "does not hold": "below", "not told": "not measurably other than"}
     than = "beside" if interval is None else beside[outcome_of(interval, stored["floor"])]
-    within = (
-        f"{_figure(stored, 'spearman')} within rows, {than} the {stored['floor']:.2f} that their own classes alone give"
-    )
+    own = f"{than} the {stored['floor']:.2f} that their own classes alone give"
+    within = f"{in_words(stored, 'spearman')} within rows, {own}"
     if "off_diagonal" not in stored:
         return within
-    return f"{_figure(stored, 'off_diagonal')} for the other classes, 0 by chance, and {within}"
+    return f"{in_words(stored, 'off_diagonal')} for the other classes, 0 by chance, and {within}"
 
 
 def _diversity(stored: Stored) -> str:
@@ -120,12 +117,12 @@ def _on_exact(stored: Stored) -> Iterator[str]:
         return
     yield (
         "The mean rank correlation between an estimated matrix and that from exact retraining of the same network is"
-        f" {_figure(stored, 'with_exact')} within rows, of which {stored['with_exact_floor']:.2f} is due to their own"
+        f" {in_words(stored, 'with_exact')} within rows, of which {stored['with_exact_floor']:.2f} is due to their own"
         f" classes alone{_others(stored, 'with_exact_off_diagonal')}."
     )
     yield (
         "The exact matrices of two networks have a mean rank correlation of"
-        f" {_figure(stored, 'both_exact')} within rows{_others(stored, 'both_exact_off_diagonal')}; accurate estimates"
+        f" {in_words(stored, 'both_exact')} within rows{_others(stored, 'both_exact_off_diagonal')}; accurate estimates"
         f" cannot be expected to agree more than that{', but these do' if _agree_too_much(stored) else ''}."
     )
 
@@ -138,10 +135,4 @@ def _agree_too_much(stored: Stored) -> bool:
 
 def _others(stored: Stored, name: str) -> str:
     """Agreement on the other classes, where there are enough of them."""
-    return f", and {_figure(stored, name)} for the other classes" if name in stored else ""
-
-
-def _figure(stored: Stored, name: str) -> str:
-    """A figure with its interval, where it has one."""
-    told, interval = f"{stored[name]:.2f}", stored[f"{name}_interval"]
-    return told if interval is None else f"{told} ({interval[0]:.2f} to {interval[1]:.2f})"
+    return f", and {in_words(stored, name)} for the other classes" if name in stored else ""

@@ -1,1 +1,1 @@
-"""Shared by several studies: judging methods, choosing their settings, and comparing figures with the paper's."""
+"""Shared by several studies: asking a run, judging methods, and comparing figures with the paper's in words."""

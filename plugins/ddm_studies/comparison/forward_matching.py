@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ddm_framework.runs import Workspace
+from ddm_framework import Workspace
 from ddm_framework.stages import variant
 
 Labels = Literal["hard", "learned"]
@@ -22,3 +22,8 @@ def ordinary_match(workspace: Workspace, labels: Labels, init: str | None = None
     start = init or workspace.recipe.matching.init
     matching = {"direction": "forward", "pairing": "offset", "step_length": 0, "labels": labels, "init": start}
     return variant(workspace, f"ordinary_{labels}_{start}", matching=matching)
+
+
+def labels_in_words(labels: Labels) -> str:
+    """What ordinary matching was told of the classes."""
+    return "the labels of the classes" if labels == "hard" else "learned labels"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddm_framework import DDMError, Section
-from ddm_framework.online import leave_one_out
-from ddm_framework.plugin import Choice, Grid
-from ddm_framework.report import Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework import Choice, Grid, Section, Table, Text, Workspace
 from ddm_framework.truth import cluster_lds
 from ddm_studies.comparison.judging import Judge, Verdict, scoring_masks
+from ddm_studies.comparison.running import need_validation, tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class Settled:
 
     def in_words(self) -> str:
         """The settings, and the number of combinations that they were chosen from."""
-        words = ", ".join(f"{name} {value}" for name, value in self.choice.given.items()) or "defaults"
+        words = options_in_words(self.choice.given) or "defaults"
         return f"{words} (best of {len(self.grid)})" if self.grid else words
 
 
@@ -45,42 +42,30 @@ def decided(workspace: Workspace, methods: Sequence[Grid], masks: int, deleted: 
     Raises:
         DDMError: if a method has a grid and there is no validation split.
     """
-    asked = workspace.queries_of("validation")
-    grid = any(len(each.choices) > 1 for each in methods)
-    if grid and len(asked) == 0:
-        raise DDMError("the validation split is empty, so no settings of a grid can be chosen; set dataset.validation")
-    whole = leave_one_out(workspace.partition.num_clusters)[:0]
-    judge = Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "validation") if grid else whole)
-    with workspace.display.bar("settings on the validation bank", len(methods)) as advance:
-        found = []
-        for each in settle(workspace, judge, methods):
-            found.append(each)
-            advance()
-    return found
+    judge = Judge(workspace, workspace.queries_of("validation"))
+    if any(len(each.choices) > 1 for each in methods):
+        need_validation(workspace, "no settings of a grid can be chosen")
+        judge.perturbations = scoring_masks(workspace, masks, deleted, "validation")
+    return list(settle(workspace, judge, methods))
 
 
 def judge_each(judge: Judge, settled: Sequence[Settled]) -> list[Verdict]:
     """The verdicts on all methods, in their order."""
-    with judge.workspace.display.bar("methods", len(settled)) as advance:
-        found = []
-        for each in settled:
-            found.append(judge.verdict(each.name, each.choice, each.in_words()))
-            advance()
-    return found
+    methods = tracked(judge.workspace, "methods", settled, len(settled))
+    return [judge.verdict(each.name, each.choice, each.in_words()) for each in methods]
 
 
 def grid_section(settled: Sequence[Settled]) -> Section:
     """The section of the report with every combination tried."""
-    rows: list[list[str | int | float | None]] = [
-        [each.name, ", ".join(f"{key} {value}" for key, value in options.items()), score]
-        for each in settled
-        for options, score in each.grid
-    ]
-    asked = Text(
+    told = (
         "Settings given as a list were chosen by cluster LDS on the validation split and on separate random deletions."
         " Neither the queries nor the networks of the table were used."
     )
-    return Section("How settings were decided", [asked, Table(["method", "settings", "validation LDS"], rows)])
+    table = Table(
+        ["method", "settings", "validation LDS"],
+        [[each.name, options_in_words(options), score] for each in settled for options, score in each.grid],
+    )
+    return Section("How settings were decided", [Text(told), table])
 
 
 def settle(workspace: Workspace, judge: Judge, methods: Sequence[Grid]) -> Iterator[Settled]:
@@ -90,7 +75,9 @@ def settle(workspace: Workspace, judge: Judge, methods: Sequence[Grid]) -> Itera
         judge: with the validation queries and masks.
         methods: the attributors, with the settings to try.
     """
-    for name, method in zip(named(methods), methods, strict=True):
+    for name, method in zip(
+        named(methods), tracked(workspace, "settings on the validation bank", methods, len(methods)), strict=True
+    ):
         tried = method.choices
         if len(tried) == 1:
             yield Settled(name, tried[0])
@@ -101,10 +88,20 @@ def settle(workspace: Workspace, judge: Judge, methods: Sequence[Grid]) -> Itera
         yield Settled(name, tried[best], grid)
 
 
+def options_in_words(options: Mapping[str, Any]) -> str:
+    """`damping 0.1, steps 2`."""
+    return ", ".join(f"{name} {value}" for name, value in options.items())
+
+
+def set_options(choice: Choice) -> str:
+    """All options of a component that have a value, given or by default, in words."""
+    return options_in_words({name: value for name, value in choice.options.items() if value is not None})
+
+
 def named(methods: Sequence[Choice | Grid]) -> list[str]:
     """`koh`, or `koh (damping 0.1)` where the same attributor is used more than once."""
     uses = [each.name for each in methods]
-    told = [", ".join(f"{key} {value}" for key, value in each.given.items()) for each in methods]
+    told = [options_in_words(each.given) for each in methods]
     return [
         f"{use} ({options or 'defaults'})" if uses.count(use) > 1 else use
         for use, options in zip(uses, told, strict=True)

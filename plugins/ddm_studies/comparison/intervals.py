@@ -29,8 +29,12 @@ def percent_interval(values: Tensor) -> tuple[float, float]:
     Args:
         values: (R,), at least two repetitions.
     """
-    low, high = mean_interval(values)
-    return max(low, 0.0), min(high, 100.0)
+    return clipped(mean_interval(values), 0.0, 100.0)
+
+
+def clipped(interval: tuple[float, float], least: float, most: float) -> tuple[float, float]:
+    """An interval within the range that its figure can have."""
+    return max(interval[0], least), min(interval[1], most)
 
 
 def binomial_interval(hits: int, count: int) -> tuple[float, float]:

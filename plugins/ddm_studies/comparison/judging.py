@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddm_framework import Choice, Objective, Queries, Workspace
 from ddm_framework.offline import Partition
-from ddm_framework.online import Estimate, Objective, Queries, leave_one_out, random_deletions
-from ddm_framework.plugin import Choice
-from ddm_framework.runs import Workspace, open_account
+from ddm_framework.online import Estimate, random_deletions
+from ddm_framework.runs import open_account
 from ddm_framework.truth import (
-    Bank,
     Judged,
     bank_logits,
     bootstrap_interval,
@@ -29,12 +28,15 @@ from ddm_framework.truth import (
     retrained,
     top_overlap,
 )
-from ddm_studies.comparison.measured import Measured, bootstrapped
+from ddm_studies.comparison.measured import Measured, between, bootstrapped
+from ddm_studies.comparison.running import behaviours, without_each
 
 DISTANCES = {"dist_1": "output_shift", "dist_2": "correctness", "dist_3": "stability"}
 """The three distances of Eq. 10, and the objectives that measure them."""
 SCALE = 100
 """Dist_1 is reported times 100, as in Table 1."""
+
+OWN_CLUSTERS = "clusters of its own: floor and oracle are those of these clusters, and there is no LDS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,6 @@ class Verdict:
         random: the mean true value over all clusters, by figure, float64 (N,).
         oracle: the true value for the best cluster, by figure, float64 (N,).
         lds: cluster LDS of each query, float64 (N,); None where the method has none.
-        options: of the attributor.
         note: what must be known to read the figures.
     """
 
@@ -62,12 +63,12 @@ class Verdict:
     random: Mapping[str, Tensor] = field(default_factory=dict)
     oracle: Mapping[str, Tensor] = field(default_factory=dict)
     lds: Tensor | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
-    def of(self, name: str) -> float | None:
-        """A figure, or None where the method has none."""
-        return self.figures.get(name)
+    def cells(self, names: Iterable[str]) -> list[str | int | float | None]:
+        """Figures for a row of a table; None where the method has none, intervals in words."""
+        found = [self.figures.get(name, "" if name.endswith("_interval") else None) for name in names]
+        return [between(each, ".2f") if isinstance(each, list) else each for each in found]
 
 
 @dataclass
@@ -79,14 +80,14 @@ class Judge:
 
     Attributes:
         queries: on which everything is measured.
-        perturbations: (R, K), random deletions for the LDS; with R = 0 there is no LDS.
+        perturbations: (R, K), random deletions for the LDS; without any there is no LDS.
         resamples: of each bootstrap interval.
         by_logits: also judge what linear methods answer by their estimate of every logit.
     """
 
     workspace: Workspace
     queries: Queries
-    perturbations: Tensor
+    perturbations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     resamples: int = 2000
     by_logits: bool = False
     _truths: dict[bytes, Tensor] = field(default_factory=dict)
@@ -102,21 +103,16 @@ class Judge:
         """The objective of the rank correlations."""
         return self.workspace.objective("margin")
 
-    def leave_one_out_bank(self, partition: Partition) -> Bank:
-        """The networks without each cluster of a partition."""
-        return retrained(self.workspace, leave_one_out(partition.num_clusters)[1:], partition=partition)
-
     def leave_one_out_logits(self, partition: Partition) -> Tensor:
         """Logits (K, N, classes) of the networks without each cluster of a partition."""
         key = partition.clusters.cpu().numpy().tobytes()  # partitions with the same content share an entry
         if key not in self._truths:
-            self._truths[key] = bank_logits(self.workspace, self.leave_one_out_bank(partition), self.queries)
+            self._truths[key] = bank_logits(self.workspace, without_each(self.workspace, partition), self.queries)
         return self._truths[key]
 
     def behaviours(self, logits: Tensor, objective: Objective) -> Tensor:
         """Behaviours (P, N) of P networks by an objective with one behaviour, float64."""
-        reference = self.workspace.reference(self.queries)
-        return torch.stack([objective.measure(each, reference)[:, 0] for each in logits]).double().cpu()
+        return behaviours(self.workspace, objective, logits, self.queries)
 
     def truth(self, partition: Partition, objective: Objective) -> Tensor:
         """Behaviour of the network without each cluster, (N, K)."""
@@ -145,21 +141,9 @@ class Judge:
             part: {figure: _scale(figure) * getattr(each, part) for figure, each in judged.items()}
             for part in ("chosen", "random", "oracle")
         }
-        note = (
-            ""
-            if margins.on_run_partition
-            else "clusters of its own: floor and oracle are those of these clusters, and there is no LDS"
-        )
-        return Verdict(
-            name,
-            choice.name,
-            settings,
-            {**found, **ranks, **seconds},
-            **values,
-            lds=lds,
-            options=choice.given,
-            note=note,
-        )
+        figures = {**found, **ranks, **seconds}
+        note = "" if margins.on_run_partition else OWN_CLUSTERS
+        return Verdict(name, choice.name, settings, figures, **values, lds=lds, note=note)
 
     def _judged(self, estimate: Estimate, objective: str) -> Judged:
         """What retraining without the clusters that are ranked first did."""
@@ -172,9 +156,11 @@ class Judge:
             part = Judged(*(getattr(judged, each.name)[rows] for each in fields(Judged)))
             if len(part.chosen) > 1 and bool((part.oracle > part.random).any()):
                 random = self.workspace.generator("bootstrap", "dist_1", name)
-                between = recovered_share_interval(part, random, resamples=self.resamples)
-                found |= Measured(recovered_share(part), between).metrics(f"{name}_share")
+                found |= self._recovered(part, random).metrics(f"{name}_share")
         return found
+
+    def _recovered(self, judged: Judged, random: torch.Generator) -> Measured:
+        return Measured(recovered_share(judged), recovered_share_interval(judged, random, resamples=self.resamples))
 
     def _by_logits(self, choice: Choice) -> dict[str, Any]:
         """Dist_1 of the cluster ranked first by the method's estimate of every logit."""
@@ -211,27 +197,22 @@ class Judge:
     def _choice_figures(self, figure: str, judged: Judged) -> dict[str, Any]:
         scale = _scale(figure)
         random = self.workspace.generator("bootstrap", figure)
-        chosen = bootstrapped(judged.chosen * scale, random, resamples=self.resamples)
-        found: dict[str, Any] = {
-            **Measured(float(judged.chosen.mean()) * scale, chosen.interval).metrics(figure),
-            f"{figure}_floor": float(judged.random.mean()) * scale,
-            f"{figure}_oracle": float(judged.oracle.mean()) * scale,
-            f"{figure}_rank": float(judged.rank.mean()),
-            f"{figure}_random_rank": float(judged.random_rank.mean()),
-        }
+
+        def measured(values: Tensor, unit: int) -> Measured:
+            interval = bootstrap_interval(values * unit, random, resamples=self.resamples)
+            return Measured(float(values.mean()) * unit, interval)
+
+        found = measured(judged.chosen, scale).metrics(figure)
         if figure != "dist_3":
             share = "recovered_share" if figure == "dist_1" else f"{figure}_recovered_share"
-            between = recovered_share_interval(judged, random, resamples=self.resamples)
-            found |= Measured(recovered_share(judged), between).metrics(share)
-        for name, values in (
-            ("floor", judged.random * scale),
-            ("oracle", judged.oracle * scale),
-            ("rank", judged.rank),
-            ("random_rank", judged.random_rank),
+            found |= self._recovered(judged, random).metrics(share)
+        for name, values, unit in (
+            ("floor", judged.random, scale),
+            ("oracle", judged.oracle, scale),
+            ("rank", judged.rank, 1),
+            ("random_rank", judged.random_rank, 1),
         ):
-            value = found[f"{figure}_{name}"]
-            interval = bootstrap_interval(values, random, resamples=self.resamples)
-            found |= Measured(value, interval).metrics(f"{figure}_{name}")
+            found |= measured(values, unit).metrics(f"{figure}_{name}")
         return found
 
     def _rank_figures(self, estimate: Estimate) -> tuple[dict[str, Any], Tensor | None]:
@@ -261,6 +242,20 @@ class Judge:
 def on_run_clusters(found: Sequence[Verdict]) -> Verdict:
     """A method that ranked the run's own clusters, for the floor and ceiling of a table; the first if none did."""
     return next((each for each in found if not each.note), found[0])
+
+
+def bounds(found: Sequence[Verdict], distances: Sequence[str] = tuple(DISTANCES)) -> dict[str, dict[str, float]]:
+    """Floor and ceiling of the run's own clusters by each distance, as they stand in metrics.json."""
+    first = on_run_clusters(found).figures
+    return {
+        name: {figure: first[f"{figure}_{bound}"] for figure in distances}
+        for name, bound in (("random", "floor"), ("oracle", "oracle"))
+    }
+
+
+def apart(one: Tensor, other: Tensor) -> Measured:
+    """The mean difference between the values (N,) of two methods on the same queries."""
+    return bootstrapped(one - other, torch.Generator().manual_seed(0), resamples=2000)
 
 
 def _scale(figure: str) -> int:

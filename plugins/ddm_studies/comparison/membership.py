@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
-from ddm_framework.data import ImageSet
+from ddm_framework import ImageSet
 from ddm_framework.network import Network, Parameters
 
 SPLITS = 20

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddm_framework import Workspace
 from ddm_framework.network import Parameters, take
 from ddm_framework.online import leave_one_out
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.judging import Judge
 from ddm_studies.comparison.network_distances import cosines, distances
+from ddm_studies.comparison.running import without_each
 
 Layers = dict[str, Tensor]
 """float64 (K,) over all weights and by layer."""
@@ -50,7 +51,7 @@ def own_networks(workspace: Workspace, judge: Judge) -> OwnNetworks:
     Source: Fig. 7, Sec. 9.4.
     """
     partition, target = workspace.partition, workspace.target
-    bank, objective = judge.leave_one_out_bank(partition), workspace.objective("correctness")
+    bank, objective = without_each(judge.workspace, partition), workspace.objective("correctness")
     own = workspace.target_logits(judge.queries.images)[None]
     losses, wrong, compared = [], [], []
     for part, stack, whole in _stacks(workspace):

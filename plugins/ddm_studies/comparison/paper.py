@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from ddm_framework.report import Block, Section, Table, Text
-from ddm_framework.runs import Workspace
-from ddm_studies.comparison.measured import Measured
+from ddm_framework import Report, Section, Table, Text, Workspace
+from ddm_framework.report import Block
+from ddm_studies.comparison.measured import Measured, Outcome, Stored, between
 
 ROWS = {"random": "Random", "koh": "Koh et al.", "fastif": "FASTIF", "arnoldi": "Scaleup", "ddm": "DDM"}
 """The paper's names of the attributors in Tables 2, 3 and 6."""
-Outcome = Literal["holds", "does not hold", "not told", "cannot be tested at this size"]
-"""Of a claim: its 95 % interval lies wholly on the claim's side, wholly on the other, on both; or nothing tests it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,13 @@ class Compared:
     def measured(cls, row: str, column: str, ours: Measured, paper: float | None = None, note: str = "") -> Compared:
         """A figure with its interval."""
         return cls(row, column, ours.value, paper, ours.interval, note)
+
+    @classmethod
+    def read(
+        cls, row: str, column: str, metrics: Stored, name: str, paper: float | None = None, note: str = ""
+    ) -> Compared:
+        """A figure that stands in `metrics.json` under a name, with its interval."""
+        return cls.measured(row, column, Measured.read(metrics, name), paper, note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,26 @@ class Findings:
     claims: Sequence[Claim]
 
 
-def outcome_of(interval: Sequence[float], than: float = 0.0) -> Outcome:
-    """The outcome of a claim that a figure is above a value, by the figure's 95 % interval [low, high]."""
-    low, high = interval
-    return "holds" if low > than else "does not hold" if high < than else "not told"
+def outcome_of_all(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome of a claim that several figures must bear out: the worst of theirs, so one clear loss refutes it."""
+    order: Sequence[Outcome] = ("does not hold", "cannot be tested at this size", "not told", "holds")
+    return min(outcomes, key=order.index)
+
+
+def standing(rivals: Iterable[tuple[Outcome, str]]) -> list[str]:
+    """Which rivals a method is clearly behind, which it is clearly ahead of, and which it is not told from, in words.
+
+    Args:
+        rivals: the outcome of the claim that the method is above each rival, and the rival's name.
+    """
+    listed_rivals = list(rivals)
+    words: dict[Outcome, str] = {
+        "does not hold": "clearly behind",
+        "holds": "clearly ahead of",
+        "not told": "not told from",
+    }
+    by_outcome = {said: [name for found, name in listed_rivals if found == each] for each, said in words.items()}
+    return [f"{said} {listed(names)}" for said, names in by_outcome.items() if names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +120,17 @@ class Comparison:
 
     def section(self, *more: Block) -> Section:
         """The section of the report."""
-        rows = [[each.row, each.column, each.paper, each.ours, _interval(each), each.note] for each in self.figures]
+        rows = [
+            [
+                each.row,
+                each.column,
+                each.paper,
+                each.ours,
+                between(each.interval, ".3g") if each.interval else "",
+                each.note,
+            ]
+            for each in self.figures
+        ]
         columns = ["", "figure", "paper", "ours", "95 % interval", "note"]
         claims = [[each.claim, each.measured, each.outcome] for each in self.findings.claims]
         verdicts = [Table(["the paper claims", "measured", "outcome"], claims)] if claims else []
@@ -120,6 +151,30 @@ class Comparison:
             }
         }
 
+    def report(
+        self, key: str, stored: Stored, question: str, beside: Sequence[Block], sections: Sequence[Section]
+    ) -> Report:
+        """The report of a study, whose answer is the first thing that is said of its figures.
+
+        Args:
+            key: name of the study's entry in metrics.json.
+            stored: that entry.
+            question: of the report.
+            beside: what is shown beside the comparison.
+            sections: what follows it.
+        """
+        return Report(
+            sections=[self.section(*beside), *sections],
+            metrics={**self.metrics(), key: stored},
+            question=question,
+            answer=self.findings.sentences[0],
+        )
+
+
+def noted(*parts: str) -> str:
+    """Notes joined by semicolons, without the empty ones."""
+    return "; ".join(each for each in parts if each)
+
 
 def listed(parts: Sequence[str]) -> str:
     """`one, two and three`."""
@@ -127,20 +182,21 @@ def listed(parts: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def sizes(workspace: Workspace) -> str:
-    """The data, network and settings of a run, in words."""
-    recipe, data = workspace.recipe, workspace.data
-    width = recipe.backbone.options.get("width")
-    named = f"{recipe.backbone.name}" + (f" of width {width}" if width else "")
+def data_sizes(workspace: Workspace) -> str:
+    """The data of a run, in words."""
+    data, count = workspace.data, workspace.info.num_classes
     return (
-        f"{recipe.dataset.name}, {len(data.train):,} training and {len(data.test):,} test images of"
-        f" {workspace.info.num_classes} classes, {named}, {recipe.training.epochs} epochs,"
-        f" {workspace.partition.num_clusters} clusters, seed {recipe.general.seed}"
+        f"{workspace.recipe.dataset.name}, {len(data.train):,} training and {len(data.test):,} test images of {count}"
+        " classes"
     )
 
 
-def _interval(figure: Compared) -> str:
-    if figure.interval is None:
-        return ""
-    low, high = figure.interval
-    return f"{low:.3g} to {high:.3g}"
+def sizes(workspace: Workspace) -> str:
+    """The data, network and settings of a run, in words."""
+    recipe = workspace.recipe
+    width = recipe.backbone.options.get("width")
+    named = f"{recipe.backbone.name}" + (f" of width {width}" if width else "")
+    return (
+        f"{data_sizes(workspace)}, {named}, {recipe.training.epochs} epochs,"
+        f" {workspace.partition.num_clusters} clusters, seed {recipe.general.seed}"
+    )

@@ -6,21 +6,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
-from ddm_framework import Report, Section
-from ddm_framework.online import leave_one_out
-from ddm_framework.plugin import ComponentOf, Grid, choose_grid
-from ddm_framework.report import Chart, Table, Text
-from ddm_framework.runs import Workspace
+from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text, Workspace
+from ddm_framework.plugin import choose_grid
 from ddm_studies.comparison.grids import decided, grid_section, judge_each
-from ddm_studies.comparison.judging import Judge, Verdict, on_run_clusters
-from ddm_studies.comparison.measured import Measured
-from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_studies.comparison.judging import Judge, Verdict, bounds, on_run_clusters
+from ddm_studies.comparison.measured import Stored
+from ddm_studies.comparison.options import AtLeastThree, AtLeastTwo, Resamples, Share
+from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes
+from ddm_studies.comparison.running import first_test_images
 from ddm_studies.influence_tables.published import BEST, RANDOM, TABLES, TITLES, Figures, PaperTable
 from ddm_studies.influence_tables.words import against_own, findings, measured, pairs, told
 
-Count = Annotated[int, Field(ge=2)]
 Methods = Annotated[list[Grid], ComponentOf("attributor")]
 Column = Literal["mnist", "cifar10", "cifar100"]
 
@@ -32,10 +28,10 @@ def run(
     table: Literal[1, 2] = 1,
     methods: Methods = [],  # noqa: B006 - pydantic copies it
     column: Column | None = None,
-    queries: Literal["all"] | Count = 1000,
-    validation_masks: Annotated[int, Field(ge=3)] = 20,
-    deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
-    resamples: Annotated[int, Field(ge=50)] = 2000,
+    queries: Literal["all"] | AtLeastTwo = 1000,
+    validation_masks: AtLeastThree = 20,
+    deleted: Share = 0.2,
+    resamples: Resamples = 2000,
     by_logits: bool = False,
 ) -> Report:
     """Judge methods by exact retraining and compare the figures with the paper's.
@@ -57,8 +53,8 @@ def run(
     Source: Tables 1 and 2, Eq. 10.
     """
     papers = TABLES[table]
-    asked = workspace.queries_of("test", None if queries == "all" else queries)
-    judge = Judge(workspace, asked, leave_one_out(workspace.partition.num_clusters)[:0], resamples, by_logits)
+    asked = first_test_images(workspace, queries)
+    judge = Judge(workspace, asked, resamples=resamples, by_logits=by_logits)
     asked_of = methods or [choose_grid(workspace.registry, "attributor", name) for name in papers.rows.values()]
     settled = decided(workspace, asked_of, validation_masks, deleted)
     found = judge_each(judge, settled)
@@ -67,20 +63,19 @@ def run(
     key = papers.source.lower().replace(" ", "_")
     stored = {"table": table, "column": named if known else None, "num_queries": len(asked)}
     stored |= _metrics(papers, found, known)
-    said = findings({key: stored})
-    comparison = Comparison(
+    grids = [grid_section(settled)] if any(each.grid for each in settled) else []
+    return Comparison(
         papers.source,
         papers.title,
         list(_compared(papers, found, known)),
-        said,
+        findings({key: stored}),
         f"{sizes(workspace)}, {len(asked)} queries{_settings(papers, found)}",
-    )
-    grids = [grid_section(settled)] if any(each.grid for each in settled) else []
-    return Report(
-        sections=[comparison.section(_chart(papers, found, known)), _settings_section(papers, found), *grids],
-        metrics={**comparison.metrics(), key: stored},
-        question="How far does the prediction really move without the cluster that each method ranks first?",
-        answer=said.sentences[0],
+    ).report(
+        key,
+        stored,
+        "How far does the prediction really move without the cluster that each method ranks first?",
+        [_chart(papers, found, known)],
+        [_settings_section(papers, found), *grids],
     )
 
 
@@ -104,9 +99,8 @@ def _of_figure(
     title, first = TITLES[figure], on_run_clusters(found).figures
     note = "not comparable, see below" if figure == "dist_3" and paper else ""
 
-    def compared(row: str, figures: Mapping[str, Any], name: str, said: str) -> Compared:
-        notes = "; ".join(each for each in (said, note) if each)
-        return Compared.measured(row, title, Measured.read(figures, name), paper.get(row), notes)
+    def compared(row: str, figures: Stored, name: str, said: str) -> Compared:
+        return Compared.read(row, title, figures, name, paper.get(row), noted(said, note))
 
     yield compared(RANDOM, first, f"{figure}_floor", "exact mean over clusters")
     for each in found:
@@ -120,11 +114,8 @@ def _misread(table: PaperTable, found: Sequence[Verdict]) -> Iterator[Compared]:
     """The share of the oracle's Dist_1 for the queries that the network misreads: people ask about errors first."""
     for each in found:
         if "misread_share" in each.figures:
-            interval = tuple(each.figures["misread_share_interval"])
             note = f"{each.figures['num_misread']} queries"
-            yield Compared(
-                table.row(each), "share, misread queries", each.figures["misread_share"], None, interval, note
-            )
+            yield Compared.read(table.row(each), "share, misread queries", each.figures, "misread_share", note=note)
 
 
 def _own_bounds(verdict: Verdict, figure: str) -> str:
@@ -136,12 +127,10 @@ def _own_bounds(verdict: Verdict, figure: str) -> str:
 
 
 def _ranks(table: PaperTable, found: Sequence[Verdict]) -> Iterator[Compared]:
-    first, title = on_run_clusters(found).figures, "Dist_3: rank, 1 = least influential"
-    interval = tuple(first["dist_3_random_rank_interval"])
-    yield Compared(RANDOM, title, first["dist_3_random_rank"], interval=interval)
+    title = "Dist_3: rank, 1 = least influential"
+    yield Compared.read(RANDOM, title, on_run_clusters(found).figures, "dist_3_random_rank")
     for each in found:
-        interval = tuple(each.figures["dist_3_rank_interval"])
-        yield Compared(table.row(each), title, each.figures["dist_3_rank"], interval=interval)
+        yield Compared.read(table.row(each), title, each.figures, "dist_3_rank")
 
 
 def _chart(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures]) -> Chart:
@@ -156,35 +145,21 @@ def _chart(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figu
 
 
 def _settings_section(table: PaperTable, found: Sequence[Verdict]) -> Section:
-    rows = [
-        [
-            table.row(each),
-            each.figures["recovered_share"],
-            each.of("misread_share"),
-            each.figures["spearman"],
-            each.figures["seconds_offline"],
-            each.figures["seconds_online"],
-            each.settings,
-        ]
-        for each in found
-    ]
-    columns = [
-        "method",
-        "share of the oracle",
-        "misread queries",
-        "Spearman",
-        "seconds once",
-        "for all queries",
-        "settings",
-    ]
+    columns = {
+        "share of the oracle": "recovered_share",
+        "misread queries": "misread_share",
+        "Spearman": "spearman",
+        "seconds once": "seconds_offline",
+        "for all queries": "seconds_online",
+    }
+    rows = [[table.row(each), *each.cells(columns.values()), each.settings] for each in found]
     notes = [Text(f"{table.row(each)}: {each.note}.") for each in found if each.note]
     caption = "Share of the way from a random cluster to the best one by Dist_1; rank correlation over all clusters"
-    return Section("Settings and costs", [Table(columns, rows, caption), *notes])
+    return Section("Settings and costs", [Table(["method", *columns, "settings"], rows, caption), *notes])
 
 
 def _metrics(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Figures]) -> dict[str, Any]:
     """All figures, the differences between rows, and which row is the paper's own method."""
-    first = on_run_clusters(found).figures
     own = next((each for each in found if each.method == table.rows[table.own]), found[-1])
     ordered = [
         pair
@@ -194,8 +169,7 @@ def _metrics(table: PaperTable, found: Sequence[Verdict], known: Mapping[str, Fi
     ]
     return {
         **{each.name: each.figures for each in found},
-        "random": {figure: first[f"{figure}_floor"] for figure in table.figures},
-        "oracle": {figure: first[f"{figure}_oracle"] for figure in table.figures},
+        **bounds(found, table.figures),
         "own": table.row(own),
         "own_method": own.name,
         "pairs": ordered,

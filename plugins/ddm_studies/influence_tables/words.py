@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ddm_framework.truth import bootstrap_interval
-from ddm_studies.comparison.judging import SCALE, Verdict, on_run_clusters
-from ddm_studies.comparison.paper import Claim, Findings, Outcome, listed, outcome_of
+from ddm_studies.comparison.judging import SCALE, Verdict, apart, on_run_clusters
+from ddm_studies.comparison.measured import Stored, between, in_words, outcome_of
+from ddm_studies.comparison.paper import Claim, Findings, outcome_of_all, standing
 from ddm_studies.influence_tables.published import (
     LOWEST_DIST_3,
     PAPERS_QUERIES,
@@ -23,10 +22,8 @@ from ddm_studies.influence_tables.published import (
     PaperTable,
 )
 
-RESAMPLES = 2000
 CLOSE = 0.01
 """Difference below which two values of Dist_3 are called almost equal."""
-Stored = Mapping[str, Any]
 
 
 def findings(metrics: Stored) -> Findings:
@@ -53,7 +50,8 @@ def _claims(table: PaperTable, stored: Stored, known: Mapping[str, Figures]) -> 
     by_row = {each["row"]: each for each in stored["against_own"]}
     others = [by_row[row] for row in known if row in by_row and row != RANDOM]
     if others:
-        yield Claim(f"{stored['own']} moves predictions more than {_rivals(table)}", _told(others), _joined(others))
+        outcome = outcome_of_all(outcome_of(each["interval"]) for each in others)
+        yield Claim(f"{stored['own']} moves predictions more than {_rivals(table)}", _told(others), outcome)
     ordinary = by_row.get("DDM-match")
     if ordinary and _paper_orders(known, stored["own"], "DDM-match"):
         claim = "reverse matching moves predictions more than ordinary matching"
@@ -70,52 +68,35 @@ def _paper_orders(known: Mapping[str, Figures], above: str, below: str) -> bool:
     return one is not None and other is not None and one > other
 
 
-def _joined(others: Sequence[Stored]) -> Outcome:
-    """The outcome of the claim to be above all others: one clear loss refutes it."""
-    outcomes = {outcome_of(each["interval"]) for each in others}
-    return next(each for each in ("does not hold", "not told", "holds") if each in outcomes)  # type: ignore[return-value]
-
-
 def _told(others: Sequence[Stored]) -> str:
     return f"difference of Dist_1 ×{SCALE}: " + "; ".join(f"{each['row']} {_difference(each)}" for each in others)
 
 
 def _difference(each: Stored) -> str:
-    low, high = each["interval"]
-    return f"{each['difference'] + 0.0:+.2f} ({low:+.2f} to {high:+.2f})"
+    return f"{each['difference'] + 0.0:+.2f} ({between(each['interval'], '+.2f')})"
 
 
 def _share(stored: Stored) -> str:
     """The share of DDM, over all queries and over the misread ones."""
     ours = stored[stored["own_method"]]
-    low, high = ours["recovered_share_interval"]
-    said = (
-        f"By Dist_1, {stored['own']} recovers {ours['recovered_share']:.0%} ({low:.0%} to {high:.0%}) of the way from a"
-        " random cluster to the best one"
-    )
+    share = in_words(ours, "recovered_share", ".0%")
+    said = f"By Dist_1, {stored['own']} recovers {share} of the way from a random cluster to the best one"
     if "misread_share" in ours:
-        low, high = ours["misread_share_interval"]
         said += (
-            f", and {ours['misread_share']:.0%} ({low:.0%} to {high:.0%}) for the {ours['num_misread']} of"
-            f" {stored['num_queries']} queries that the network misreads"
+            f", and {in_words(ours, 'misread_share', '.0%')} for the {ours['num_misread']} of {stored['num_queries']}"
+            " queries that the network misreads"
         )
     return said + "."
 
 
 def _against_others(stored: Stored) -> str:
     """Which methods the paper's own is clearly behind, clearly ahead of, and not told from."""
-    own = stored["own"]
-    by_outcome: dict[str, list[Stored]] = {"does not hold": [], "holds": [], "not told": []}
-    for each in stored["against_own"]:
-        by_outcome[outcome_of(each["interval"])].append(each)
-    parts = []
-    for outcome, words in (("does not hold", "behind"), ("holds", "ahead of")):
-        if by_outcome[outcome]:
-            rows = [f"{each['row']} {_difference(each)}" for each in by_outcome[outcome]]
-            parts.append(f"clearly {words} {listed(rows)}")
-    if by_outcome["not told"]:
-        parts.append(f"not told from {listed([each['row'] for each in by_outcome['not told']])}")
-    return f"{own} is {'; '.join(parts)}." if parts else ""
+    rivals = [(outcome_of(each["interval"]), each) for each in stored["against_own"]]
+    parts = standing(
+        (outcome, each["row"] if outcome == "not told" else f"{each['row']} {_difference(each)}")
+        for outcome, each in rivals
+    )
+    return f"{stored['own']} is {'; '.join(parts)}." if parts else ""
 
 
 def measured(table: PaperTable, found: Sequence[Verdict], figure: str) -> dict[str, Tensor]:
@@ -155,9 +136,8 @@ def against_own(own: str, ours: Mapping[str, Tensor]) -> list[dict[str, Any]]:
 
 def _compared(one: Tensor, other: Tensor) -> dict[str, Any]:
     """The mean difference of two rows on the same queries."""
-    difference = one - other
-    interval = bootstrap_interval(difference, torch.Generator().manual_seed(0), resamples=RESAMPLES)
-    return {"difference": float(difference.mean()), "interval": list(interval)}
+    difference = apart(one, other)
+    return {"difference": difference.value, "interval": list(difference.interval or ())}
 
 
 def _orders(listed_pairs: Sequence[Stored]) -> Iterator[str]:

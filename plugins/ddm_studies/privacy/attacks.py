@@ -8,8 +8,8 @@ import torch
 from scipy.stats import binomtest, mannwhitneyu, norm
 from torch import Tensor
 
-from ddm_framework.data import DataInfo, Images
-from ddm_framework.runs import Workspace
+from ddm_framework import DataInfo, Workspace
+from ddm_framework.data import Images
 from ddm_studies.comparison.measured import Measured, bootstrapped
 from ddm_studies.comparison.membership import auc, auc_interval
 
@@ -70,17 +70,15 @@ def seed_nearest(right: Tensor, own: Tensor, sizes: Tensor) -> dict[str, Any]:
         sizes: (K * M,), of that cluster.
     """
     chance = 1 / sizes[own].double()
-    tested = len(chance) > 0
+    p_value = 1.0
+    if len(chance):
+        p_value = float(binomtest(int(right.sum()), len(chance), min(float(chance.mean()), 1.0), "greater").pvalue)
     return {
         **share("seed_is_nearest", right),
         "seed_is_nearest_count": int(right.sum()),
         "seed_is_nearest_of": len(right),
         "seed_is_nearest_by_chance": 100 * float(chance.sum()) / len(right),
-        "seed_is_nearest_p": (
-            float(binomtest(int(right.sum()), len(chance), min(float(chance.mean()), 1.0), "greater").pvalue)
-            if tested
-            else 1.0
-        ),
+        "seed_is_nearest_p": p_value,
     }
 
 

@@ -10,52 +10,37 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report
+from ddm_framework import Chart, DDMError, ImageSet, Pictures, Report, Section, Text, Workspace
 from ddm_framework.data import taken
 from ddm_framework.network import Parameters, take
 from ddm_framework.offline import start_images
-from ddm_framework.report import Block, Chart, Pictures, Section, Text
-from ddm_framework.runs import Workspace
+from ddm_framework.report import Block
 from ddm_framework.stages import variant
 from ddm_framework.truth import retrained
-from ddm_studies.comparison.forward_matching import Labels, ordinary_match
-from ddm_studies.comparison.measured import Measured, bootstrapped
+from ddm_studies.comparison.forward_matching import Labels, labels_in_words, ordinary_match
+from ddm_studies.comparison.measured import Stored, bootstrapped
+from ddm_studies.comparison.options import Count, Resamples
 from ddm_studies.comparison.paper import Compared, Comparison, sizes
-from ddm_studies.privacy.attacks import (
-    TINY,
-    correlation,
-    nearest,
-    nearness_attack,
-    pixels,
-    seed_nearest,
-    seed_rank,
-    seed_ranks,
-    share,
-)
+from ddm_studies.comparison.running import cluster_name, tracked
+from ddm_studies.privacy import attacks
+from ddm_studies.privacy.attacks import TINY, pixels, share
 from ddm_studies.privacy.words import findings
 
-Count = Annotated[int, Field(ge=1)]
 Init = Literal["real", "noise"]
 COLUMNS = {
-    "relative_distance": "distance to the nearest training image, 1 = a test image's",
-    "seed_is_nearest": "nearest training image is the start, %",
-    "own_cluster_nearest": "nearest training image is in its own cluster, %",
-    "correlation": "highest correlation with a member of its cluster",
-    "accuracy_target": "classified as its cluster's class by the target, %",
-    "accuracy_independent": "the same by an independent network, %",
-    "seed_rank": "the start is nearer than another member of its cluster, share of the others",
-    "auc_training": "AUC: training told from test images",
+    "relative_distance": ("distance to the nearest training image, 1 = a test image's", ""),
+    "seed_is_nearest": ("nearest training image is the start, %", "{seed_is_nearest_by_chance:.2g} by chance"),
+    "own_cluster_nearest": ("nearest training image is in its own cluster, %", "{own_cluster_by_chance:.2g} by chance"),
+    "correlation": (
+        "highest correlation with a member of its cluster",
+        "{correlation_by_chance:.2g} with as many images of other clusters",
+    ),
+    "accuracy_target": ("classified as its cluster's class by the target, %", "{accuracy_by_chance:.2g} by chance"),
+    "accuracy_independent": ("the same by an independent network, %", "{accuracy_by_chance:.2g} by chance"),
+    "seed_rank": ("the start is nearer than another member of its cluster, share of the others", "0.5 by chance"),
+    "auc_training": ("AUC: training told from test images", "0.5 by chance"),
 }
-NOTES = {
-    "seed_is_nearest": "{seed_is_nearest_by_chance:.2g} by chance",
-    "own_cluster_nearest": "{own_cluster_by_chance:.2g} by chance",
-    "correlation": "{correlation_by_chance:.2g} with as many images of other clusters",
-    "accuracy_target": "{accuracy_by_chance:.2g} by chance",
-    "accuracy_independent": "{accuracy_by_chance:.2g} by chance",
-    "seed_rank": "0.5 by chance",
-    "auc_training": "0.5 by chance",
-}
-"""The value of each figure if synthetic images revealed nothing."""
+"""Title of each figure, and its value if synthetic images revealed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +89,7 @@ def run(
     show: Count = 3,
     images: Annotated[int, Field(ge=10)] = 2000,
     independent: bool = True,
-    resamples: Annotated[int, Field(ge=50)] = 200,
+    resamples: Resamples = 200,
 ) -> Report:
     """Show synthetic images of both kinds of matching, and measure what they reveal.
 
@@ -131,26 +116,23 @@ def run(
         raise DDMError("study.inits names one start twice")
     attacked = _attacked(workspace, images, independent)
     released = [each for init in inits for each in _released(workspace, init, labels)]
-    with workspace.display.bar("attacks on synthetic images", len(released)) as advance:
-        found = {}
-        for each in released:
-            found[each.name] = _measured(workspace, each, attacked, resamples)
-            advance()
+    found = {
+        each.name: _measured(workspace, each, attacked, resamples)
+        for each in tracked(workspace, "attacks on synthetic images", released, len(released))
+    }
     stored = {**found, "natural_distance": attacked.natural, "inits": list(inits)}
-    told = findings({"privacy": stored})
-    comparison = Comparison(
+    return Comparison(
         figure,
         "what synthetic images reveal of the training data",
         [each for name in found for each in _compared(name, found[name])],
-        told,
-        f"{sizes(workspace)}; ordinary matching with"
-        f" {'the labels of the classes' if labels == 'hard' else 'learned labels'}",
-    )
-    return Report(
-        sections=[comparison.section(_chart(found)), _picture_section(workspace, released, show)],
-        metrics={**comparison.metrics(), "privacy": stored},
-        question="Could the synset be released instead of the data, as the paper proposes?",
-        answer=told.sentences[0],
+        findings({"privacy": stored}),
+        f"{sizes(workspace)}; ordinary matching with {labels_in_words(labels)}",
+    ).report(
+        "privacy",
+        stored,
+        "Could the synset be released instead of the data, as the paper proposes?",
+        [_chart(found)],
+        [_picture_section(workspace, released, show)],
     )
 
 
@@ -158,11 +140,10 @@ def _released(workspace: Workspace, init: Init, labels: Labels) -> list[Released
     """The starts, and the results of each kind of matching from them."""
     own = workspace.recipe.matching.init == init
     reverse = workspace if own else variant(workspace, f"reverse_{init}", matching={"init": init})
+    ordinary = ordinary_match(workspace, labels, init)
     return [
         Released(f"start ({init})", "start", init, _starts(workspace, init)),
-        Released(
-            f"ordinary matching ({init})", "ordinary", init, ordinary_match(workspace, labels, init).synset.images
-        ),
+        Released(f"ordinary matching ({init})", "ordinary", init, ordinary.synset.images),
         Released(f"DDM ({init})", "reverse", init, reverse.synset.images),
     ]
 
@@ -175,19 +156,19 @@ def _starts(workspace: Workspace, init: str) -> Tensor:
 
 
 def _attacked(workspace: Workspace, most: int, independent: bool) -> Attacked:
-    data, info = workspace.data, workspace.info
-    drawn = [
-        torch.randperm(len(each), generator=workspace.generator("privacy", name))[:most].to(each.labels.device)
-        for name, each in (("test", data.test), ("train", data.train))
-    ]
-    test, training = pixels(taken(data.test.images, drawn[0]), info), pixels(taken(data.train.images, drawn[1]), info)
+    info, train = workspace.info, workspace.data.train
+
+    def drawn(split: ImageSet, name: str) -> Tensor:
+        chosen = torch.randperm(len(split), generator=workspace.generator("privacy", name))[:most]
+        return pixels(taken(split.images, chosen.to(split.labels.device)), info)
+
+    test, training = drawn(workspace.data.test, "test"), drawn(train, "train")
     networks = {"accuracy_target": workspace.target}
     if independent:
         everything = torch.ones(1, workspace.partition.num_clusters)
-        networks["accuracy_independent"] = take(
-            retrained(workspace, everything, coupling="independent").load(slice(0, 1)), 0
-        )
-    natural = float(nearest(test, data.train.images, info)[0].median())
+        bank = retrained(workspace, everything, coupling="independent")
+        networks["accuracy_independent"] = take(bank.load(slice(0, 1)), 0)
+    natural = float(attacks.nearest(test, train.images, info)[0].median())
     return Attacked(test, training, _seeds(workspace), natural, networks)
 
 
@@ -209,7 +190,7 @@ def _measured(workspace: Workspace, released: Released, attacked: Attacked, resa
     count = released.images.shape[1]
     owners = torch.arange(partition.num_clusters, device=made.device).repeat_interleave(count)
     random = workspace.generator("bootstrap", "privacy", released.name)
-    distance, where = nearest(made, train.images, info)
+    distance, where = attacks.nearest(made, train.images, info)
     own = partition.clusters[where] == owners
     found: dict[str, Any] = {
         "nearest_distance": float(distance.median()),
@@ -223,9 +204,9 @@ def _measured(workspace: Workspace, released: Released, attacked: Attacked, resa
         logits = workspace.network.logits_of(parameters, released.images.flatten(0, 1))
         found |= share(name, logits.argmax(1) == partition.classes[owners])
     if released.init == "real":
-        found |= seed_nearest(where == attacked.seeds.flatten(), own, partition.sizes[owners])
-        found |= seed_rank(*seed_ranks(workspace, released.images, attacked.seeds), random, resamples)
-    return found | nearness_attack("auc_training", attacked.training, attacked.test, made, random, resamples)
+        found |= attacks.seed_nearest(where == attacked.seeds.flatten(), own, partition.sizes[owners])
+        found |= attacks.seed_rank(*attacks.seed_ranks(workspace, released.images, attacked.seeds), random, resamples)
+    return found | attacks.nearness_attack("auc_training", attacked.training, attacked.test, made, random, resamples)
 
 
 def _correlation_figures(
@@ -239,7 +220,7 @@ def _correlation_figures(
         members, others = partition.members(cluster), (partition.clusters != cluster).nonzero()[:, 0]
         drawn = others[torch.randperm(len(others), generator=random)[: len(members)].to(others.device)]
         for found, chosen in ((highest, members), (floor, drawn)):
-            found.append(correlation(pixels(made, info), pixels(train.images[chosen], info)).amax(1))
+            found.append(attacks.correlation(pixels(made, info), pixels(train.images[chosen], info)).amax(1))
     values = torch.cat(highest).cpu()
     return {
         **bootstrapped(values, random, resamples=resamples).metrics("correlation"),
@@ -247,14 +228,13 @@ def _correlation_figures(
     }
 
 
-def _compared(name: str, found: Mapping[str, Any]) -> Iterator[Compared]:
-    for column, title in COLUMNS.items():
+def _compared(name: str, found: Stored) -> Iterator[Compared]:
+    for column, (title, note) in COLUMNS.items():
         if column in found:
-            note = NOTES.get(column, "").format(**found)
-            yield Compared.measured(name, title, Measured.read(found, column), note=note)
+            yield Compared.read(name, title, found, column, note=note.format(**found))
 
 
-def _chart(found: Mapping[str, Mapping[str, Any]]) -> Block:
+def _chart(found: Mapping[str, Stored]) -> Block:
     series = {
         "correlation with a member": [each["correlation"] for each in found.values()],
         "classified as its class by the target": [each["accuracy_target"] / 100 for each in found.values()],
@@ -271,6 +251,6 @@ def _picture_section(workspace: Workspace, released: Sequence[Released], show: i
     for label in range(min(show, len(names))):
         clusters = workspace.partition.of_class(label).cpu()
         columns = torch.stack([seeds[clusters], *(each.images[:, 0].cpu()[clusters] for each in shown)], 1)
-        captions = [f"{names[label]} · cluster {cluster}" for cluster in clusters.tolist()]
+        captions = [cluster_name(workspace, cluster) for cluster in clusters.tolist()]
         blocks.append(Pictures(columns.flatten(0, 1), captions, f"Class {names[label]}", group=columns.shape[1]))
     return Section("The images", blocks)

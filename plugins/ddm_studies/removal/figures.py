@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ddm_framework.report import Chart, Table
+from ddm_framework import Chart, Clusters, Table
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
+from ddm_studies.comparison.measured import Measured, Stored
 from ddm_studies.comparison.paper import Compared
 from ddm_studies.removal.ranking import Ranking, Removal
 
@@ -17,14 +19,25 @@ def compared(
     each: Removal, row: int, percentage: float, paper: Mapping[str, Mapping[float, float]], what: str = "accuracy"
 ) -> Compared:
     """One figure beside the paper's, which is looked up by method and percentage."""
-    return Compared(
+    return Compared.measured(
         each.ranking.title,
         f"{what} without {percentage:g} %",
-        float(each.accuracy[row].mean()),
+        accuracy_of(each.accuracy[row]),
         paper.get(each.ranking.use, {}).get(percentage),
-        percent_interval(each.accuracy[row]),
         f"{float(each.removed[row]):.1%} of the images",
     )
+
+
+def accuracy_of(values: Tensor) -> Measured:
+    """The mean of accuracies in per cent, float64 (R,), with Student's interval."""
+    return Measured(float(values.mean()), percent_interval(values))
+
+
+def deleted_first(heading: str, ranking: Ranking) -> Clusters:
+    """The clusters that a method which values them removes first."""
+    assert ranking.value is not None
+    first = ranking.order[0, :8].tolist()
+    return Clusters(heading, first, ranking.value[first].tolist())
 
 
 def chart(found: Sequence[Removal], percentages: Sequence[float]) -> Chart:
@@ -35,12 +48,12 @@ def chart(found: Sequence[Removal], percentages: Sequence[float]) -> Chart:
 
 def table_of(found: Sequence[Removal], percentages: Sequence[float]) -> Table:
     """The table in the paper's layout."""
-    rows: list[list[str | int | float | None]] = []
-    for each in found:
-        ranges = [percent_interval(values) for values in each.accuracy]
-        cells = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, (low, high) in zip(each.mean, ranges, strict=True)]
-        rows.append([each.ranking.title, *cells])
-    return Table(["method", *(f"{each:g} %" for each in percentages)], rows, "Test accuracy and its 95 % interval")
+    columns = ["method", *(f"{each:g} %" for each in percentages)]
+    return Table(
+        columns,
+        [[each.ranking.title, *(accuracy_of(values).words(".1f") for values in each.accuracy)] for each in found],
+        "Test accuracy and its 95 % interval",
+    )
 
 
 def metrics_of(found: Sequence[Removal], percentages: Sequence[float]) -> dict[str, Any]:
@@ -75,7 +88,7 @@ def _lead(ours: Removal, other: Removal) -> dict[str, Any]:
     return found
 
 
-def removals_of(stored: Mapping[str, Any]) -> list[Removal]:
+def removals_of(stored: Stored) -> list[Removal]:
     """The results that `metrics_of` stored; orders and values of the clusters are not among them."""
     return [
         Removal(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ddm_framework import DDMError
+from ddm_framework import Choice, DDMError, Workspace
 from ddm_framework.offline import Partition
-from ddm_framework.plugin import Choice
-from ddm_framework.runs import Workspace
 from ddm_framework.truth import bank_logits, retrained
 from ddm_studies.comparison.grids import named
-from ddm_studies.comparison.intervals import mean_interval
+from ddm_studies.comparison.intervals import clipped, mean_interval
+from ddm_studies.comparison.options import Percentage
 from ddm_studies.comparison.paper import ROWS
+from ddm_studies.comparison.running import tracked
 
 CEILING = "most corrupted first"
 """Ideal order, by the true corruption. Unless classes are balanced, no order of these clusters detects it better."""
@@ -30,6 +33,9 @@ def some_removed(percentages: list[float]) -> list[float]:
     if not any(percentages):
         raise ValueError("at least one percentage must be above 0")
     return percentages
+
+
+Percentages = Annotated[list[Percentage], AfterValidator(some_removed)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +101,15 @@ def rankings_of(
     """
     queries, objective = workspace.queries_of("validation"), workspace.objective("performance")
     rankings = []
-    with workspace.display.bar("methods", len(methods)) as advance:
-        for choice, name in zip(methods, named(methods), strict=True):
-            use = choice.name
-            if use == "random":
-                rankings.append(Ranking(name, use, drawn_orders(workspace, replicates)))
-            else:
-                estimate = workspace.effects_by(queries, objective, choice)
-                if not estimate.on_run_partition:
-                    raise DDMError(f"attributor {use!r} has clusters of its own, so it cannot rank the run's")
-                value = estimate.effect[0, :, 0]
-                rankings.append(Ranking(name, use, value.argsort(stable=True).expand(replicates, -1), value))
-            advance()
+    for choice, name in zip(tracked(workspace, "methods", methods, len(methods)), named(methods), strict=True):
+        use = choice.name
+        if use == "random":
+            rankings.append(Ranking(name, use, drawn_orders(workspace, replicates)))
+        else:
+            estimate = workspace.effects_by(queries, objective, choice)
+            if not estimate.on_run_partition:
+                raise DDMError(f"attributor {use!r} has clusters of its own, so it cannot rank the run's")
+            rankings.append(by_value(name, use, estimate.effect[0, :, 0], replicates))
     if spoilt.any():
         share = corrupted_shares(spoilt, workspace.partition.clusters.cpu())
         order = share.argsort(descending=True, stable=True).expand(replicates, -1)
@@ -114,6 +117,11 @@ def rankings_of(
     if classes is None:
         return rankings
     return [replace(each, order=balanced(each.order, classes)) for each in rankings]
+
+
+def by_value(name: str, use: str, value: Tensor, replicates: int) -> Ranking:
+    """The clusters of least value first, the same in all replicates; `value` is float64 (K,)."""
+    return Ranking(name, use, value.argsort(stable=True).expand(replicates, -1), value)
 
 
 def drawn_orders(workspace: Workspace, replicates: int) -> Tensor:
@@ -158,8 +166,6 @@ def detection_auc(order: Tensor, spoilt: Tensor, clusters: Tensor) -> float:
         spoilt: bool (N,), some but not all of them true.
         clusters: int64 (N,).
     """
-    from sklearn.metrics import roc_auc_score
-
     place = order.argsort()
     return float(roc_auc_score(spoilt.numpy(), -place[clusters].numpy()))
 
@@ -218,44 +224,47 @@ def removals(
     workspace: Workspace, rankings: Sequence[Ranking], percentages: Sequence[float], spoilt: Tensor
 ) -> tuple[list[Removal], float]:
     """Retrain the networks of all methods together; also the seconds that this took."""
-    rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
-    numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3]).flatten()
-    bank = retrained(workspace, rows.flatten(0, 2), coupling="independent", replicate=numbers.tolist())
+    rows, replicates = rows_of(rankings, percentages)
+    bank = retrained(workspace, rows.flatten(0, 2), coupling="independent", replicate=replicates.tolist())
     test = workspace.queries_of("test")
     assert test.labels is not None
     correct = bank_logits(workspace, bank, test).argmax(2) == test.labels
-    accuracy = 100 * correct.double().mean(1).cpu().view(rows.shape[:3])
-    partition = workspace.partition
-    found = [
-        Removal(
-            ranking, each, *removed_and_lost(row, partition), _aucs(ranking.order, spoilt, partition.clusters.cpu())
-        )
-        for ranking, row, each in zip(rankings, rows, accuracy, strict=True)
-    ]
-    return list(_with_intervals(found, spoilt, partition.clusters.cpu())), bank.seconds
+    found = removals_from(workspace.partition, rankings, rows, 100 * correct.double().mean(1).cpu())
+    if spoilt.any() and not spoilt.all():
+        found = list(_with_aucs(found, spoilt, workspace.partition.clusters.cpu()))
+    return found, bank.seconds
 
 
-def _aucs(order: Tensor, spoilt: Tensor, clusters: Tensor) -> Tensor | None:
-    if spoilt.all() or not spoilt.any():
-        return None
-    return torch.tensor([detection_auc(each, spoilt, clusters) for each in order], dtype=torch.float64)
+def rows_of(rankings: Sequence[Ranking], percentages: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Perturbations float32 (M, P, R, K) of M methods, and the replicate of each of them, int64 (M * P * R,)."""
+    rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
+    return rows, torch.arange(rows.shape[2]).expand(rows.shape[:3]).flatten()
 
 
-def _with_intervals(found: Sequence[Removal], spoilt: Tensor, clusters: Tensor) -> Iterator[Removal]:
-    """Add the intervals of the AUC, and of its difference from DDM's."""
-    ours = next((each for each in found if each.ranking.use == "ddm" and each.auc is not None), None)
+def removals_from(partition: Partition, rankings: Sequence[Ranking], rows: Tensor, accuracy: Tensor) -> list[Removal]:
+    """The results of the networks without the data of each row.
+
+    Args:
+        partition: with K clusters.
+        rankings: M methods.
+        rows: perturbations (M, P, R, K).
+        accuracy: per cent, float64 (M * P * R,).
+    """
+    each_row = zip(rankings, accuracy.view(rows.shape[:3]), rows, strict=True)
+    return [Removal(ranking, each, *removed_and_lost(row, partition)) for ranking, each, row in each_row]
+
+
+def _with_aucs(found: Sequence[Removal], spoilt: Tensor, clusters: Tensor) -> Iterator[Removal]:
+    """Add the AUC of detecting the corrupted samples, its interval, and that of its difference from DDM's."""
+    ours = next((each for each in found if each.ranking.use == "ddm"), None)
     of_ddm = None if ours is None else auc_shares(ours.ranking.order[0], spoilt, clusters)
     for each in found:
-        if each.auc is None:
-            yield each
-        elif each.ranking.use == "random":
-            yield replace(each, auc_interval=_within(mean_interval(each.auc)))
-        else:
-            own = auc_shares(each.ranking.order[0], spoilt, clusters)
-            behind = None if each is ours or own is None or of_ddm is None else mean_interval(of_ddm - own)
-            yield replace(each, auc_interval=own if own is None else _within(mean_interval(own)), auc_behind_ddm=behind)
-
-
-def _within(interval: tuple[float, float]) -> tuple[float, float]:
-    """Clipped to the range of an AUC."""
-    return max(interval[0], 0.0), min(interval[1], 1.0)
+        areas = [detection_auc(order, spoilt, clusters) for order in each.ranking.order]
+        auc = torch.tensor(areas, dtype=torch.float64)
+        if each.ranking.use == "random":
+            yield replace(each, auc=auc, auc_interval=clipped(mean_interval(auc), 0.0, 1.0))
+            continue
+        own = auc_shares(each.ranking.order[0], spoilt, clusters)
+        interval = None if own is None else clipped(mean_interval(own), 0.0, 1.0)
+        behind = None if each is ours or own is None or of_ddm is None else mean_interval(of_ddm - own)
+        yield replace(each, auc=auc, auc_interval=interval, auc_behind_ddm=behind)

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report, Section
+from ddm_framework import Choice, ComponentOf, Report, Section, Text, Workspace, use
 from ddm_framework.data import corrupted
-from ddm_framework.plugin import Choice, ComponentOf, use
-from ddm_framework.report import Block, Clusters, Text
-from ddm_framework.runs import Workspace
-from ddm_studies.comparison.intervals import percent_interval
-from ddm_studies.comparison.paper import Compared, Comparison, Findings, sizes
-from ddm_studies.removal.figures import chart, compared, metrics_of, table_of
-from ddm_studies.removal.ranking import CEILING, Ranking, Removal, corrupted_shares, rankings_of, removals, some_removed
+from ddm_framework.report import Block
+from ddm_studies.comparison.measured import Measured
+from ddm_studies.comparison.options import AtLeastThree
+from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes
+from ddm_studies.comparison.running import need_validation
+from ddm_studies.removal.figures import accuracy_of, chart, compared, deleted_first, metrics_of, table_of
+from ddm_studies.removal.ranking import CEILING, Percentages, Ranking, Removal, corrupted_shares, rankings_of, removals
 from ddm_studies.removal.words import AUC_INTERVALS, INTERVALS, PAPER, TITLES, findings
 
-OF_NOISE = "not comparable: the paper's is of noise"
 _BALANCED = (
     "Each class loses the same share of its clusters (`balanced: true`): a method decides only which clusters of a"
     " class are removed, and its order between classes is not used."
 )
+_NOT_RESCALED = (
+    "A removed sample's term is left out of its batch and nothing is rescaled, so a network without half of the data"
+    " also takes steps half as long. Clusters differ in size, so the share of the images that was removed is given"
+    " beside each figure."
+)
 Methods = Annotated[list[Choice], ComponentOf("attributor"), Field(min_length=1)]
-Percentage = Annotated[float, Field(ge=0, lt=100)]
 
 
 def run(
@@ -34,8 +37,8 @@ def run(
     /,
     *,
     methods: Methods = [use("random"), use("ddm")],  # noqa: B006 - pydantic copies it
-    percentages: Annotated[list[Percentage], AfterValidator(some_removed)] = [0, 1, 10, 20, 50],  # noqa: B006
-    replicates: Annotated[int, Field(ge=3)] = 3,
+    percentages: Percentages = [0, 1, 10, 20, 50],  # noqa: B006
+    replicates: AtLeastThree = 3,
     balanced: bool = False,
     table: Literal[3, 6] = 3,
 ) -> Report:
@@ -62,8 +65,7 @@ def run(
         DDMError: if the validation split is empty, or a method has clusters of its own.
     Source: Tables 3 and 6, Sec. 9.2, Eq. 14.
     """
-    if len(workspace.data.validation) == 0:
-        raise DDMError("the validation split is empty, so clusters have no value; set dataset.validation")
+    need_validation(workspace, "clusters have no value")
     steps = sorted({0.0, *percentages})
     spoilt = corrupted(workspace.recipe.corruption, len(workspace.data.train)).samples
     classes = workspace.partition.classes.cpu() if balanced else None
@@ -71,55 +73,42 @@ def run(
     found, seconds = removals(workspace, rankings, steps, spoilt)
     stored = {**metrics_of(found, steps), "seconds_retraining": seconds, "table": table}
     stored["not_comparable"] = _other_corruption(workspace, table)
-    told = findings({"removal": stored})
-    comparison = _comparison(workspace, table, found, steps, spoilt, balanced, told)
-    return Report(
-        sections=[
-            comparison.section(chart(found, steps), table_of(found, steps)),
-            _procedure(replicates, seconds, found, balanced),
-            *_first_removed(workspace, rankings, spoilt),
-        ],
-        metrics={**comparison.metrics(), "removal": stored},
-        question="Which training data is the network better off without?",
-        answer=told.sentences[0],
-    )
-
-
-def _comparison(
-    workspace: Workspace,
-    table: int,
-    found: Sequence[Removal],
-    percentages: Sequence[float],
-    spoilt: Tensor,
-    balanced: bool,
-    told: Findings,
-) -> Comparison:
-    paper, whole = PAPER[table], found[0].accuracy[0]
-    figures = [Compared("all data", "accuracy", float(whole.mean()), paper["ddm"][0], percent_interval(whole))]
-    for each in found:
-        for row, percentage in enumerate(percentages):
-            if percentage:
-                figures.append(compared(each, row, percentage, paper))
-    for each in found:
-        if each.auc is not None:
-            best = (
-                "the most corrupted of each class first"
-                if balanced
-                else "the best that any order of these clusters reaches"
-            )
-            note = best if each.ranking.use == CEILING else ""
-            area, what = float(each.auc.mean()), "AUC of corrupted samples"
-            figures.append(Compared(each.ranking.title, what, area, None, each.auc_interval, note))
-    if workspace.recipe.corruption.labels:
-        figures = [each if each.paper is None else replace(each, note=_told(each.note, OF_NOISE)) for each in figures]
     words = sizes(workspace) + _corruption_in_words(workspace, spoilt)
     if balanced:
         words += "; each class loses the same share of its clusters"
-    return Comparison(f"Table {table}", TITLES[table], figures, told, words)
+    figures = list(_compared(workspace, table, found, steps, balanced))
+    return Comparison(f"Table {table}", TITLES[table], figures, findings({"removal": stored}), words).report(
+        "removal",
+        stored,
+        "Which training data is the network better off without?",
+        [chart(found, steps), table_of(found, steps)],
+        [_procedure(replicates, seconds, found, balanced), *_first_removed(workspace, rankings, spoilt)],
+    )
 
 
-def _told(*notes: str) -> str:
-    return "; ".join(each for each in notes if each)
+def _compared(
+    workspace: Workspace, table: int, found: Sequence[Removal], percentages: Sequence[float], balanced: bool
+) -> Iterator[Compared]:
+    paper, wrong_labels = PAPER[table], bool(workspace.recipe.corruption.labels)
+    yield _of_noise(
+        Compared.measured("all data", "accuracy", accuracy_of(found[0].accuracy[0]), paper["ddm"][0]), wrong_labels
+    )
+    for each in found:
+        for row, percentage in enumerate(percentages[1:], 1):
+            yield _of_noise(compared(each, row, percentage, paper), wrong_labels)
+    best = "the most corrupted of each class first" if balanced else "the best that any order of these clusters reaches"
+    for each in found:
+        if each.auc is not None:
+            area = Measured(float(each.auc.mean()), each.auc_interval)
+            note = best if each.ranking.use == CEILING else ""
+            yield Compared.measured(each.ranking.title, "AUC of corrupted samples", area, note=note)
+
+
+def _of_noise(figure: Compared, wrong_labels: bool) -> Compared:
+    """Note that the paper's figure is of noise, where it stands beside one of wrong labels."""
+    if figure.paper is None or not wrong_labels:
+        return figure
+    return replace(figure, note=noted(figure.note, "not comparable: the paper's is of noise"))
 
 
 def _other_corruption(workspace: Workspace, table: int) -> str:
@@ -149,24 +138,17 @@ def _corruption_in_words(workspace: Workspace, spoilt: Tensor) -> str:
 
 
 def _procedure(replicates: int, seconds: float, found: Sequence[Removal], balanced: bool) -> Section:
-    return Section(
-        "How it was measured",
-        [
-            Text(
-                f"After each removal by each of {len(found)} orders the network was trained from scratch {replicates}"
-                " times, each time with its own initial weights and batch order. Random removal drew other clusters"
-                f" each time. All trainings took {seconds:.0f} seconds."
-            ),
-            Text(INTERVALS),
-            *([Text(AUC_INTERVALS)] if any(each.auc is not None for each in found) else []),
-            *([Text(_BALANCED)] if balanced else []),
-            Text(
-                "A removed sample's term is left out of its batch and nothing is rescaled, so a network without half of"
-                " the data also takes steps half as long. Clusters differ in size, so the share of the images that was"
-                " removed is given beside each figure."
-            ),
-        ],
+    trained = (
+        f"After each removal by each of {len(found)} orders the network was trained from scratch {replicates} times,"
+        " each time with its own initial weights and batch order. Random removal drew other clusters each time. All"
+        f" trainings took {seconds:.0f} seconds."
     )
+    told = [trained, INTERVALS]
+    if any(each.auc is not None for each in found):
+        told.append(AUC_INTERVALS)
+    if balanced:
+        told.append(_BALANCED)
+    return Section("How it was measured", [Text(each) for each in (*told, _NOT_RESCALED)])
 
 
 def _first_removed(workspace: Workspace, rankings: Sequence[Ranking], spoilt: Tensor) -> list[Section]:
@@ -174,9 +156,8 @@ def _first_removed(workspace: Workspace, rankings: Sequence[Ranking], spoilt: Te
     blocks: list[Block] = []
     for each in rankings:
         if each.value is not None:
-            first = each.order[0, :8].tolist()
-            mixed = f", {float(shares[first].mean()):.0%} of their images corrupted" if spoilt.any() else ""
-            blocks.append(Clusters(f"removed first by {each.title}{mixed}", first, each.value[first].tolist()))
+            mixed = f", {float(shares[each.order[0, :8]].mean()):.0%} of their images corrupted" if spoilt.any() else ""
+            blocks.append(deleted_first(f"removed first by {each.title}{mixed}", each))
     if not blocks:
         return []
     note = Text("Values: effect of the deletion on the mean validation loss, in nats; below 0 the deletion helps.")

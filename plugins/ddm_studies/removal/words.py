@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+
+from torch import Tensor
 
 from ddm_studies.comparison.intervals import difference_interval
-from ddm_studies.comparison.paper import Claim, Findings, Outcome, listed, outcome_of
+from ddm_studies.comparison.measured import Measured, Outcome, Stored, between, outcome_of
+from ddm_studies.comparison.paper import Claim, Findings, listed, outcome_of_all, standing
 from ddm_studies.removal.figures import removals_of
 from ddm_studies.removal.ranking import CEILING, Removal
 
@@ -39,7 +41,7 @@ AUC_INTERVALS = (
 )
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Table 3 or 6, and what cannot be compared, from the entry of metrics.json."""
     stored = metrics["removal"]
     found, percentages = removals_of(stored), stored["percentages"]
@@ -58,8 +60,7 @@ def _sentences(
         percentages: of the clusters.
         not_comparable: a reason of this run, which replaces the general one.
     """
-    by_use = {each.ranking.use: each for each in reversed(found)}
-    ours, chance, ceiling = (by_use.get(use) for use in ("ddm", "random", CEILING))
+    ours, chance, ceiling = (_first(found, use) for use in ("ddm", "random", CEILING))
     told = []
     if ours:
         told.append(gains(ours, percentages, PAPER[table]["ddm"]))
@@ -80,20 +81,23 @@ def _sentences(
     return told or [f"{len(found)} methods removed up to {percentages[-1]:g} % of the clusters; see below."]
 
 
+def _first(found: Sequence[Removal], use: str) -> Removal | None:
+    """The first method by an attributor."""
+    return next((each for each in found if each.ranking.use == use), None)
+
+
 def _claims(table: int, found: Sequence[Removal], percentages: Sequence[float]) -> Iterator[Claim]:
     """That removal by DDM improves the network, and leaves it better than removal by the paper's other methods."""
-    by_use = {each.ranking.use: each for each in reversed(found)}
-    ours, ceiling = by_use.get("ddm"), by_use.get(CEILING)
+    ours, ceiling = _first(found, "ddm"), _first(found, CEILING)
     if not ours:
         return
     paper = PAPER[table]["ddm"]
-    gaining = [row for row, each in enumerate(percentages) if each and paper.get(each, 0.0) > paper[0]]
-    if gaining:
-        last = gaining[-1]  # the largest share that still improves the paper's network
-        told = f"{_change(ours, last)} without {percentages[last]:g} %"
+    if rows := gaining(percentages, paper):
+        last = rows[-1]  # the largest share that still improves the paper's network
+        told = f"{points(ours.accuracy[last], ours.accuracy[0])} without {percentages[last]:g} %"
         improved = outcome_of(difference_interval(ours.accuracy[last], ours.accuracy[0]))
         if table == 6:
-            yield _healing(ours, ceiling, percentages, told, improved)
+            yield _healing(ours, ceiling, told, improved)
         else:
             yield Claim(f"removing {percentages[last]:g} % by DDM improves accuracy", told, improved)
     others = [each for each in found if each is not ours and each.ranking.use in PAPER[table]]
@@ -102,32 +106,24 @@ def _claims(table: int, found: Sequence[Removal], percentages: Sequence[float]) 
         yield Claim(f"DDM's removal is ahead of {rivals}", *_against(ours, others))
 
 
-def _healing(
-    ours: Removal, ceiling: Removal | None, percentages: Sequence[float], told: str, improved: Outcome
-) -> Claim:
+def _healing(ours: Removal, ceiling: Removal | None, told: str, improved: Outcome) -> Claim:
     """That DDM's order finds the noise, and that removal by it improves accuracy; either can refute the claim."""
-    if ceiling is None:
-        improved, told = "cannot be tested at this size", f"{told}; nothing is corrupted"
-    elif not _heals(ceiling, percentages):
-        improved, told = "cannot be tested at this size", f"{told}; the corruption does no measurable harm"
-    outcomes: list[Outcome] = [improved]
+    if ceiling is None or not _heals(ceiling):
+        why = "nothing is corrupted" if ceiling is None else "the corruption does no measurable harm"
+        improved, told = "cannot be tested at this size", f"{told}; {why}"
+    outcomes = [improved]
     if ours.auc is not None:
         told += f"; AUC of finding the corrupted images {_auc(ours)}"
         if ours.auc_interval is not None:
             outcomes.append(outcome_of(ours.auc_interval, 0.5))
-    order: tuple[Outcome, ...] = ("does not hold", "cannot be tested at this size", "not told", "holds")
     claim = "removing what DDM ranks lowest finds the noise and improves accuracy"
-    return Claim(claim, told, min(outcomes, key=order.index))
+    return Claim(claim, told, outcome_of_all(outcomes))
 
 
 def _auc(removal: Removal) -> str:
     """The AUC of finding corrupted samples, with its interval where it is known."""
     assert removal.auc is not None
-    told = f"{float(removal.auc.mean()):.2f}"
-    if removal.auc_interval is None:
-        return told
-    low, high = removal.auc_interval
-    return f"{told} ({low:.2f} to {high:.2f})"
+    return Measured(float(removal.auc.mean()), removal.auc_interval).words(".2f")
 
 
 def _against(ours: Removal, others: Sequence[Removal]) -> tuple[str, Outcome]:
@@ -139,30 +135,20 @@ def _against(ours: Removal, others: Sequence[Removal]) -> tuple[str, Outcome]:
     ]
     ahead, behind = outcomes.count("holds"), outcomes.count("does not hold")
     measured = f"of {len(outcomes)} differences {ahead} are clearly in favour of DDM and {behind} against it"
-    if behind:
-        return measured, "does not hold"
-    return measured, "holds" if ahead == len(outcomes) else "not told"
+    return measured, outcome_of_all(outcomes)
 
 
-def _change(removal: Removal, row: int) -> str:
-    """The change of accuracy with its interval."""
-    low, high = difference_interval(removal.accuracy[row], removal.accuracy[0])
-    change = rounded(float(removal.accuracy[row].mean() - removal.accuracy[0].mean()))
-    return f"{change:+.1f} points ({between(low, high)})"
-
-
-def _heals(ceiling: Removal, percentages: Sequence[float]) -> bool:
+def _heals(ceiling: Removal) -> bool:
     """Whether removing the most corrupted clusters improves accuracy measurably at any percentage."""
-    rows = [row for row, percentage in enumerate(percentages) if percentage]
-    return any(difference_interval(ceiling.accuracy[row], ceiling.accuracy[0])[0] > 0 for row in rows)
+    changes = (difference_interval(after, ceiling.accuracy[0]) for after in ceiling.accuracy[1:])
+    return any(outcome_of(each) == "holds" for each in changes)
 
 
 def harm(ceiling: Removal, percentages: Sequence[float]) -> str:
     """Whether the corruption costs accuracy, so that a removal could heal the network."""
-    rows = [row for row, percentage in enumerate(percentages) if percentage]
-    best = max(rows, key=lambda row: ceiling.mean[row])
-    told = f"{_change(ceiling, best)} without {percentages[best]:g} %"
-    if _heals(ceiling, percentages):
+    best = max(range(1, len(percentages)), key=lambda row: ceiling.mean[row])
+    told = f"{points(ceiling.accuracy[best], ceiling.accuracy[0])} without {percentages[best]:g} %"
+    if _heals(ceiling):
         return f"Removing the most corrupted clusters first improves accuracy, by up to {told}."
     return (
         f"Even removing the most corrupted clusters first does not measurably improve accuracy ({told}): the corruption"
@@ -170,19 +156,20 @@ def harm(ceiling: Removal, percentages: Sequence[float]) -> str:
     )
 
 
+def gaining(percentages: Sequence[float], paper: Mapping[float, float]) -> list[int]:
+    """The rows of the percentages whose removal improves the paper's network."""
+    return [row for row, each in enumerate(percentages) if each and paper.get(each, 0.0) > paper[0]]
+
+
 def gains(ours: Removal, percentages: Sequence[float], paper: Mapping[float, float]) -> str:
     """Whether DDM's removal improves the network at the percentages where the paper's does, else at the first one."""
-    steps = [each for each in percentages if each and paper.get(each, 0.0) > paper[0]] or list(percentages[1:2])
+    verdict = {"holds": "improves", "does not hold": "lowers", "not told": "does not measurably change"}
     parts = []
-    for percentage in steps:
-        after, before = ours.accuracy[list(percentages).index(percentage)], ours.accuracy[0]
-        low, high = difference_interval(after, before)
-        verdict = (
-            "improves accuracy" if low > 0 else "lowers accuracy" if high < 0 else "does not measurably change accuracy"
-        )
+    for row in gaining(percentages, paper) or [1]:
+        percentage, after, before = percentages[row], ours.accuracy[row], ours.accuracy[0]
+        said = verdict[outcome_of(difference_interval(after, before))]
         theirs = f"; paper: {paper[percentage] - paper[0]:+.1f}" if percentage in paper else ""
-        change = rounded(float(after.mean() - before.mean()))
-        parts.append(f"at {percentage:g} % {verdict} ({change:+.1f} points, {between(low, high)}{theirs})")
+        parts.append(f"at {percentage:g} % {said} accuracy ({points(after, before, ', {}')}{theirs})")
     return f"Removing data by DDM {listed(parts)}."
 
 
@@ -191,17 +178,12 @@ def against_chance(
 ) -> str:
     """DDM's accuracy minus that of random removal, where this is clear, and whether DDM removes whole classes."""
     parts: list[str] = []
-    for row, percentage in enumerate(percentages):
-        if not percentage:
-            continue
+    for row, percentage in enumerate(percentages[1:], 1):
         gap, theirs = ours.mean[row] - chance.mean[row], _gap(paper, percentage)
         unit, beside = "" if parts else " points", "" if theirs is None else f" (paper {theirs:+.1f})"
         parts.append(f"{rounded(gap):+.1f}{unit} at {percentage:g} %{beside}")
-    clear = {
-        words: [f"{percentages[row]:g} %" for row in _clear_rows(ours, chance, percentages, sign)]
-        for sign, words in ((-1, "lower"), (1, "higher"))
-    }
-    told = [f"clearly {words} at {listed(at)}" for words, at in clear.items() if at]
+    clear = {"lower": _clear_rows(ours, chance, "does not hold"), "higher": _clear_rows(ours, chance, "holds")}
+    told = [f"clearly {words} at {_at(rows, percentages)}" for words, rows in clear.items() if rows]
     beyond = f"it is {' and '.join(told)}" if told else "no difference is clear"
     return (
         f"DDM's accuracy minus that of random removal is {', '.join(parts)}; {beyond}."
@@ -230,7 +212,7 @@ def _gap(paper: Mapping[str, Mapping[float, float]], percentage: float) -> float
 def against_rivals(ours: Removal, found: Sequence[Removal], percentages: Sequence[float], in_paper: bool) -> list[str]:
     """Which methods that rank DDM is clearly behind and ahead of, losses first, and how well it finds corruption."""
     rivals = [each for each in found if each.ranking.use not in {"random", CEILING} and each is not ours]
-    told = [part for sign in (-1, 1) for part in _clear(ours, rivals, percentages, sign)]
+    told = [*_clear(ours, rivals, percentages, "does not hold"), *_clear(ours, rivals, percentages, "holds")]
     if not told:
         told.append("not told from any other method that ranks at any percentage")
     theirs = "; in the paper DDM is ahead at every percentage" if in_paper else ""
@@ -240,31 +222,31 @@ def against_rivals(ours: Removal, found: Sequence[Removal], percentages: Sequenc
     return [" ".join(parts)] if parts else []
 
 
-def _clear(ours: Removal, rivals: Sequence[Removal], percentages: Sequence[float], sign: int) -> Iterator[str]:
+def _clear(ours: Removal, rivals: Sequence[Removal], percentages: Sequence[float], wanted: Outcome) -> Iterator[str]:
     """`clearly behind Koh et al. and FASTIF at 10 %, by 9.1 points (7.2 to 11.0) and more`, by equal percentages."""
     groups: dict[tuple[int, ...], list[Removal]] = {}
     for each in rivals:
-        groups.setdefault(tuple(_clear_rows(ours, each, percentages, sign)), []).append(each)
+        groups.setdefault(tuple(_clear_rows(ours, each, wanted)), []).append(each)
+    sign, words = (1, "ahead of") if wanted == "holds" else (-1, "behind")
     for rows, alike in groups.items():
         if rows:
             pairs = [(each, row) for each in alike for row in rows]
             rival, row = min(pairs, key=lambda pair: abs(ours.mean[pair[1]] - pair[0].mean[pair[1]]))
-            low, high = sorted(sign * end for end in difference_interval(ours.accuracy[row], rival.accuracy[row]))
-            least = f"{abs(ours.mean[row] - rival.mean[row]):.1f} points ({low:.1f} to {high:.1f})"
-            yield (
-                f"clearly {'ahead of' if sign > 0 else 'behind'} {listed([each.ranking.title for each in alike])} at"
-                f" {listed([f'{percentages[row]:g} %' for row in rows])}, by {least}{' and more' * (len(pairs) > 1)}"
-            )
+            interval = sorted(sign * end for end in difference_interval(ours.accuracy[row], rival.accuracy[row]))
+            least = f"{abs(ours.mean[row] - rival.mean[row]):.1f} points ({between(interval, '.1f')})"
+            them, where = listed([each.ranking.title for each in alike]), _at(rows, percentages)
+            yield f"clearly {words} {them} at {where}, by {least}{' and more' * (len(pairs) > 1)}"
 
 
-def _clear_rows(ours: Removal, other: Removal, percentages: Sequence[float], sign: int) -> list[int]:
-    """Where the interval of the difference lies wholly above 0 (sign 1) or below 0 (sign -1)."""
-    wanted = "holds" if sign > 0 else "does not hold"
-    return [
-        row
-        for row, percentage in enumerate(percentages)
-        if percentage and outcome_of(difference_interval(ours.accuracy[row], other.accuracy[row])) == wanted
-    ]
+def _clear_rows(ours: Removal, other: Removal, wanted: Outcome) -> list[int]:
+    """Where the claim that DDM is ahead of another method has an outcome."""
+    outcomes = [outcome_of(difference_interval(*pair)) for pair in zip(ours.accuracy, other.accuracy, strict=True)]
+    return [row for row in range(1, len(outcomes)) if outcomes[row] == wanted]
+
+
+def _at(rows: Sequence[int], percentages: Sequence[float]) -> str:
+    """`10 % and 20 %`."""
+    return listed([f"{percentages[row]:g} %" for row in rows])
 
 
 def _detection(ours: Removal, rivals: Sequence[Removal]) -> str:
@@ -272,16 +254,12 @@ def _detection(ours: Removal, rivals: Sequence[Removal]) -> str:
     if ours.auc_interval is None or any(each.auc_behind_ddm is None for each in rivals):
         areas = listed([f"{each.ranking.title} {_auc(each)}" for each in (ours, *rivals)])
         return f"Corrupted samples are found with an AUC of: {areas}; without intervals, their order is not told."
-    outcomes = {"chance (0.5)": outcome_of(ours.auc_interval, 0.5)}
+    outcomes = [(outcome_of(ours.auc_interval, 0.5), "chance (0.5)")]
     for each in rivals:
         if each.auc is not None and each.auc_behind_ddm is not None:
-            outcomes[f"{each.ranking.title} ({float(each.auc.mean()):.2f})"] = outcome_of(each.auc_behind_ddm)
-    told = []
-    for wanted, verdict in (("does not hold", "behind"), ("holds", "ahead of"), ("not told", "told from")):
-        parts = [name for name, outcome in outcomes.items() if outcome == wanted]
-        if parts:
-            told.append(f"{'not' if wanted == 'not told' else 'clearly'} {verdict} {listed(parts)}")
-    return f"DDM finds corrupted samples with an AUC of {_auc(ours)}: {'; '.join(told)}."
+            name = f"{each.ranking.title} ({float(each.auc.mean()):.2f})"
+            outcomes.append((outcome_of(each.auc_behind_ddm), name))
+    return f"DDM finds corrupted samples with an AUC of {_auc(ours)}: {'; '.join(standing(outcomes))}."
 
 
 def scale(chance: Removal, percentages: Sequence[float], paper: Mapping[float, float]) -> list[str]:
@@ -294,11 +272,18 @@ def scale(chance: Removal, percentages: Sequence[float], paper: Mapping[float, f
     return [f"Removing {last:g} % at random costs {here:.1f} points here and {there:.1f} in the paper, {alike}."]
 
 
-def rounded(points: float) -> float:
+def points(after: Tensor, before: Tensor, interval: str = " ({})") -> str:
+    """`+1.2 points (+0.3 to +2.1)`: how much higher one mean is than another, with Welch's interval.
+
+    Args:
+        after: accuracies in per cent, float64 (R,).
+        before: those that are subtracted, float64 (S,).
+        interval: how the interval stands behind the difference.
+    """
+    between_them = between(difference_interval(after, before), "+.1f")
+    return f"{rounded(float(after.mean() - before.mean())):+.1f} points{interval.format(between_them)}"
+
+
+def rounded(value: float) -> float:
     """To one decimal, without a minus before a zero."""
-    return round(points, 1) + 0.0
-
-
-def between(low: float, high: float) -> str:
-    """The interval of a difference."""
-    return f"{low:+.1f} to {high:+.1f}"
+    return round(value, 1) + 0.0

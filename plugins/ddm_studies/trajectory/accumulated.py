@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddm_framework import Chart, Section, Table, Text, Workspace
 from ddm_framework.network import Budget, Gradient, Target, flat, negative, norms
 from ddm_framework.offline import (
     Divided,
@@ -20,9 +21,7 @@ from ddm_framework.offline import (
     trajectory_gradients,
 )
 from ddm_framework.recipe import Matching
-from ddm_framework.report import Chart, Section, Table, Text
-from ddm_framework.runs import Workspace
-from ddm_studies.comparison.measured import bootstrapped
+from ddm_studies.comparison.measured import Stored, bootstrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +63,8 @@ def error_figures(workspace: Workspace, forward: Workspace, resamples: int) -> d
 
 
 def _errors(workspace: Workspace, pairs: Sequence[Pair]) -> Errors:
-    return gradient_errors(
-        workspace.trained,
-        workspace.divided,
-        workspace.synset,
-        pairs,
-        workspace.recipe.matching,
-        workspace.budget,
-    )
+    made, matching = workspace.synset, workspace.recipe.matching
+    return gradient_errors(workspace.trained, workspace.divided, made, pairs, matching, workspace.budget)
 
 
 def _per_term(errors: Errors) -> dict[str, Any]:
@@ -117,28 +110,22 @@ def _differences(made: Gradient, wanted: Gradient) -> Tensor:
     return torch.stack([difference, length * (1 - cosine.clamp(0, 1).square()).sqrt(), length])
 
 
-def error_section(errors: Mapping[str, Any]) -> Section:
+def error_section(errors: Stored) -> Section:
     """The report's section on the result of `error_figures`."""
     series = {
         "DDM (Eq. 12)": errors["eq_12_fitted_relative_by_checkpoint"],
         "DDM-match (Eq. 13)": errors["eq_13_fitted_relative_by_checkpoint"],
     }
-    rows = [
-        [title, errors[f"{key}_raw_relative"], errors[f"{key}_fitted_relative"]]
-        for key, title in (
-            ("eq_12", "DDM, θ_t with θ_(τ−t) (Eq. 12)"),
-            ("eq_12_own_pairs", "DDM, at the pairs used for matching"),
-            ("eq_13", "DDM-match, θ_t with θ_t (Eq. 13)"),
-        )
-    ]
-    return Section(
-        "Accumulated errors",
-        [
-            Text(
-                "Matching by cosine leaves the length of synthetic gradients free, so the raw error is mostly one of"
-                " length. `Best factor` scales each synthetic gradient by the factor that minimises its error."
-            ),
-            Table(["", "raw, relative", "best factor, relative"], rows, "One cluster at one checkpoint"),
-            Chart("line", series, "checkpoint", "relative error, best factor"),
-        ],
+    titles = {
+        "eq_12": "DDM, θ_t with θ_(τ−t) (Eq. 12)",
+        "eq_12_own_pairs": "DDM, at the pairs used for matching",
+        "eq_13": "DDM-match, θ_t with θ_t (Eq. 13)",
+    }
+    rows = [[title, errors[f"{key}_raw_relative"], errors[f"{key}_fitted_relative"]] for key, title in titles.items()]
+    told = (
+        "Matching by cosine leaves the length of synthetic gradients free, so the raw error is mostly one of length."
+        " `Best factor` scales each synthetic gradient by the factor that minimises its error."
     )
+    table = Table(["", "raw, relative", "best factor, relative"], rows, "One cluster at one checkpoint")
+    chart = Chart("line", series, "checkpoint", "relative error, best factor")
+    return Section("Accumulated errors", [Text(told), table, chart])

@@ -6,33 +6,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from ddm_framework import DDMError, Report
-from ddm_framework.data import ImageSet
+from ddm_framework import Chart, DDMError, Report, Section, Table, Text, Workspace
 from ddm_framework.network import Parameters
-from ddm_framework.report import Block, Chart, Section, Table, Text
-from ddm_framework.runs import Workspace
-from ddm_studies.comparison.forward_matching import Labels, ordinary_match
-from ddm_studies.comparison.measured import Measured, bootstrapped
-from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_framework.report import Block
+from ddm_studies.comparison.forward_matching import Labels, labels_in_words, ordinary_match
+from ddm_studies.comparison.measured import Stored, bootstrapped
+from ddm_studies.comparison.options import AtLeastTwo, Positive, Resamples
+from ddm_studies.comparison.paper import Compared, Comparison, noted, sizes
+from ddm_studies.comparison.running import need_validation, predictions
 from ddm_studies.trajectory.accumulated import error_figures, error_section
 from ddm_studies.trajectory.walks import Walk, uphill, walks
 from ddm_studies.trajectory.words import PAPER, findings, other_classes
 
-Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+Rates = Annotated[list[Positive], Field(min_length=1)]
+
+SOUGHT = "learning rate chosen for an accuracy near that of θ_0"
 
 
 def run(
     workspace: Workspace,
     /,
     *,
-    steps: Annotated[int, Field(ge=2)] = 200,
+    steps: AtLeastTwo = 200,
     rates: Rates = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],  # noqa: B006 - pydantic copies it
     labels: Labels = "hard",
-    points: Annotated[int, Field(ge=2)] = 11,
+    points: AtLeastTwo = 11,
     column: Literal["mnist", "cifar10", "cifar100", "tinyimagenet"] | None = None,
-    resamples: Annotated[int, Field(ge=50)] = 2000,
+    resamples: Resamples = 2000,
 ) -> Report:
     """Fine-tune the target θ_τ on the whole synset, and θ_0 on an ordinarily matched synset, and measure both ends.
 
@@ -48,8 +49,7 @@ def run(
         DDMError: if there is no validation split, or no trajectory because the target was trained elsewhere.
     Source: Table 4; Sec. 6.3, Eq. 12, 13.
     """
-    if len(workspace.data.validation) == 0:
-        raise DDMError("the validation split is empty, so no learning rate can be chosen; set dataset.validation")
+    need_validation(workspace, "no learning rate can be chosen")
     if len(workspace.trajectory) < 2:
         raise DDMError(
             "only the last checkpoint of the target is known, so there is no start to go back to; name earlier ones in"
@@ -62,43 +62,34 @@ def run(
     ddm = min(back, key=lambda walk: abs(walk.validation[-1] - start))
     match = max(on, key=lambda walk: walk.validation[-1])
     curves = _curves(workspace, ddm, match)
-    found = _measured(workspace, ddm, match, resamples)
-    found["grid"] = _grid(workspace, back, on)
-    found["lowest"] = _lowest(workspace, back, resamples)
-    found["uphill"] = _uphill(workspace, resamples)
-    found["errors"] = error_figures(workspace, forward, resamples)
+    found = {
+        **_measured(workspace, ddm, match, resamples),
+        "grid": _grid(workspace, back, on),
+        "lowest": _lowest(workspace, back, resamples),
+        "uphill": _uphill(workspace, resamples),
+        "errors": error_figures(workspace, forward, resamples),
+    }
     named = column or workspace.recipe.dataset.name
     stored = {**found, "curves": curves, "column": named, "num_clusters": workspace.partition.num_clusters}
-    told = findings({"trajectory": stored})
-    comparison = Comparison(
+    return Comparison(
         "Table 4",
         "accuracy at both ends of the trajectory",
         list(_compared(found, named)),
-        told,
-        f"{sizes(workspace)}; {steps} steps on all synthetic images; DDM-match with"
-        f" {'the labels of the classes' if labels == 'hard' else 'learned labels'}",
+        findings({"trajectory": stored}),
+        f"{sizes(workspace)}; {steps} steps on all synthetic images; DDM-match with {labels_in_words(labels)}",
+    ).report(
+        "trajectory",
+        stored,
+        "Does the synset lead the target back to where its training began?",
+        _charts(curves, ddm, match),
+        [_grid_section(found["grid"]), error_section(found["errors"])],
     )
-    return Report(
-        sections=[
-            comparison.section(*_charts(curves, ddm, match)),
-            _grid_section(found["grid"]),
-            error_section(found["errors"]),
-        ],
-        metrics={**comparison.metrics(), "trajectory": stored},
-        question="Does the synset lead the target back to where its training began?",
-        answer=told.sentences[0],
-    )
-
-
-def _correct(workspace: Workspace, parameters: Parameters, images: ImageSet) -> Tensor:
-    """Whether each image is classified correctly, float64 (N,)."""
-    logits = workspace.network.logits_of(parameters, images.images)
-    return (logits.argmax(1) == images.labels).double().cpu()
 
 
 def _accuracy(workspace: Workspace, parameters: Parameters, name: str, resamples: int) -> dict[str, Any]:
     """Test accuracy in per cent under a name, with its interval over test images."""
-    correct = 100 * _correct(workspace, parameters, workspace.data.test)
+    test = workspace.data.test
+    correct = 100 * (predictions(workspace, parameters, test) == test.labels).double().cpu()
     random = workspace.generator("bootstrap", "trajectory", name)
     return bootstrapped(correct, random, resamples=resamples).metrics(name)
 
@@ -112,10 +103,7 @@ def _measured(workspace: Workspace, ddm: Walk, match: Walk, resamples: int) -> d
     }
     test = workspace.data.test
     methods = {
-        method: {
-            **_accuracy(workspace, first, "theta_0", resamples),
-            **_accuracy(workspace, last, "theta_tau", resamples),
-        }
+        method: _accuracy(workspace, first, "theta_0", resamples) | _accuracy(workspace, last, "theta_tau", resamples)
         for method, (first, last) in ends.items()
     }
     shares = test.labels.bincount(minlength=workspace.info.num_classes).double() / len(test)
@@ -135,7 +123,7 @@ def _measured(workspace: Workspace, ddm: Walk, match: Walk, resamples: int) -> d
 
 def _most_predicted(workspace: Workspace, parameters: Parameters) -> float:
     """Share of the test images, in per cent, that get the class that a network predicts most often."""
-    predicted = workspace.network.logits_of(parameters, workspace.data.test.images).argmax(1)
+    predicted = predictions(workspace, parameters, workspace.data.test)
     return 100 * float(predicted.bincount().max()) / len(predicted)
 
 
@@ -188,31 +176,24 @@ def _uphill(workspace: Workspace, resamples: int) -> dict[str, Any]:
     }
 
 
-def _compared(found: Mapping[str, Any], column: str) -> Iterator[Compared]:
+def _compared(found: Stored, column: str) -> Iterator[Compared]:
     known, other = PAPER.get(column, {}), other_classes(found, column)
     ends = {"theta_0": "accuracy (θ_0), %", "theta_tau": "accuracy (θ_τ), %"}
     for method, figured in found["methods"].items():
         for place, (name, title) in enumerate(ends.items()):
             paper = known[method][place] if method in known else None
-            sought = (
-                "learning rate chosen for an accuracy near that of θ_0" if (method, name) == ("DDM", "theta_0") else ""
-            )
-            told = "; ".join(each for each in (sought, other) if each)
-            yield Compared.measured(method, title, Measured.read(figured, name), paper, told)
+            sought = SOUGHT if (method, name) == ("DDM", "theta_0") else ""
+            yield Compared.read(method, title, figured, name, paper, noted(sought, other))
     for row, each in (("DDM", found["lowest"]), ("up the loss of real images", found["uphill"])):
-        lowest = Measured.read(each, "accuracy")
         note = "where validation accuracy is lowest"
-        yield Compared.measured(row, "lowest accuracy on the way back, %", lowest, note=note)
-    distances = {
-        "distance left to θ_0, share": found["ddm_distance_to_start"],
-        "least of it on the way, share": found["ddm_least_distance_to_start"],
-    }
-    for title, share in distances.items():
-        yield Compared("DDM", title, share, note="1 at its beginning, θ_τ")
+        yield Compared.read(row, "lowest accuracy on the way back, %", each, "accuracy", note=note)
+    left, least, note = found["ddm_distance_to_start"], found["ddm_least_distance_to_start"], "1 at its beginning, θ_τ"
+    yield Compared("DDM", "distance left to θ_0, share", left, note=note)
+    yield Compared("DDM", "least of it on the way, share", least, note=note)
     errors = found["errors"]
     for name, row in (("eq_12", "Eq. 12 (DDM)"), ("eq_13", "Eq. 13 (DDM-match)")):
         for kind, title in (("raw", "accumulated error, raw"), ("fitted", "accumulated error, best factor")):
-            yield Compared.measured(row, title, Measured.read(errors, f"{name}_{kind}"))
+            yield Compared.read(row, title, errors, f"{name}_{kind}")
         yield Compared(row, "error of one cluster at one checkpoint, relative", errors[f"{name}_fitted_relative"])
 
 
@@ -220,23 +201,17 @@ def _charts(curves: Mapping[str, Sequence[float]], ddm: Walk, match: Walk) -> li
     count = len(ddm.points)
     share: list[float | str] = [index / (count - 1) for index in range(count)]
     distances = {"DDM to θ_0": list(ddm.distances), "DDM-match to θ_τ": list(match.distances)}
+    caption = "Accuracy (DDM: from right to left)"
     return [
-        Chart(
-            "line",
-            curves,
-            "from θ_0 (0) to θ_τ (1)",
-            "test accuracy, %",
-            share,
-            "Accuracy (DDM: from right to left)",
-        ),
+        Chart("line", curves, "from θ_0 (0) to θ_τ (1)", "test accuracy, %", share, caption),
         Chart("line", distances, "share of the steps", "distance, share", share, "Distance to the intended end"),
     ]
 
 
-def _grid_section(grid: Sequence[Mapping[str, Any]]) -> Section:
+def _grid_section(grid: Sequence[Stored]) -> Section:
     columns = ["method", "rate", "validation %", "test %", "lowest validation %", "distance left", "least distance"]
-    asked = Text(
+    told = (
         "The rates were chosen on the validation split: from θ_τ for the accuracy nearest to that of θ_0, from θ_0 for"
         " the highest accuracy."
     )
-    return Section("Learning rates", [asked, Table(columns, [list(each.values()) for each in grid])])
+    return Section("Learning rates", [Text(told), Table(columns, [list(each.values()) for each in grid])])

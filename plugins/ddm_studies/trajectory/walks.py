@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddm_framework import DDMError, derive_seed
+from ddm_framework import DDMError, Workspace, derive_seed
 from ddm_framework.data import Images, subset
 from ddm_framework.network import Gradient, Network, Parameters, broadcast, norms, scaled, take
 from ddm_framework.offline import Synset
-from ddm_framework.runs import Workspace
+from ddm_studies.comparison.running import tracked
 
 BATCH = 256
 """Images per gradient computation."""
@@ -63,11 +63,8 @@ def walks(
         return mean_gradient(workspace.network, stack, images, labels)
 
     length, found = distance(start, end), []
-    with workspace.display.bar("walking on synthetic images (points)", points) as advance:
-        reached = []
-        for stack in descent(start, downhill, torch.tensor(rates, device=workspace.device), steps, points):
-            reached.append(stack)
-            advance()
+    stacks = descent(start, downhill, torch.tensor(rates, device=workspace.device), steps, points)
+    reached = list(tracked(workspace, "walking on synthetic images (points)", stacks, points))
     for row, rate in enumerate(rates):
         way = [take(stack, row) for stack in reached]
         distances = [distance(each, end) / length for each in way]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from ddm_studies.comparison.paper import Claim, Findings, outcome_of
+from ddm_studies.comparison.measured import Outcome, Stored, between, outcome_of
+from ddm_studies.comparison.paper import Claim, Findings
 
 PAPER: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "mnist": {"normal training": (12.5, 95.7), "DDM-match": (12.6, 85.0), "DDM": (0.6, 95.7)},
@@ -22,26 +22,27 @@ NEAR = 5.0
 """Points of accuracy within which the recovered start counts as near the random one."""
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Table 4, and what cannot be compared, from the entry of metrics.json."""
     found = metrics["trajectory"]
     return Findings(list(_sentences(found, found["column"], found["num_clusters"])), list(_claims(found)))
 
 
-def _claims(found: Mapping[str, Any]) -> Iterator[Claim]:
+def _claims(found: Stored) -> Iterator[Claim]:
     """That the synset leads back to θ_0, and where the paper has it so, to an accuracy below chance."""
     least = found["ddm_least_distance_to_start"]
     measured = f"{least:.2f} of the distance in weights is left at the closest point of one walk"
-    led = "holds" if least < CLOSE else "does not hold" if least >= HALF else "not told"
+    led: Outcome = "holds" if least < CLOSE else "does not hold" if least >= HALF else "not told"
     yield Claim("fine-tuning on the synset leads the target back to θ_0", measured, led)
     column = found["column"]
     if column in PAPER and PAPER[column]["DDM"][0] < 100 / CLASSES[column]:
-        (low, high), rarest = found["lowest"]["accuracy_interval"], found["rarest_class"]
-        measured = f"lowest {found['lowest']['accuracy']:.1f} % ({low:.1f} to {high:.1f}), rarest class {rarest:.1f} %"
+        lowest, rarest = found["lowest"], found["rarest_class"]
+        low, high = lowest["accuracy_interval"]
+        measured = f"lowest {lowest['accuracy']:.1f} % ({between((low, high), '.1f')}), rarest class {rarest:.1f} %"
         yield Claim("accuracy falls below chance on the way back", measured, outcome_of((rarest - high, rarest - low)))
 
 
-def _sentences(found: Mapping[str, Any], column: str, num_clusters: int) -> Iterator[str]:
+def _sentences(found: Stored, column: str, num_clusters: int) -> Iterator[str]:
     yield back(found)
     yield below(found, column)
     if column in PAPER:
@@ -49,7 +50,7 @@ def _sentences(found: Mapping[str, Any], column: str, num_clusters: int) -> Iter
     yield accumulated(found["errors"], num_clusters)
 
 
-def back(found: Mapping[str, Any]) -> str:
+def back(found: Stored) -> str:
     """Whether fine-tuning on the whole synset leads back to θ_0."""
     ddm, begun = found["methods"]["DDM"], found["methods"]["normal training"]
     least, left = found["ddm_least_distance_to_start"], found["ddm_distance_to_start"]
@@ -71,7 +72,7 @@ def back(found: Mapping[str, Any]) -> str:
     )
 
 
-def below(found: Mapping[str, Any], column: str) -> str:
+def below(found: Stored, column: str) -> str:
     """Whether accuracy falls below chance on the way back, beside the paper's accuracy at θ_0 where it gives one.
 
     Below chance means below that of always predicting the rarest class, by more than the interval over test images.
@@ -98,7 +99,7 @@ def _start_in_paper(column: str) -> str:
     return f"The paper's {paper:g}% for DDM at θ_0 is above its chance of {chance:g}%. "
 
 
-def _match_in_paper(found: Mapping[str, Any], column: str) -> str:
+def _match_in_paper(found: Stored, column: str) -> str:
     lost = found["methods"]["normal training"]["theta_tau"] - found["methods"]["DDM-match"]["theta_tau"]
     theirs = PAPER[column]["normal training"][1] - PAPER[column]["DDM-match"][1]
     return (
@@ -108,13 +109,13 @@ def _match_in_paper(found: Mapping[str, Any], column: str) -> str:
     )
 
 
-def other_classes(found: Mapping[str, Any], column: str) -> str:
+def other_classes(found: Stored, column: str) -> str:
     """The note beside each figure of the paper whose data set has another number of classes."""
     ours = round(100 / found["chance"])
     return "" if CLASSES.get(column, ours) == ours else f"not comparable: the paper's is of {CLASSES[column]} classes"
 
 
-def accumulated(errors: Mapping[str, Any], num_clusters: int) -> str:
+def accumulated(errors: Stored, num_clusters: int) -> str:
     """Whether Eq. 12 is smaller than Eq. 13, and why the two sums are not comparable."""
     holds = errors["eq_12_fitted"] < errors["eq_13_fitted"]
     one, other = errors["eq_12_fitted_relative"], errors["eq_13_fitted_relative"]

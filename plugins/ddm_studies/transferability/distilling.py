@@ -12,21 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddm_framework import derive_seed
-from ddm_framework.data import ImageSet
-from ddm_framework.network import (
-    TRAINING,
-    Parameters,
-    Target,
-    build_network,
-    start,
-    start_each,
-    take,
-    train,
-)
+from ddm_framework import ImageSet, Workspace, derive_seed
+from ddm_framework.network import TRAINING, Parameters, Target, build_network, start, start_each, take, train
 from ddm_framework.offline import Divided, Synset, cluster_chunks, match, possible_pairs
 from ddm_framework.online import beta_weights, fit, perturbed_networks
-from ddm_framework.runs import Workspace
+from ddm_studies.comparison.running import tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +56,14 @@ def undistillable(workspace: Workspace, settings: Undistilling) -> Parameters:
     leaves = {name: each.detach().clone().requires_grad_() for name, each in clean.items()}
     optimizer = torch.optim.Adam(leaves.values(), lr=settings.lr)
     random, size = workspace.generator("undistillable"), workspace.recipe.training.batch_size
-    with workspace.display.bar("undistillable teacher (epochs)", settings.epochs) as advance:
-        for _ in range(settings.epochs):
-            for batch in torch.randperm(len(data), generator=random).to(workspace.device).split(size):
-                images = data.images[batch]
-                with torch.no_grad():
-                    own = network(clean, images)
-                optimizer.zero_grad()
-                undistilling_loss(network(leaves, images), own, data.labels[batch], settings).backward()
-                optimizer.step()
-            advance()
+    for _ in tracked(workspace, "undistillable teacher (epochs)", range(settings.epochs), settings.epochs):
+        for batch in torch.randperm(len(data), generator=random).to(workspace.device).split(size):
+            images = data.images[batch]
+            with torch.no_grad():
+                own = network(clean, images)
+            optimizer.zero_grad()
+            undistilling_loss(network(leaves, images), own, data.labels[batch], settings).backward()
+            optimizer.step()
     return {name: each.detach() for name, each in leaves.items()}
 
 
@@ -142,12 +130,11 @@ def student_synset(workspace: Workspace, trajectory: dict[int, Parameters], labe
     parts = cluster_chunks(student.network, pairs, settings, partition.num_clusters, budget)
     divided, seed = Divided(ImageSet(workspace.data.train.images, labels), partition), recipe.general.seed
     with workspace.display.bar("matching the student (steps)", settings.steps * len(parts)) as advance:
-        return Synset.joined(
-            [
-                match(student, divided, part, recipe.distance, settings, seed, budget=budget, advance=advance)
-                for part in parts
-            ]
-        )
+        made = [
+            match(student, divided, part, recipe.distance, settings, seed, budget=budget, advance=advance)
+            for part in parts
+        ]
+    return Synset.joined(made)
 
 
 def divergence_effects(workspace: Workspace, labels: Tensor) -> Tensor:

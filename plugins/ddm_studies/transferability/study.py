@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report, Section
+from ddm_framework import DDMError, Report, Section, Text, Workspace
 from ddm_framework.network import Parameters
-from ddm_framework.report import Clusters, Text
-from ddm_framework.runs import Workspace
 from ddm_studies.comparison.intervals import difference_interval, percent_interval
-from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, outcome_of, sizes
-from ddm_studies.removal.figures import chart, compared, metrics_of, removals_of, table_of
-from ddm_studies.removal.ranking import Ranking, Removal, drawn_orders, perturbations_of, removed_and_lost, some_removed
-from ddm_studies.removal.words import INTERVALS, against_chance, between, gains, rounded
+from ddm_studies.comparison.measured import Stored, between, outcome_of
+from ddm_studies.comparison.options import AtLeastThree, Count, Positive
+from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
+from ddm_studies.comparison.running import need_validation
+from ddm_studies.removal.figures import accuracy_of, chart, compared, deleted_first, metrics_of, removals_of, table_of
+from ddm_studies.removal.ranking import Percentages, Ranking, Removal, by_value, drawn_orders, removals_from, rows_of
+from ddm_studies.removal.words import INTERVALS, against_chance, gaining, gains, points
 from ddm_studies.transferability.distilling import (
     Undistilling,
     divergence_effects,
@@ -29,8 +29,6 @@ from ddm_studies.transferability.distilling import (
     undistillable,
 )
 
-Percentage = Annotated[float, Field(ge=0, lt=100)]
-Positive = Annotated[float, Field(gt=0)]
 PAPER: dict[str, dict[float, float]] = {
     "random": {0: 94.1, 10: 93.5, 20: 88.7, 30: 87.3, 40: 85.8},
     "ddm": {0: 94.1, 10: 94.2, 20: 94.2, 30: 92.9, 40: 87.3},
@@ -38,36 +36,17 @@ PAPER: dict[str, dict[float, float]] = {
 """Accuracy of the student in per cent, by method and percentage of the data deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Teachers:
-    """The teachers, and how well students learn from them without any deletion.
-
-    Attributes:
-        clean: test accuracy of the run's target, the clean teacher, per cent.
-        nasty: test accuracy of the undistillable teacher made from it, per cent.
-        apart: mean divergence of the undistillable teacher from the clean one on the test split, in nats.
-        alone: test accuracy of students trained on the labels only, per cent, float64 (R,).
-        of_clean: test accuracy of students of the clean teacher, per cent, float64 (R,).
-    """
-
-    clean: float
-    nasty: float
-    apart: float
-    alone: Tensor
-    of_clean: Tensor
-
-
 def run(
     workspace: Workspace,
     /,
     *,
-    percentages: Annotated[list[Percentage], AfterValidator(some_removed)] = [0, 10, 20, 30, 40],  # noqa: B006
-    replicates: Annotated[int, Field(ge=3)] = 3,
+    percentages: Percentages = [0, 10, 20, 30, 40],  # noqa: B006
+    replicates: AtLeastThree = 3,
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.9,
     temperature: Positive = 1.0,
     undistilling_weight: Annotated[float, Field(ge=0)] = 0.04,
     undistilling_temperature: Positive = 4.0,
-    undistilling_epochs: Annotated[int, Field(ge=1)] = 10,
+    undistilling_epochs: Count = 10,
     undistilling_lr: Positive = 1e-3,
 ) -> Report:
     """Make the target an undistillable teacher, delete data, and distil students of the same architecture.
@@ -97,8 +76,7 @@ def run(
         DDMError: if the validation split is empty, or the target was trained elsewhere.
     Source: Table 7, Sec. 9.3, Eq. 15; Ma et al. 2021.
     """
-    if len(workspace.data.validation) == 0:
-        raise DDMError("the validation split is empty, so no divergence can be measured; set dataset.validation")
+    need_validation(workspace, "no divergence can be measured")
     if workspace.recipe.target.checkpoint is not None:
         raise DDMError(
             "students need the training that made the target, but this one was trained elsewhere (`target.checkpoint`);"
@@ -112,81 +90,82 @@ def run(
         for each in (workspace.target, nasty)
     ]
     teachers = _teachers(workspace, nasty, lessons[0], replicates)
-    value = divergence_effects(workspace, lessons[1])
     rankings = [
         Ranking("random", "random", drawn_orders(workspace, replicates)),
-        Ranking("ddm", "ddm", value.argsort(stable=True).expand(replicates, -1), value),
+        by_value("ddm", "ddm", divergence_effects(workspace, lessons[1]), replicates),
     ]
     found = _students(workspace, rankings, steps, lessons[1])
-    stored = {**_metrics(teachers), **metrics_of(found, steps)}
-    told = findings({"transferability": stored})
-    comparison = Comparison(
+    stored = {**teachers, **metrics_of(found, steps)}
+    return Comparison(
         "Table 7",
         "deleting data from the distillation of an undistillable teacher",
-        _figures(teachers, found, steps),
-        told,
+        list(_figures(stored, found, steps)),
+        findings({"transferability": stored}),
         f"{sizes(workspace)}; α = {alpha:g}, teacher softened by {temperature:g}",
-    )
-    return Report(
-        sections=[
-            comparison.section(chart(found, steps), table_of(found, steps)),
-            _procedure(replicates),
-            _first(found[1].ranking),
-        ],
-        metrics={**comparison.metrics(), "transferability": stored},
-        question="Which training data prevent a student from learning from this teacher?",
-        answer=told.sentences[0],
+    ).report(
+        "transferability",
+        stored,
+        "Which training data prevent a student from learning from this teacher?",
+        [chart(found, steps), table_of(found, steps)],
+        [_procedure(replicates), _first(found[1].ranking)],
     )
 
 
-def _teachers(workspace: Workspace, nasty: Parameters, lesson: Tensor, replicates: int) -> Teachers:
+def _teachers(workspace: Workspace, nasty: Parameters, lesson: Tensor, replicates: int) -> dict[str, Any]:
+    """The teachers, and how well students learn from them without any deletion, as they stand in metrics.json.
+
+    Accuracies are in per cent of the test split. `teachers_divergence` is the mean divergence of the undistillable
+    teacher from the clean one there, in nats.
+    """
     clean, other = (logits_of(workspace, each, "test") for each in (workspace.target, nasty))
     test, everything = workspace.data.test.labels, torch.ones(replicates, len(lesson), dtype=torch.bool)
     right = [100 * float((each.argmax(1) == test).double().mean()) for each in (clean, other)]
     apart = F.kl_div(other.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True)
     numbers = [[number] for number in range(replicates)]
-    students = [
+    alone, of_clean = (
         student_accuracies(workspace, labels, everything, numbers) for labels in (workspace.data.train.labels, lesson)
-    ]
-    return Teachers(right[0], right[1], float(apart), *students)
+    )
+    return {
+        "clean_teacher_accuracy": right[0],
+        "undistillable_teacher_accuracy": right[1],
+        "teachers_divergence": float(apart),
+        "student_alone": {"accuracies": alone.tolist(), **_accuracy(alone)},
+        "student_of_clean": _accuracy(of_clean),
+    }
+
+
+def _accuracy(accuracies: Tensor) -> dict[str, Any]:
+    return {"accuracy": float(accuracies.mean()), "interval": list(percent_interval(accuracies))}
 
 
 def _students(
     workspace: Workspace, rankings: Sequence[Ranking], percentages: Sequence[float], lesson: Tensor
 ) -> list[Removal]:
     """Students of the undistillable teacher without the data that each ranking deletes; equal ones are trained once."""
-    rows = torch.stack([perturbations_of(each.order, percentages) for each in rankings])
-    numbers = torch.arange(rows.shape[2]).expand(rows.shape[:3]).flatten()
-    wanted, place = torch.cat([numbers[:, None], rows.flatten(0, 2)], 1).unique(dim=0, return_inverse=True)
+    rows, replicates = rows_of(rankings, percentages)
+    wanted, place = torch.cat([replicates[:, None], rows.flatten(0, 2)], 1).unique(dim=0, return_inverse=True)
     kept = wanted[:, 1:].bool()[:, workspace.partition.clusters.cpu()]
-    accuracy = student_accuracies(workspace, lesson, kept, wanted.int().tolist())[place].view(rows.shape[:3])
-    return [
-        Removal(ranking, each, *removed_and_lost(row, workspace.partition))
-        for ranking, row, each in zip(rankings, rows, accuracy, strict=True)
-    ]
+    accuracy = student_accuracies(workspace, lesson, kept, wanted.int().tolist())[place]
+    return removals_from(workspace.partition, rankings, rows, accuracy)
 
 
-def _figures(teachers: Teachers, found: Sequence[Removal], percentages: Sequence[float]) -> list[Compared]:
-    whole, misled = found[0].accuracy[0], "student of the undistillable teacher, all data"
-    figures = [
-        Compared("clean teacher", "accuracy", teachers.clean),
-        Compared("undistillable teacher", "accuracy", teachers.nasty),
-        *(
-            Compared(name, "accuracy", float(each.mean()), None, percent_interval(each))
-            for name, each in (
-                ("student without a teacher", teachers.alone),
-                ("student of the clean teacher", teachers.of_clean),
-            )
-        ),
-        Compared(misled, "accuracy", float(whole.mean()), PAPER["ddm"][0], percent_interval(whole)),
-    ]
+def _figures(stored: Stored, found: Sequence[Removal], percentages: Sequence[float]) -> Iterator[Compared]:
+    yield Compared("clean teacher", "accuracy", stored["clean_teacher_accuracy"])
+    yield Compared("undistillable teacher", "accuracy", stored["undistillable_teacher_accuracy"])
+    for name, title in (
+        ("student_alone", "student without a teacher"),
+        ("student_of_clean", "student of the clean teacher"),
+    ):
+        yield Compared(title, "accuracy", stored[name]["accuracy"], None, tuple(stored[name]["interval"]))
+    whole, title = accuracy_of(found[0].accuracy[0]), "student of the undistillable teacher, all data"
+    yield Compared.measured(title, "accuracy", whole, PAPER["ddm"][0])
+    what = "accuracy of the undistillable teacher's student"
     for each in found:
-        what = "accuracy of the undistillable teacher's student"
-        figures += [compared(each, row, step, PAPER, what) for row, step in enumerate(percentages) if step]
-    return figures
+        for row, step in enumerate(percentages[1:], 1):
+            yield compared(each, row, step, PAPER, what)
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts of Table 7, and what cannot be compared, from the entry of metrics.json."""
     stored = metrics["transferability"]
     by_use, percentages = {each.ranking.use: each for each in removals_of(stored)}, stored["percentages"]
@@ -204,24 +183,24 @@ def findings(metrics: Mapping[str, Any]) -> Findings:
 
 def _claims(alone: Tensor, ours: Removal, percentages: Sequence[float]) -> Iterator[Claim]:
     """That deletions by DDM let a student learn from a teacher that harms it."""
-    row = next((row for row, each in enumerate(percentages) if PAPER["ddm"].get(each, 0) > PAPER["ddm"][0]), None)
-    if row is None:
+    rows = gaining(percentages, PAPER["ddm"])
+    if not rows:
         return
-    interval = difference_interval(ours.accuracy[row], ours.accuracy[0])
-    outcome, change = outcome_of(interval), rounded(ours.mean[row] - ours.mean[0])
-    measured = f"{change:+.1f} points ({between(*interval)}) without {percentages[row]:g} %"
+    row = rows[0]
+    outcome = outcome_of(difference_interval(ours.accuracy[row], ours.accuracy[0]))
+    measured = f"{points(ours.accuracy[row], ours.accuracy[0])} without {percentages[row]:g} %"
     low, high = difference_interval(ours.accuracy[0], alone)
     if high >= 0:
         outcome = "cannot be tested at this size"
-        measured += f"; the teacher {_effect(low)} its student ({between(low, high)})"
+        measured += f"; the teacher {_effect(low)} its student ({between((low, high), '+.1f')})"
     yield Claim("deleting data by DDM lets a student learn from an undistillable teacher", measured, outcome)
 
 
 def _undistillable(alone: Tensor, ours: Removal) -> str:
     """Whether the teacher harms its student at all, so that deletions could help."""
     low, high = difference_interval(ours.accuracy[0], alone)
-    apart = rounded(ours.mean[0] - float(alone.mean()))
-    beside = f"(accuracy minus that of a student without a teacher: {apart:+.1f} points, {between(low, high)})"
+    apart = points(ours.accuracy[0], alone, ", {}")
+    beside = f"(accuracy minus that of a student without a teacher: {apart})"
     if high < 0:
         return f"As in the paper, the undistillable teacher harms its student {beside}."
     return (
@@ -236,43 +215,19 @@ def _effect(low: float) -> str:
 
 
 def _procedure(replicates: int) -> Section:
-    return Section(
-        "How it was measured",
-        [
-            Text(
-                f"Each student was trained {replicates} times as the target was, each time with its own initial weights"
-                " and batch order, on mixtures of the true label and the teacher's output. Random deletion drew other"
-                " clusters each time."
-            ),
-            Text(INTERVALS),
-            Text(
-                "DDM ranked the clusters by the effect of their deletion on the student's KL divergence from the clean"
-                " network on the validation split, estimated with a synset of that student. A deleted sample's term is"
-                " left out of its batch and nothing is rescaled."
-            ),
-        ],
+    trained = (
+        f"Each student was trained {replicates} times as the target was, each time with its own initial weights and"
+        " batch order, on mixtures of the true label and the teacher's output. Random deletion drew other clusters each"
+        " time."
     )
+    ranked = (
+        "DDM ranked the clusters by the effect of their deletion on the student's KL divergence from the clean network"
+        " on the validation split, estimated with a synset of that student. A deleted sample's term is left out of its"
+        " batch and nothing is rescaled."
+    )
+    return Section("How it was measured", [Text(trained), Text(INTERVALS), Text(ranked)])
 
 
 def _first(ranking: Ranking) -> Section:
-    assert ranking.value is not None
-    first = ranking.order[0, :8].tolist()
     note = Text("Values: effect of the deletion on the student's divergence from the clean network, in nats.")
-    return Section("Deleted first by DDM", [note, Clusters("deleted first", first, ranking.value[first].tolist())])
-
-
-def _metrics(teachers: Teachers) -> Mapping[str, Any]:
-    return {
-        "clean_teacher_accuracy": teachers.clean,
-        "undistillable_teacher_accuracy": teachers.nasty,
-        "teachers_divergence": teachers.apart,
-        "student_alone": {
-            "accuracy": float(teachers.alone.mean()),
-            "accuracies": teachers.alone.tolist(),
-            "interval": list(percent_interval(teachers.alone)),
-        },
-        "student_of_clean": {
-            "accuracy": float(teachers.of_clean.mean()),
-            "interval": list(percent_interval(teachers.of_clean)),
-        },
-    }
+    return Section("Deleted first by DDM", [note, deleted_first("deleted first", ranking)])

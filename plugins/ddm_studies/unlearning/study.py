@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import DDMError, Report
+from ddm_framework import Chart, DDMError, ImageSet, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import (
     FORGOTTEN,
     STEP_BEFORE_REPAIR,
@@ -27,19 +26,22 @@ from ddm_framework.answers import (
     unlearn,
     validation_images,
 )
-from ddm_framework.data import ImageSet
 from ddm_framework.network import Parameters, take
-from ddm_framework.online import leave_one_out
-from ddm_framework.report import Block, Chart, Section, Table, Text
-from ddm_framework.runs import Workspace
-from ddm_framework.truth import Bank, retrained
-from ddm_studies.comparison.intervals import binomial_interval, mean_interval
+from ddm_studies.comparison.intervals import binomial_interval, clipped, mean_interval
 from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.membership import advantage, losses
-from ddm_studies.comparison.paper import Compared, Comparison, Findings, sizes
+from ddm_studies.comparison.options import Count
+from ddm_studies.comparison.paper import Compared, Comparison, sizes
+from ddm_studies.comparison.running import (
+    cluster_name,
+    images_of_classes,
+    predictions,
+    seconds_of,
+    tracked,
+    without_each,
+)
 from ddm_studies.unlearning.words import ALONE, ARMS, EXACT, OURS, PLAIN, TARGET, epochs_of, findings
 
-Count = Annotated[int, Field(ge=1)]
 Kind = Literal["class", "cluster"]
 COLUMNS = {
     "forgotten": "accuracy on what was to be forgotten",
@@ -52,6 +54,15 @@ BOUNDS = dict.fromkeys(COLUMNS, (0.0, 1.0)) | {"advantage": (-1.0, 1.0), "second
 """The possible range of each figure, to which Student's interval is clipped."""
 COMPARED = ("forgotten", "others", "advantage")
 """The columns of the comparison; the others are in metrics.json."""
+DIFFERENCES = {
+    "lost": (TARGET, OURS, "others"),
+    "lost_synset_alone": (TARGET, ALONE, "others"),
+    "repair_alone_leaves_more": (PLAIN, ALONE, "forgotten"),
+    "advantage_beyond_exact": (OURS, EXACT, "advantage"),
+    "advantage_beyond_exact_synset_alone": (ALONE, EXACT, "advantage"),
+    "advantage_beyond_exact_target": (TARGET, EXACT, "advantage"),
+}
+"""A figure of one arm minus that of another."""
 OWN_IMAGES = ("forgotten", "forgotten_training")
 """Accuracies measured on other images for each class or cluster; the images of `others` are mostly the same for all."""
 
@@ -106,37 +117,33 @@ def run(
         raise DDMError("intervals need at least two classes, and two clusters or none")
     mending, partition = Repair(repair, repair_share), workspace.partition
     drawn = torch.randperm(partition.num_clusters, generator=workspace.generator("unlearning", "clusters"))[:clusters]
-    _check_tested(workspace, {*range(count), *partition.classes.cpu()[drawn].tolist()})
-    by_class = _measured(workspace, "class", list(range(count)), mending)
-    by_cluster = _measured(workspace, "cluster", sorted(drawn.tolist()), mending) if clusters else []
-    groups: dict[str, list[Trial]] = {"class": by_class, **({"cluster": by_cluster} if by_cluster else {})}
+    images_of_classes(workspace, sorted({*range(count), *partition.classes.cpu()[drawn].tolist()}))
+    groups = {"class": _measured(workspace, "class", list(range(count)), mending)}
+    if clusters:
+        groups["cluster"] = _measured(workspace, "cluster", sorted(drawn.tolist()), mending)
     once = _once(workspace)
     summaries = {kind: _summary(each, once["seconds_retraining"]) for kind, each in groups.items()}
     stored = {**summaries, "repair_epochs": repair, "repair_share": repair_share, **once}
-    told = findings({"unlearning": stored})
-    comparison = _comparison(workspace, summaries, mending, told)
-    return Report(
-        sections=[comparison.section(_chart(by_class)), *(_section(kind, each) for kind, each in groups.items())],
-        metrics={**comparison.metrics(), "unlearning": stored},
-        question="Does a step on the synset make the network forget, and what does a short repair add?",
-        answer=told.sentences[0],
+    return Comparison(
+        "Sec. 8.3",
+        "machine unlearning, compared with exact retraining",
+        list(_compared(summaries)),
+        findings({"unlearning": stored}),
+        f"{sizes(workspace)}; repair of {epochs_of(mending)} on {mending.share:.0%} of the retained data",
+    ).report(
+        "unlearning",
+        stored,
+        "Does a step on the synset make the network forget, and what does a short repair add?",
+        [_chart(groups["class"])],
+        [_section(kind, each) for kind, each in groups.items()],
     )
-
-
-def _check_tested(workspace: Workspace, labels: set[int]) -> None:
-    if missing := sorted(labels - set(workspace.data.test.labels.tolist())):
-        raise DDMError(
-            f"class {workspace.info.class_names[missing[0]]!r} has no test image, so its forgetting cannot be measured;"
-            " set dataset.test_size larger"
-        )
 
 
 def _once(workspace: Workspace) -> dict[str, float]:
     """Seconds of one retraining, and the one-time cost of the synset in seconds and in retrainings."""
     images, initial = retained(workspace, request(workspace, classes=[0])), workspace.initial
-    begun = time.monotonic()
-    repair_on(workspace, initial, images, workspace.recipe.training.epochs)
-    retraining, distillation = time.monotonic() - begun, workspace.folder.seconds().get("matching", 0.0)
+    retraining = seconds_of(lambda: repair_on(workspace, initial, images, workspace.recipe.training.epochs))
+    distillation = workspace.folder.seconds().get("matching", 0.0)
     return {
         "seconds_retraining": retraining,
         "seconds_distillation_once": distillation,
@@ -145,78 +152,49 @@ def _once(workspace: Workspace) -> dict[str, float]:
 
 
 def _measured(workspace: Workspace, kind: Kind, chosen: Sequence[int], mending: Repair) -> list[Trial]:
-    bank = _bank(workspace, kind, chosen)
-    found = []
-    with workspace.display.bar(f"unlearning ({kind} by {kind})", len(chosen)) as advance:
-        for row, each in enumerate(chosen):
-            asked = request(workspace, classes=[each]) if kind == "class" else request(workspace, [each])
-            exact = take(bank.load(slice(row, row + 1)), 0)
-            found.append(_one(workspace, _name(workspace, kind, each), asked, mending, exact))
-            advance()
+    partition, found = workspace.partition, []
+    if kind == "class":
+        partition = partition.class_wise(workspace.info.num_classes)
+    bank = without_each(workspace, partition, chosen)
+    for row, each in enumerate(tracked(workspace, f"unlearning ({kind} by {kind})", chosen, len(chosen))):
+        asked = request(workspace, classes=[each]) if kind == "class" else request(workspace, [each])
+        exact = take(bank.load(slice(row, row + 1)), 0)
+        name = workspace.info.class_names[each] if kind == "class" else cluster_name(workspace, each)
+        found.append(_one(workspace, name, asked, mending, exact))
     return found
-
-
-def _bank(workspace: Workspace, kind: Kind, chosen: Sequence[int]) -> Bank:
-    if kind == "cluster":
-        return retrained(workspace, leave_one_out(workspace.partition.num_clusters)[1:][list(chosen)])
-    count = workspace.info.num_classes
-    return retrained(workspace, leave_one_out(count)[1:][list(chosen)], partition=workspace.partition.class_wise(count))
-
-
-def _name(workspace: Workspace, kind: Kind, each: int) -> str:
-    names = workspace.info.class_names
-    return names[each] if kind == "class" else f"{names[int(workspace.partition.classes[each])]} · cluster {each}"
 
 
 def _one(workspace: Workspace, name: str, asked: Request, mending: Repair, exact: Parameters) -> Trial:
     done = unlearn(workspace, asked, mending)
-    plain = repair_on(
-        workspace,
-        workspace.target,
-        repair_images(workspace, retained(workspace, asked), mending.share),
-        mending.epochs,
-    )
+    images = repair_images(workspace, retained(workspace, asked), mending.share)
+    plain = repair_on(workspace, workspace.target, images, mending.epochs)
     networks = dict(zip(ARMS, (workspace.target, plain, done.synset_alone, done.parameters, exact), strict=True))
     test, training = workspace.data.test, forgotten(workspace, asked)
     concerned = torch.isin(test.labels, training.labels.unique())
-    sets = {"same": test.take(concerned.nonzero()[:, 0]), "training": training}
-    sets["others"] = test.take((~concerned).nonzero()[:, 0]) if asked.classes else test
-    truth = _predicted(workspace, exact, test)
+    same = test.take(concerned.nonzero()[:, 0])
+    others = test.take((~concerned).nonzero()[:, 0]) if asked.classes else test
+    columns = {"forgotten": same if asked.classes else training, "others": others, "forgotten_training": training}
+    truth = predictions(workspace, exact, test)
     found = {
         arm: {
-            **_accuracies(workspace, each, sets, asked),
-            "agreement": float((_predicted(workspace, each, test) == truth).double().mean()),
-            "advantage": _advantage(workspace, each, sets),
+            **{name: _share(predictions(workspace, each, images) == images.labels) for name, images in columns.items()},
+            "agreement": _share(predictions(workspace, each, test) == truth),
+            "advantage": _advantage(workspace, each, training, same),
         }
         for arm, each in networks.items()
     }
-    counts = {
-        "forgotten": len(sets["same"] if asked.classes else training),
-        "forgotten_training": len(training),
-        "others": len(sets["others"]),
-    }
+    counts = {name: len(images) for name, images in columns.items()}
     decided = bool(asked.classes) and validation_images(workspace, asked.classes) is not None
     return Trial(name, found, counts, cost(workspace, done, asked), done.step_size, decided)
 
 
-def _accuracies(
-    workspace: Workspace, parameters: Parameters, sets: Mapping[str, ImageSet], asked: Request
-) -> dict[str, float]:
-    correct = {
-        name: float((_predicted(workspace, parameters, each) == each.labels).double().mean())
-        for name, each in sets.items()
-    }
-    own = correct["same"] if asked.classes else correct["training"]
-    return {"forgotten": own, "others": correct["others"], "forgotten_training": correct["training"]}
+def _share(right: Tensor) -> float:
+    return float(right.double().mean())
 
 
-def _predicted(workspace: Workspace, parameters: Parameters, images: ImageSet) -> Tensor:
-    return workspace.network.logits_of(parameters, images.images).argmax(1)
-
-
-def _advantage(workspace: Workspace, parameters: Parameters, sets: Mapping[str, ImageSet]) -> float:
+def _advantage(workspace: Workspace, parameters: Parameters, training: ImageSet, same: ImageSet) -> float:
     """Advantage on forgotten training images against test images of their classes; NaN if either are too few."""
-    members, others = (losses(workspace.network, parameters, sets[name]) for name in ("training", "same"))
+    members, others = (losses(workspace.network, parameters, each) for each in (training, same))
     if min(len(members), len(others)) < 2:
         return float("nan")
     return advantage(members, others, workspace.generator("unlearning", "attack"))
@@ -233,12 +211,7 @@ def _summary(found: Sequence[Trial], retraining_seconds: float) -> dict[str, Any
     return {
         "arms": arms,
         "count": len(found),
-        **_known("lost", _apart(found, TARGET, OURS, "others")),
-        **_known("lost_synset_alone", _apart(found, TARGET, ALONE, "others")),
-        **_known("repair_alone_leaves_more", _apart(found, PLAIN, ALONE, "forgotten")),
-        **_known("advantage_beyond_exact", _apart(found, OURS, EXACT, "advantage")),
-        **_known("advantage_beyond_exact_synset_alone", _apart(found, ALONE, EXACT, "advantage")),
-        **_known("advantage_beyond_exact_target", _apart(found, TARGET, EXACT, "advantage")),
+        **_differences(found),
         "cost": {
             **_known("seconds", torch.tensor(seconds, dtype=torch.float64)),
             "seconds_share": sum(seconds) / len(seconds) / retraining_seconds,
@@ -249,13 +222,16 @@ def _summary(found: Sequence[Trial], retraining_seconds: float) -> dict[str, Any
     }
 
 
+def _differences(found: Sequence[Trial]) -> dict[str, Any]:
+    """One network's figure minus another's, for each class or cluster."""
+    known: dict[str, Any] = {}
+    for name, (arm, other, column) in DIFFERENCES.items():
+        known |= _known(name, _values(found, arm, column) - _values(found, other, column))
+    return known
+
+
 def _values(found: Sequence[Trial], arm: str, column: str) -> Tensor:
     return torch.tensor([each.figures[arm][column] for each in found], dtype=torch.float64)
-
-
-def _apart(found: Sequence[Trial], arm: str, other: str, column: str) -> Tensor:
-    """One network's figure minus another's, for each class or cluster."""
-    return _values(found, arm, column) - _values(found, other, column)
 
 
 def _counted(found: Sequence[Trial], column: str) -> int | None:
@@ -280,21 +256,8 @@ def _known(name: str, values: Tensor, count: int | None = None) -> dict[str, Any
     mean = float(values.mean())
     if count is not None and bool((values == values[0]).all()):  # the same for all, such as 0
         return Measured(mean, binomial_interval(round(mean * count), count)).metrics(name)
-    low, high = mean_interval(values)
-    least, most = BOUNDS.get(name, (-math.inf, math.inf))
-    return Measured(mean, (max(low, least), min(high, most))).metrics(name)
-
-
-def _comparison(
-    workspace: Workspace, summaries: Mapping[str, dict[str, Any]], mending: Repair, told: Findings
-) -> Comparison:
-    return Comparison(
-        "Sec. 8.3",
-        "machine unlearning, compared with exact retraining",
-        list(_compared(summaries)),
-        told,
-        f"{sizes(workspace)}; repair of {epochs_of(mending)} on {mending.share:.0%} of the retained data",
-    )
+    bounds = BOUNDS.get(name, (-math.inf, math.inf))
+    return Measured(mean, clipped(mean_interval(values), *bounds)).metrics(name)
 
 
 def _compared(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Compared]:
@@ -302,34 +265,25 @@ def _compared(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Compared]:
         for arm, found in summary["arms"].items():
             for column in COMPARED:
                 if found[column] is not None:
-                    yield Compared.measured(f"{kind}: {arm}", COLUMNS[column], Measured.read(found, column))
-        beyond = Measured.read(summary, "advantage_beyond_exact")
-        if beyond.value is not None:
-            yield Compared.measured(f"{kind}: {OURS}", "advantage beyond exact retraining's", beyond)
+                    yield Compared.read(f"{kind}: {arm}", COLUMNS[column], found, column)
+        if summary["advantage_beyond_exact"] is not None:
+            title = "advantage beyond exact retraining's"
+            yield Compared.read(f"{kind}: {OURS}", title, summary, "advantage_beyond_exact")
         for key, title in (("seconds_share", "seconds"), ("epochs_share", "passes over data")):
             yield Compared(f"{kind}: {OURS}", f"{title}, share of a retraining", summary["cost"][key])
 
 
-def _chart(found: Sequence[Trial]) -> Block:
+def _chart(found: Sequence[Trial]) -> Chart:
     series = {arm: [each.figures[arm]["forgotten"] for each in found] for arm in ARMS}
-    names = [each.name for each in found]
-    return Chart(
-        "bar",
-        series,
-        "class",
-        "accuracy on its test images",
-        names,
-        "Accuracy on the class that was to be forgotten",
-    )
+    names, caption = [each.name for each in found], "Accuracy on the class that was to be forgotten"
+    return Chart("bar", series, "class", "accuracy on its test images", names, caption)
 
 
 def _section(kind: str, found: Sequence[Trial]) -> Section:
     columns = [kind, "step", *(f"{short}: {arm}" for short in ("own", "others") for arm in ARMS[2:])]
-    rows: list[list[str | int | float | None]] = []
-    for each in found:
-        own, others = ([each.figures[arm][key] for arm in ARMS[2:]] for key in ("forgotten", "others"))
-        rows.append([each.name, each.step_size, *own, *others])
-    return Section(f"{kind.capitalize()} by {kind}", [Text(_explained(kind, found)), Table(columns, rows)])
+    cells = [[each.figures[arm][key] for key in ("forgotten", "others") for arm in ARMS[2:]] for each in found]
+    table = Table(columns, [[each.name, each.step_size, *row] for each, row in zip(found, cells, strict=True)])
+    return Section(f"{kind.capitalize()} by {kind}", [Text(_explained(kind, found)), table])
 
 
 def _explained(kind: str, found: Sequence[Trial]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ddm_framework.answers import Repair
-from ddm_studies.comparison.paper import Claim, Findings, outcome_of
+from ddm_studies.comparison.measured import Stored, between, outcome_of
+from ddm_studies.comparison.paper import Claim, Findings
 
 TARGET, PLAIN, ALONE, OURS, EXACT = ARMS = (
     "target",
@@ -19,7 +20,7 @@ MOST_KEPT, MOST_LOST, MOST_COST = 0.05, 0.03, 0.4
 """Maxima required of unlearning a class: accuracy on it, accuracy lost on others, share of a retraining's cost."""
 
 
-def findings(metrics: Mapping[str, Any]) -> Findings:
+def findings(metrics: Stored) -> Findings:
     """The verdicts on unlearning, and what cannot be compared, from the entry of metrics.json."""
     stored = metrics["unlearning"]
     summaries = {kind: stored[kind] for kind in ("class", "cluster") if kind in stored}
@@ -30,26 +31,26 @@ def findings(metrics: Mapping[str, Any]) -> Findings:
 def _claims(summary: dict[str, Any], once: Mapping[str, float]) -> Iterator[Claim]:
     """That it is the synset that makes the network forget, and that this is quick."""
     alone, plain = summary["arms"][ALONE]["forgotten"], summary["arms"][PLAIN]["forgotten"]
-    low, high = summary["repair_alone_leaves_more_interval"]
     measured = (
         f"accuracy on the class {alone:.1%} after the synset's step, {plain:.1%} after training on the other classes"
-        f" alone (difference {100 * low:+.1f} to {100 * high:+.1f} points)"
+        f" alone ({_difference(summary)})"
     )
-    yield Claim("the synset makes the network forget a class", measured, outcome_of((low, high)))
+    more = outcome_of(summary["repair_alone_leaves_more_interval"])
+    yield Claim("the synset makes the network forget a class", measured, more)
     cost, (low, high) = summary["cost"], _seconds_share(summary, once)
-    measured = (
-        f"{cost['epochs_share']:.0%} of the passes and {cost['seconds_share']:.0%} ({low:.0%} to {high:.0%}) of the"
-        " seconds, with repair and without the synset"
-    )
-    slower = cost["epochs_share"] >= 1
-    yield Claim(
-        "a class is unlearned faster than by retraining",
-        measured,
-        "does not hold" if slower else outcome_of((-high, -low), -1),
-    )
+    seconds = f"{cost['seconds_share']:.0%} ({between((low, high), '.0%')}) of the seconds"
+    measured = f"{cost['epochs_share']:.0%} of the passes and {seconds}, with repair and without the synset"
+    quicker = "does not hold" if cost["epochs_share"] >= 1 else outcome_of((-high, -low), -1)
+    yield Claim("a class is unlearned faster than by retraining", measured, quicker)
 
 
-def _seconds_share(summary: Mapping[str, Any], once: Mapping[str, float]) -> tuple[float, float]:
+def _difference(summary: Stored) -> str:
+    """How much more of the class the repair alone leaves than the synset alone."""
+    low, high = summary["repair_alone_leaves_more_interval"]
+    return f"difference {between((100 * low, 100 * high), '+.1f')} points"
+
+
+def _seconds_share(summary: Stored, once: Mapping[str, float]) -> tuple[float, float]:
     """Interval of the seconds of unlearning as a share of one retraining's, which was timed once."""
     low, high = (end / once["seconds_retraining"] for end in summary["cost"]["seconds_interval"])
     return low, high
@@ -131,7 +132,7 @@ def _alone(summary: dict[str, Any]) -> str:
         verdict = "in accuracy, neither measurably forgets more"
     return (
         f"The synset alone ({_step_in_words(summary)}) leaves {alone:.1%} accuracy on the class, the repair alone"
-        f" {plain:.1%} (difference {100 * low:+.1f} to {100 * high:+.1f} points): {verdict}."
+        f" {plain:.1%} ({_difference(summary)}): {verdict}."
     )
 
 
@@ -148,11 +149,12 @@ def _is_attacked(summary: dict[str, Any]) -> bool:
 
 def _attacked(kind: str, summary: dict[str, Any]) -> str:
     """Whether the attack succeeds more after unlearning than after exact retraining, which saw none of those images."""
-    beyond, (low, high) = summary["advantage_beyond_exact"], summary["advantage_beyond_exact_interval"]
+    low, high = summary["advantage_beyond_exact_interval"]
     told = "higher" if low > 0 else "lower" if high < 0 else "not measurably different"
     nothing = (
         ""
         if summary["advantage_beyond_exact_target_interval"][0] > 0
         else "; as the target itself is not measurably above exact retraining, this says little about unlearning"
     )
-    return f"{told} for a {kind} ({beyond:+.2f}, {low:+.2f} to {high:+.2f}{nothing})"
+    beyond = f"{summary['advantage_beyond_exact']:+.2f}, {between((low, high), '+.2f')}"
+    return f"{told} for a {kind} ({beyond}{nothing})"

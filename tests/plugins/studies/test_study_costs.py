@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ddm_studies.costs import Way, _against_bank, _on_demand, _shifts, break_even, findings
+from ddm_studies.comparison.running import shifts
+from ddm_studies.costs import Way, _against_bank, _on_demand, break_even, findings
 from ddm_studies.costs import run as study
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,7 +109,7 @@ def test_one_of_two_ways_always_pays(a: float, b: float, c: float, d: float) -> 
 def test_the_kept_bank_answers_with_the_effect_on_every_query(run: Run) -> None:
     workspace = run.workspace
     asked, bank = workspace.queries_of("test", 5), retrained(workspace, leave_one_out(6)[1:])
-    found = _shifts(workspace, bank, asked)
+    found = shifts(workspace, bank, asked)
     assert found.shape[:2] == (5, 6)
     assert found.device.type == "cpu"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from ddm_studies.comparison.judging import Judge, Verdict
-from ddm_studies.comparison.paper import outcome_of
+from ddm_studies.comparison.measured import outcome_of
 from ddm_studies.influence_tables.published import BEST, RANDOM, TABLE_1, TABLE_2, PaperTable
 from ddm_studies.influence_tables.study import _settings
 from ddm_studies.influence_tables.words import _dist_3, _few_queries, _orders, against_own, findings, pairs

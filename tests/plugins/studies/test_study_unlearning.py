@@ -104,7 +104,7 @@ def test_a_class_without_test_images_is_refused_by_name(run: Run) -> None:
     workspace = run.workspace
     test = workspace.data.test
     data = replace(workspace.data, test=test.take((test.labels != 1).nonzero()[:, 0]))
-    with pytest.raises(DDMError, match=r"class '1' has no test image.*set dataset\.test_size larger"):
+    with pytest.raises(DDMError, match=r"no test image of class '1'; set dataset\.test_size larger"):
         study.run(replace(workspace, loaded_data=data), repair=1)
 
 

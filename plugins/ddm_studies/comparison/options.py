@@ -1,0 +1,16 @@
+"""The types of options that several studies have; their bounds are checked when a recipe is read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=1)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
+"""As many as an interval needs."""
+AtLeastThree = Annotated[int, Field(ge=3)]
+Resamples = Annotated[int, Field(ge=50)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Percentage = Annotated[float, Field(ge=0, lt=100)]
