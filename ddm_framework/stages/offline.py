@@ -44,7 +44,7 @@ def train_target(workspace: Workspace, clock: StageClock) -> None:
     artifacts.remove_state(folder)
 
 
-def adopt_target(workspace: Workspace) -> None:
+def adopt_target(workspace: Workspace, _clock: StageClock) -> None:
     """Adopt a network that was trained elsewhere; its checkpoints count as epochs.
 
     Raises:
@@ -61,7 +61,7 @@ def adopt_target(workspace: Workspace) -> None:
         )
 
 
-def divide(workspace: Workspace) -> None:
+def divide(workspace: Workspace, _clock: StageClock) -> None:
     """Cluster the training split, class by class."""
     recipe, data = workspace.recipe, workspace.data.train
     workspace.display.say("clustering the training data")

@@ -55,32 +55,20 @@ def execute(
         if not all(map(folder.is_done, STAGES)):
             note(workspace)
         save_recipe(workspace)
-        _work(workspace, inputs)
+        work_offline(workspace, inputs)
+        if not folder.is_done("online"):
+            _online(workspace, inputs["online"])
     return workspace, artifacts.load_metrics(folder)
 
 
-def _work(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
-    """Do the stages that are not done."""
-    work_offline(workspace, inputs)
-    if not workspace.folder.is_done("online"):
-        _online(workspace, inputs["online"])
-
-
 def work_offline(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
-    """Do the offline stages that are not done: target, partition, synset."""
+    """Do those of the given offline stages (target, partition, synset) that are not done."""
     folder = workspace.folder
-    if not folder.is_done("training"):
-        with folder.stage("training", inputs["training"]) as clock:
-            if workspace.recipe.target.checkpoint is None:
-                offline.train_target(workspace, clock)
-            else:
-                offline.adopt_target(workspace)
-    if not folder.is_done("partition"):
-        with folder.stage("partition", inputs["partition"]):
-            offline.divide(workspace)
-    if not folder.is_done("matching"):
-        with folder.stage("matching", inputs["matching"]) as clock:
-            offline.distil(workspace, clock)
+    target = offline.train_target if workspace.recipe.target.checkpoint is None else offline.adopt_target
+    for stage, work in {"training": target, "partition": offline.divide, "matching": offline.distil}.items():
+        if stage in inputs and not folder.is_done(stage):
+            with folder.stage(stage, inputs[stage]) as clock:
+                work(workspace, clock)
 
 
 def note(workspace: Workspace) -> None:
@@ -152,7 +140,7 @@ def core_metrics(workspace: Workspace) -> dict[str, Any]:
     """Figures of every run, whatever its study."""
     synset, class_synset = workspace.synset, workspace.class_synset
     perturbed = (workspace.perturbations == 0).any(1)
-    metrics: dict[str, Any] = {
+    return {
         "target": {
             f"{split}_accuracy": workspace.accuracy(split)
             for split in ("train", "validation", "test")
@@ -166,4 +154,3 @@ def core_metrics(workspace: Workspace) -> dict[str, Any]:
         },
         "online": {"num_finetunings": int(perturbed.sum())},
     }
-    return metrics
