@@ -95,13 +95,9 @@ class Signature:
         """
         known = (*self.names, *core_names)
         listing = f" (options: {', '.join(known)})" if known else " (it has none)"
-        unknown = [
-            ((name,), f"{what} has no option {name!r}{suggestion(name, known)}{listing}")
-            for name in values
-            if name not in self.names
-        ]
-        built, problems = validated(self.model, {name: values[name] for name in values if name in self.names})
-        return (None if unknown else built), unknown + problems
+        return validated(
+            self.model, values, lambda name: f"{what} has no option {name!r}{suggestion(name, known)}{listing}"
+        )
 
 
 def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature:
@@ -180,16 +176,29 @@ def mentions(hint: Any, wanted: Any) -> bool:
     return hint is wanted or any(mentions(argument, wanted) for argument in typing.get_args(hint))
 
 
-def validated(model: type[_Model], values: Mapping[str, Any]) -> tuple[_Model | None, list[tuple[Place, str]]]:
-    """Values as a model, or None with the place and the message of every problem that pydantic finds."""
+def validated(
+    model: type[_Model], values: Mapping[str, Any], unknown: Callable[[str], str]
+) -> tuple[_Model | None, list[tuple[Place, str]]]:
+    """Values as a model, or None with the place and the message of every problem that pydantic finds.
+
+    Args:
+        model: that forbids other names than those of its fields.
+        values: by name.
+        unknown: the message for another name; these come first.
+    """
     try:
         return model.model_validate(dict(values)), []
     except ValidationError as error:
         problems: dict[str, list[ErrorDetails]] = {}
         for each in error.errors(include_url=False):
             problems.setdefault(str(each["loc"][0]) if each["loc"] else "", []).append(each)
-    worded = []
+    strange = [
+        name for name, (each, *_) in problems.items() if each["type"] == "extra_forbidden" and len(each["loc"]) == 1
+    ]
+    worded: list[tuple[Place, str]] = [((name,), unknown(name)) for name in strange]
     for name, errors in problems.items():
+        if name in strange:
+            continue
         words = " or ".join(dict.fromkeys(map(_in_words, errors)))
         found = f", found {shown(values[name])}" if name in values else ""
         worded.append((_common(errors), f"{name and f'{name}: '}{words}{found}"))

@@ -87,20 +87,21 @@ class _Checker(Fitting):
         """Validate values against a model of settings."""
         fields = {info.alias or name: info for name, info in model.model_fields.items()}
         before = len(self.misfits)
-        known = {}
+        fitted = dict(values)
         for key, value in values.items():
-            if key not in fields:
-                names = ", ".join(fields)
-                self.add(
-                    (*place, key),
-                    f"`{place[-1]}` has no setting {key!r}{suggestion(key, list(fields))} (settings: {names})",
-                )
-            elif (inner := _inner_settings(fields[key])) and isinstance(value, dict):
-                known[key] = self.settings(inner, (*place, key), value) or fields[key].default
-            else:
-                known[key] = self.value(fields[key].annotation, value, (*place, key))
-                self.check_files(key, (*place, key), known[key])
-        built, problems = validated(model, known)
+            if key in fields:
+                inner = _inner_settings(fields[key])
+                if inner and isinstance(value, dict):
+                    fitted[key] = self.settings(inner, (*place, key), value) or fields[key].default
+                else:
+                    fitted[key] = self.value(fields[key].annotation, value, (*place, key))
+                    self.check_files(key, (*place, key), fitted[key])
+        names = list(fields)
+        built, problems = validated(
+            model,
+            fitted,
+            lambda key: f"`{place[-1]}` has no setting {key!r}{suggestion(key, names)} (settings: {', '.join(names)})",
+        )
         for within, message in problems:
             self.add((*place, *within), message)
         return built if len(self.misfits) == before else None

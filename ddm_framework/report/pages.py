@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from ddm_framework.report.blocks import Block, Card, Clusters, Report
+from ddm_framework.report.blocks import Report
 from ddm_framework.report.rendering import render
 from ddm_framework.runs.workspace import Workspace
 
@@ -90,14 +90,5 @@ def cluster_names(workspace: Workspace) -> dict[int, str]:
 
 def members(workspace: Workspace, report: Report) -> dict[int, Tensor]:
     """The first real members of each cluster that the report refers to."""
-    referred = {cluster for section in report.sections for cluster in _referred(section.blocks)}
     images, partition = workspace.data.train.images, workspace.partition
-    return {cluster: images[partition.members(cluster)[:NUM_MEMBERS]].cpu() for cluster in sorted(referred)}
-
-
-def _referred(blocks: Sequence[Block]) -> Iterator[int]:
-    for block in blocks:
-        if isinstance(block, Clusters):
-            yield from block.ids
-        elif isinstance(block, Card):
-            yield from _referred(block.blocks)
+    return {cluster: images[partition.members(cluster)[:NUM_MEMBERS]].cpu() for cluster in report.clusters()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -47,22 +47,18 @@ def render(
         cluster_names: a name per cluster, such as "class 3, cluster 7".
         recipe_yaml: the recipe with every default spelled out.
     """
-    blocks = [block for section in report.sections for block in _walk(section.blocks)]
-    referred = sorted({int(each) for block in blocks if isinstance(block, Clusters) for each in block.ids})
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            title=title,
-            facts=facts,
-            stages={name: value for name, value in seconds.items() if name != "total"},
-            total=seconds.get("total", math.fsum(filter(math.isfinite, seconds.values()))),
-            strips={each: Strip.of(_pixels(info, members[each])) for each in referred if len(members.get(each, ()))},
-            name_of=lambda each: cluster_names.get(int(each), f"cluster {each}"),
-            picture=functools.partial(Picture.of, info),
-            recipe_yaml=recipe_yaml,
-        )
+    shown = [each for each in report.clusters() if len(members.get(each, ()))]
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        report=report,
+        title=title,
+        facts=facts,
+        stages={name: value for name, value in seconds.items() if name != "total"},
+        total=seconds.get("total", math.fsum(filter(math.isfinite, seconds.values()))),
+        strips={each: Strip.of(_pixels(info, members[each])) for each in shown},
+        name_of=lambda each: cluster_names.get(int(each), f"cluster {each}"),
+        picture=functools.partial(Picture.of, info),
+        recipe_yaml=recipe_yaml,
     )
 
 
@@ -194,13 +190,6 @@ def _pixels(info: DataInfo, images: Tensor) -> Tensor:
     """Network inputs -> pixels on the CPU, NaN where the input was not finite (a clamp would hide infinity)."""
     images = images.detach().cpu().float()
     return torch.where(images.isfinite(), info.to_pixels(images), math.nan)
-
-
-def _walk(blocks: Sequence[Block]) -> Iterator[Block]:
-    for block in blocks:
-        yield block
-        if isinstance(block, Card):
-            yield from _walk(block.blocks)
 
 
 def _split(card: Card) -> tuple[Sequence[Block], Sequence[Block]]:
