@@ -292,11 +292,6 @@ def judged_on(workspace: Workspace, asked: Request) -> dict[str, ImageSet]:
     return {name: images for name, images in named.items() if len(images)}
 
 
-def accuracies(workspace: Workspace, parameters: Parameters, sets: dict[str, ImageSet]) -> dict[str, float]:
-    """Accuracy of one network on each of some sets of images."""
-    return {name: workspace.accuracy_of(parameters, images) for name, images in sets.items()}
-
-
 def cost(workspace: Workspace, done: Unlearned, asked: Request) -> dict[str, float]:
     """What unlearning took beside one retraining by the same engine: shares of its passes over data and its seconds.
 
@@ -357,4 +352,7 @@ def _told(workspace: Workspace, asked: Request, done: Unlearned) -> dict[str, di
     networks = {"before": workspace.target, "synset alone": done.synset_alone}
     if done.samples:
         networks["after the repair"] = done.parameters
-    return {name: accuracies(workspace, each, sets) for name, each in networks.items()}
+    return {
+        name: {title: workspace.accuracy_of(parameters, images) for title, images in sets.items()}
+        for name, parameters in networks.items()
+    }

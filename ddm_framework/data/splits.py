@@ -216,14 +216,10 @@ def check_pixels(name: str, pixels: Tensor, labels: Tensor, class_names: tuple[s
         raise DataError(f"{len(pixels)} {name} images but {len(labels)} labels")
     if len(pixels) == 0:
         raise DataError(f"there is no {name} image")
-    bad = (
-        (~torch.isfinite(pixels.flatten(1))).any(1) if pixels.is_floating_point() else torch.zeros(0, dtype=torch.bool)
-    )
-    if bad.any():
-        where = bad.nonzero()[:, 0]
+    bad = (~pixels.isfinite()).flatten(1).any(1).nonzero()[:, 0] if pixels.is_floating_point() else labels[:0]
+    if len(bad):
         raise DataError(
-            f"{len(where)} {name} images hold NaN or infinity, the first at position {int(where[0])}; "
-            "remove or repair them"
+            f"{len(bad)} {name} images hold NaN or infinity, the first at position {int(bad[0])}; remove or repair them"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(class_names):

@@ -126,7 +126,7 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
     if len(core) != NUM_CORE_ARGUMENTS[kind]:
         wanted = NUM_CORE_ARGUMENTS[kind]
         raise PluginError(f"{who}: it has {len(core)} positional-only arguments before '/', the core passes {wanted}")
-    hints = _hints(target, who)
+    hints = _hints(target, {option.name: option.annotation for option in options}, who)
     for option in options:
         if option.annotation is option.empty or option.default is option.empty:
             raise PluginError(f"{who}: option {option.name!r} needs an annotation and a default")
@@ -148,10 +148,9 @@ def _model(fields: dict[str, Any], who: str) -> type[BaseModel]:
         raise PluginError(f"{who}: its options do not form a valid schema: {text}") from error
 
 
-def _hints(target: Callable[..., Any], who: str) -> dict[str, Any]:
+def _hints(target: Callable[..., Any], options: dict[str, Any], who: str) -> dict[str, Any]:
     """Resolved annotations of the options only: those of the core's arguments may name unimported types."""
     function = inspect.unwrap(target)
-    options = {p.name: p.annotation for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY}
     holder = type("Holder", (), {"__annotations__": options, "__module__": function.__module__})
     try:
         return typing.get_type_hints(holder, vars(inspect.getmodule(function)), include_extras=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -20,10 +20,7 @@ from ddm_framework.recipe.settings import (
     SECTIONS,
     SHARED_SECTIONS,
     General,
-    Matching,
     Settings,
-    Target,
-    Training,
 )
 from ddm_framework.recipe.yaml_source import Source, is_file
 
@@ -69,7 +66,9 @@ class _Checker(Fitting):
         for key in COMPONENT_SECTIONS:
             choices[key], shared[key] = self.component_section(key)
         objectives = self.objectives()
-        self.cross_checks(sections)
+        if all(sections.values()):
+            for place, message in _clashes(sections):
+                self.add(place, message)
         if self.misfits or general is None:
             return None
         built = Recipe(name, general, clustering=shared["clusterer"], objectives=objectives, **choices, **sections)  # type: ignore[arg-type]
@@ -137,56 +136,34 @@ class _Checker(Fitting):
         written = {key: values[key] for key in values if key not in names}
         return self.component(kind, partial(self.choice, core_names=names), written, (kind,)), settings
 
-    def cross_checks(self, sections: Mapping[str, Any]) -> None:
-        """Report settings that are valid alone but not together."""
-        if any(settings is None for settings in sections.values()):
-            return
-        if sections["target"].checkpoint is None:
-            self.check_training(sections["training"], sections["matching"], sections["target"])
-        else:
-            self.check_target(sections)
 
-    def check_training(self, training: Training, matching: Matching, target: Target) -> None:
-        """Check the settings of a target that the recipe trains."""
+def _clashes(sections: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+    """Settings that are valid alone but not together, each with its place and what is wrong."""
+    target, matching, training = sections["target"], sections["matching"], sections["training"]
+    length, every, kept = matching.step_length, training.checkpoint_every, len(target.trajectory)
+    place = ("matching", "step_length")
+    if target.checkpoint is None:
         for key in ("trajectory", "mean", "std"):
             if getattr(target, key):
-                self.add(("target", key), f"`{key}` belongs to a network trained elsewhere; name its `checkpoint` too")
-        length, every = matching.step_length, training.checkpoint_every
-        place = ("matching", "step_length")
-        if matching.pairing != "offset":
-            return
-        if length > training.epochs:
-            self.add(place, f"step_length ({length}) is larger than training.epochs ({training.epochs}); no pair fits")
-        elif length % every:
-            self.add(
-                place,
-                f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
-                "because both ends of a pair must be saved checkpoints",
-            )
-
-    def check_target(self, sections: Mapping[str, Any]) -> None:
-        """Check the settings of a target that was trained elsewhere."""
-        target, matching, kept = sections["target"], sections["matching"], len(sections["target"].trajectory)
-        if (target.mean is None) != (target.std is None):
-            self.add(("target",), "`mean` and `std` go together: give both or neither")
-        if kept and matching.pairing == "offset" and matching.step_length > kept:
-            self.add(
-                ("matching", "step_length"),
-                f"step_length ({matching.step_length}) is counted in checkpoints, and target.trajectory holds {kept}"
-                " before the last one; no pair fits",
-            )
-        if sections["corruption"].share or sections["corruption"].labels:
-            self.add(
-                ("corruption",), "a network trained elsewhere never saw data that are corrupted here; leave it out"
-            )
-        if sections["certificate"].retrainings:
-            self.add(
-                ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
-            )
-        if sections["online"].start == "initial" and not kept:
-            self.add(
-                ("online", "start"), "`start: initial` needs the initial weights; list them first in target.trajectory"
-            )
+                yield ("target", key), f"`{key}` belongs to a network trained elsewhere; name its `checkpoint` too"
+        if matching.pairing == "offset" and length > training.epochs:
+            yield place, f"step_length ({length}) is larger than training.epochs ({training.epochs}); no pair fits"
+        elif matching.pairing == "offset" and length % every:
+            told = f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
+            yield place, f"{told}because both ends of a pair must be saved checkpoints"
+        return
+    if (target.mean is None) != (target.std is None):
+        yield ("target",), "`mean` and `std` go together: give both or neither"
+    if kept and matching.pairing == "offset" and length > kept:
+        told = f"step_length ({length}) is counted in checkpoints, and target.trajectory holds {kept}"
+        yield place, f"{told} before the last one; no pair fits"
+    if sections["corruption"].share or sections["corruption"].labels:
+        yield ("corruption",), "a network trained elsewhere never saw data that are corrupted here; leave it out"
+    if sections["certificate"].retrainings:
+        yield ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
+    if sections["online"].start == "initial" and not kept:
+        told = "`start: initial` needs the initial weights; list them first in target.trajectory"
+        yield ("online", "start"), told
 
 
 def _inner_settings(info: FieldInfo) -> type[Settings] | None:

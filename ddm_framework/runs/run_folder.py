@@ -291,12 +291,10 @@ def locked(path: Path) -> Iterator[None]:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = load_json(path)
+        manifest: dict[str, Any] = load_json(path)
+        _Manifest.model_validate(manifest, strict=True)
     except RunFolderError:
         raise RunFolderError(f"{path} is not JSON, so {path.parent} {_NOT_OURS}") from None
-    try:
-        _Manifest.model_validate(manifest, strict=True)
     except ValidationError:
         raise RunFolderError(f"{path} is not a manifest of ddm, so {path.parent} {_NOT_OURS}") from None
-    whole: dict[str, Any] = manifest
-    return whole
+    return manifest

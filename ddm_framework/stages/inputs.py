@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import DDMError
-from ddm_framework.plugin.choice import Choice, Grid, plain
+from ddm_framework.plugin.choice import Choice, plain, within
 from ddm_framework.plugin.registry import Registry
 from ddm_framework.plugin.signatures import read_signature
 from ddm_framework.plugin.source_code import code_digest, file_digest
@@ -37,7 +37,7 @@ def stage_inputs(recipe: Recipe, registry: Registry, data_fingerprint: str) -> d
         {
             "after": training.digest,
             "clusterer": {**whole["clusterer"], **_inputs(recipe.clusterer)},
-            "contents": dict(_files(recipe.clustering.model_dump())),
+            "contents": _files(recipe.clustering.model_dump()),
         },
         defaults={"clusterer": {**_defaults(recipe.clusterer), **_defaults(recipe.clustering)}},
     )
@@ -88,7 +88,7 @@ def _inputs(part: Any) -> Any:
         **part.as_dict(),
         "code": part.code(),
         **({"inner": inner} if inner else {}),
-        "contents": dict(_files(part.options)),
+        "contents": _files(part.options),
     }
 
 
@@ -111,14 +111,6 @@ def _code_of(registry: Registry, used: str) -> str:
         return ""
 
 
-def _files(options: Any) -> Iterator[tuple[str, str]]:
+def _files(options: Any) -> dict[str, str]:
     """Digests of the files among some options: another file under the old name is another input."""
-    if isinstance(options, Choice):
-        yield from _files(options.options)
-    elif isinstance(options, Grid):
-        yield from _files(options.choices)
-    elif isinstance(options, Mapping | list | tuple):
-        for each in options.values() if isinstance(options, Mapping) else options:
-            yield from _files(each)
-    elif isinstance(options, Path) and options.is_file():
-        yield str(options), file_digest(options)
+    return {str(each): file_digest(each) for each in within(options) if isinstance(each, Path) and each.is_file()}

@@ -161,7 +161,8 @@ def certified(workspace: Workspace, report: Report) -> Report:
     if objective is None:
         raise DDMError("certificate: no objective of the recipe ranks clusters for single queries; add output_shift")
     found = certify(workspace, queries, objective, count)
-    rows = _rows(workspace, found)
+    partition, names = workspace.partition, workspace.info.class_names
+    rows = [(each, names[int(partition.classes[each])], int(partition.sizes[each])) for each in found.clusters]
     section = Section("Certificate", [Text(found.sentence()), Table(["cluster", "class", "images"], rows, _CAPTION)])
     metrics: Mapping[str, Any] = {**report.metrics, "certificate": found.metrics()}
     sections = [*report.sections[:1], section, *report.sections[1:]]
@@ -175,10 +176,3 @@ def _has_rank(workspace: Workspace, queries: Queries, objective: Objective) -> b
     few = queries.take(torch.arange(min(2, len(queries))))
     reference = workspace.reference(few)
     return objective.measure(reference.target_logits, reference).shape[1] == 1
-
-
-def _rows(workspace: Workspace, found: Certificate) -> list[list[str | int | float | None]]:
-    partition, names = workspace.partition, workspace.info.class_names
-    return [
-        [cluster, names[int(partition.classes[cluster])], int(partition.sizes[cluster])] for cluster in found.clusters
-    ]
