@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddm_framework.data.splits import ImageSet, subset
+from ddm_framework.data import ImageSet, subset
 from ddm_framework.errors import DDMError, shown, suggestion
-from ddm_framework.network.stacks import Parameters, broadcast, scaled, take
-from ddm_framework.network.training import start, train
+from ddm_framework.network import Parameters, broadcast, scaled, start, take, train
 from ddm_framework.randomness import derive_seed
-from ddm_framework.runs.tensor_files import save_tensors
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.runs import Workspace, save_tensors
 
 REPAIR_EPOCHS = 3
 """Epochs of a repair after unlearning whole classes. More gain little, and each restores a forgotten class a little."""

@@ -13,9 +13,9 @@ import typer
 import ddm_framework
 from ddm_framework.cli import summaries
 from ddm_framework.errors import DDMError
-from ddm_framework.plugin.discovery import load_plugins
+from ddm_framework.plugin import load_plugins
 from ddm_framework.progress import ProgressDisplay
-from ddm_framework.runs.safe_files import json_text
+from ddm_framework.runs import json_text
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ddm_framework.plugin.components import KINDS, check_kind
-from ddm_framework.plugin.registry import Registry
-from ddm_framework.plugin.signatures import read_signature
+from ddm_framework.plugin import KINDS, Registry, read_signature
+from ddm_framework.plugin.components import check_kind
 from ddm_framework.plugin.type_words import as_written, in_words
 
 

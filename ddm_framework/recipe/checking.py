@@ -10,9 +10,8 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from ddm_framework.errors import Place, Problem, RecipeError, shown, suggestion
-from ddm_framework.plugin.choice import Choice
+from ddm_framework.plugin import Choice, Registry
 from ddm_framework.plugin.choosing import Fitting, is_component
-from ddm_framework.plugin.registry import Registry
 from ddm_framework.plugin.signatures import validated
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import (

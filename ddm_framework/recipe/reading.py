@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddm_framework.errors import Mark, Place, Problem, RecipeError, shown, suggestion
-from ddm_framework.plugin.registry import Registry
+from ddm_framework.plugin import Registry
 from ddm_framework.recipe.checking import check_source
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import SHARED_SECTIONS

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any
 
-from ddm_framework.plugin.choice import Choice, plain
+from ddm_framework.plugin import Choice
+from ddm_framework.plugin.choice import plain
 from ddm_framework.recipe.settings import (
     Certificate,
     Clustering,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddm_framework.report.blocks import Report
 from ddm_framework.report.rendering import render
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.runs import Workspace
 
 LONE = (
     "Only the last checkpoint is known, so each synthetic image was matched with its cluster's gradient at the end of"

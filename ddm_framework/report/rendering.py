@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor
 
-from ddm_framework.data.splits import DataInfo
+from ddm_framework.data import DataInfo
 from ddm_framework.report.blocks import Block, Card, Chart, Clusters, Heatmap, Report
 from ddm_framework.report.pictures import chart_svg, heatmap_png, neighbours, png, strip, thumbnail
 

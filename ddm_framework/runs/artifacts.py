@@ -15,12 +15,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from ddm_framework.data.splits import DataInfo
+from ddm_framework.data import DataInfo
 from ddm_framework.errors import RunFolderError
-from ddm_framework.network.stacks import Parameters
-from ddm_framework.network.training import TrainingState
-from ddm_framework.offline.partition import Partition
-from ddm_framework.offline.synset import Synset
+from ddm_framework.network import Parameters, TrainingState
+from ddm_framework.offline import Partition, Synset
 from ddm_framework.runs.run_folder import RunFolder
 from ddm_framework.runs.safe_files import load_json
 from ddm_framework.runs.tensor_files import load_tensors, prefixed, save_tensors, under

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import DDMError
-from ddm_framework.plugin.choice import Choice, plain, within
-from ddm_framework.plugin.registry import Registry
-from ddm_framework.plugin.signatures import read_signature
+from ddm_framework.plugin import Choice, Registry, read_signature
+from ddm_framework.plugin.choice import plain, within
 from ddm_framework.plugin.source_code import code_digest, file_digest
-from ddm_framework.recipe.recipe import Recipe
-from ddm_framework.recipe.settings import Settings
-from ddm_framework.runs.provenance import StageInputs
+from ddm_framework.recipe import Recipe, Settings
+from ddm_framework.runs import StageInputs
 
 NONE: Mapping[str, Any] = {}
 

@@ -7,18 +7,22 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.network.checkpoints import fitted, read_state
-from ddm_framework.network.stacks import Gradient, take
-from ddm_framework.network.training import start, train
-from ddm_framework.offline.features import extract_features
-from ddm_framework.offline.matching import cluster_chunks, match
-from ddm_framework.offline.pairing import possible_pairs
-from ddm_framework.offline.partition import Divided, Partition, make_partition
-from ddm_framework.offline.real_gradients import class_gradients, trajectory_gradients
-from ddm_framework.offline.synset import Synset
-from ddm_framework.runs import artifacts
+from ddm_framework.network import Gradient, read_state, start, take, train
+from ddm_framework.network.checkpoints import fitted
+from ddm_framework.offline import (
+    Divided,
+    Partition,
+    Synset,
+    class_gradients,
+    cluster_chunks,
+    extract_features,
+    make_partition,
+    match,
+    possible_pairs,
+    trajectory_gradients,
+)
+from ddm_framework.runs import Workspace, artifacts
 from ddm_framework.runs.run_folder import StageClock
-from ddm_framework.runs.workspace import Workspace
 
 
 def train_target(workspace: Workspace, clock: StageClock) -> None:

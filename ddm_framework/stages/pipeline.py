@@ -10,19 +10,16 @@ from typing import Any
 
 import torch
 
-from ddm_framework.data.loading import load_data
+from ddm_framework.data import load_data
 from ddm_framework.errors import PluginError
-from ddm_framework.plugin.registry import Registry
+from ddm_framework.plugin import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipe.recipe import Recipe
-from ddm_framework.report.blocks import Report, Section, Text
-from ddm_framework.report.pages import caveats, page
-from ddm_framework.runs import artifacts
-from ddm_framework.runs.opening import settle
-from ddm_framework.runs.provenance import StageInputs, environment
-from ddm_framework.runs.run_folder import STAGES, RunFolder, locked
-from ddm_framework.runs.safe_files import save_json, save_text
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.recipe import Recipe
+from ddm_framework.report import Report, Section, Text, page
+from ddm_framework.report.pages import caveats
+from ddm_framework.runs import STAGES, RunFolder, StageInputs, Workspace, artifacts, save_json, save_text, settle
+from ddm_framework.runs.provenance import environment
+from ddm_framework.runs.run_folder import locked
 from ddm_framework.stages import offline
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certificate import certified

@@ -11,12 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ddm_framework.plugin.choice import Choice
-from ddm_framework.recipe.recipe import Recipe
-from ddm_framework.runs import account
-from ddm_framework.runs.provenance import StageInputs
-from ddm_framework.runs.run_folder import RunFolder
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.plugin import Choice
+from ddm_framework.recipe import Recipe
+from ddm_framework.runs import RunFolder, StageInputs, Workspace, account
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.stages.pipeline import note, save_recipe, work_offline
 

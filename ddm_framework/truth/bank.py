@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.network.stacks import Parameters
-from ddm_framework.runs.tensor_files import check_tensors, load_tensors, prefixed, save_tensors, under
+from ddm_framework.network import Parameters
+from ddm_framework.runs import load_tensors, save_tensors
+from ddm_framework.runs.tensor_files import check_tensors, prefixed, under
 
 Coupling = Literal["same_order", "independent"]
 """How a retraining relates to the target. `same_order`: the same θ_0 and batch order. `independent`: its own θ_0 and

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from ddm_framework.errors import DDMError
-from ddm_framework.online.perturbations import leave_one_out
-from ddm_framework.online.questions import Objective, Queries
-from ddm_framework.report.blocks import Report, Section, Table, Text
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.online import Objective, Queries, leave_one_out
+from ddm_framework.report import Report, Section, Table, Text
+from ddm_framework.runs import Workspace
 from ddm_framework.truth.retraining import bank_logits, retrained
 
 
