@@ -170,15 +170,10 @@ def stepped(workspace: Workspace, asked: Request, step_size: float) -> Parameter
         fixed = {"steps": 1, "scale": "common", "start": "target", "anchor": 0.0}
     else:
         synset, deleted = workspace.synset, asked.clusters
+    perturbation = torch.ones(1, len(synset))
+    perturbation[:, list(deleted)] = 0
     own = workspace.with_online(step_size=step_size, **fixed)
-    return take(next(own.perturbed(_row(len(synset), deleted), synset))[1], 0)
-
-
-def _row(count: int, deleted: Sequence[int]) -> Tensor:
-    """One perturbation."""
-    row = torch.ones(1, count)
-    row[:, list(deleted)] = 0
-    return row
+    return take(next(own.perturbed(perturbation, synset))[1], 0)
 
 
 def class_step_size(workspace: Workspace, asked: Request) -> float:

@@ -159,27 +159,22 @@ def unlearn(
     """
     if (clusters is None) == (classes is None):
         raise DDMError("name what to forget: either --clusters, as in 3,17, or --classes, as in 3,cat")
-    chosen = _ids(clusters) if clusters is not None else []
-    named = _names(classes) if classes is not None else []
+    ids = _listed(clusters, str.isdecimal, "--clusters takes ids separated by commas, as in 3,17")
+    named = _listed(classes, bool, "--classes takes names or labels separated by commas, as in 3,cat")
     from ddm_framework.answers.unlearning import unlearn_to
 
     opened = ddm_framework.open_run(run_path, plugins=plugin or [], device=device or "auto")
+    chosen = [int(each) for each in ids]
     told = unlearn_to(out, opened.workspace, chosen, named, repair=repair, share=repair_share, step_size=step_size)
     _tell(as_json, told, partial(summaries.print_unlearned, told))
 
 
-def _ids(text: str) -> list[int]:
-    chosen = [int(each) for each in text.split(",") if each.strip().isdecimal()]
-    if len(chosen) != len(text.split(",")):
-        raise DDMError(f"--clusters takes ids separated by commas, as in 3,17, found {text!r}")
-    return chosen
-
-
-def _names(text: str) -> list[str]:
-    named = [each.strip() for each in text.split(",")]
-    if not all(named):
-        raise DDMError(f"--classes takes names or labels separated by commas, as in 3,cat, found {text!r}")
-    return named
+def _listed(text: str | None, fits: Callable[[str], bool], rule: str) -> list[str]:
+    """What a text lists between its commas, where every member fits."""
+    members = [] if text is None else [each.strip() for each in text.split(",")]
+    if not all(map(fits, members)):
+        raise DDMError(f"{rule}, found {text!r}")
+    return members
 
 
 @app.command()

@@ -6,7 +6,6 @@ import itertools
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,14 +17,6 @@ from ddm_framework.plugin.signatures import ComponentOf, Signature, mentions, re
 NO_OPTIONS: Mapping[str, Any] = {}
 Chosen = TypeVar("Chosen", Choice, Grid)
 Fit = Callable[[Registered, Mapping[str, Any], Place], Chosen | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Misfit:
-    """A problem with an option, and the option's place."""
-
-    place: Place
-    message: str
 
 
 def choose(
@@ -71,18 +62,17 @@ class Fitting:
     Attributes:
         registry: where components are looked up.
         folder_of: the folder that a relative path starts from, given its place.
-        misfits: all problems so far.
+        misfits: place and message of all problems so far, in order; combinations of a grid repeat the same ones.
     """
 
     def __init__(self, registry: Registry, folder_of: Callable[[Place], Path]) -> None:
         self.registry = registry
         self.folder_of = folder_of
-        self.misfits: list[Misfit] = []
+        self.misfits: dict[tuple[Place, str], None] = {}
 
     def add(self, place: Place, message: str) -> None:
-        """Note a problem; combinations of a grid repeat the same ones."""
-        if (misfit := Misfit(place, message)) not in self.misfits:
-            self.misfits.append(misfit)
+        """Note a problem."""
+        self.misfits[place, message] = None
 
     def sound(self, chosen: Chosen | None) -> Chosen:
         """What was chosen.
@@ -91,7 +81,7 @@ class Fitting:
             DDMError: with all problems, if there is nothing.
         """
         if chosen is None:
-            raise DDMError("\n".join(misfit.message for misfit in self.misfits))
+            raise DDMError("\n".join(message for _, message in self.misfits))
         return chosen
 
     def component(self, kind: str, fit: Fit[Chosen], value: Any, place: Place) -> Chosen | None:
@@ -119,7 +109,7 @@ class Fitting:
             self.add((*place, "use"), str(error))
             return None
         fitted = self._fitted(signature, given, place)
-        wrong = {misfit.place[len(place)] for misfit in self.misfits if misfit.place[: len(place)] == place}
+        wrong = {where[len(place)] for where, _ in self.misfits if where[: len(place)] == place}
         sound = {name: value for name, value in fitted.items() if name not in wrong}
         kind, own = registered.kind, registered.component.name
         values, problems = signature.validated(sound, f"{kind} {own!r}", core_names)
@@ -179,7 +169,7 @@ class Fitting:
 
     def _member(self, hints: Sequence[Any], value: Any, place: Place) -> Any:
         """A value of one of several types: text becomes a path only if no other type accepts it as text."""
-        if isinstance(value, str) and any(hint is str or value in _literals(hint) for hint in hints):
+        if isinstance(value, str) and any(hint is str or value in typing.get_args(hint) for hint in hints):
             return value
         fitted = (self.value(hint, value, place) for hint in hints)
         return next((each for each in fitted if each is not value), value)
@@ -213,7 +203,3 @@ def _seen(choices: Sequence[Choice], name: str, count: int) -> Any:
     values = [choice.given[name] for choice in choices]
     distinct = [value for place, value in enumerate(values) if value not in values[:place]]
     return distinct if count > 1 else values[0]
-
-
-def _literals(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()

@@ -191,17 +191,16 @@ def validated(
         problems: dict[str, list[ErrorDetails]] = {}
         for each in error.errors(include_url=False):
             problems.setdefault(str(each["loc"][0]) if each["loc"] else "", []).append(each)
-    strange = [
-        name for name, (each, *_) in problems.items() if each["type"] == "extra_forbidden" and len(each["loc"]) == 1
-    ]
-    worded: list[tuple[Place, str]] = [((name,), unknown(name)) for name in strange]
+    strange: list[tuple[Place, str]] = []
+    worded: list[tuple[Place, str]] = []
     for name, errors in problems.items():
-        if name in strange:
+        if errors[0]["type"] == "extra_forbidden" and len(errors[0]["loc"]) == 1:
+            strange.append(((name,), unknown(name)))
             continue
         words = " or ".join(dict.fromkeys(map(_in_words, errors)))
         found = f", found {shown(values[name])}" if name in values else ""
         worded.append((_common(errors), f"{name and f'{name}: '}{words}{found}"))
-    return None, worded
+    return None, strange + worded
 
 
 def _common(errors: Sequence[ErrorDetails]) -> Place:

@@ -36,7 +36,7 @@ def check_source(source: Source, name: str, registry: Registry) -> Recipe:
     checker = _Checker(source, registry)
     recipe = checker.recipe(name)
     if recipe is None:
-        problems = [Problem(misfit.message, source.mark(misfit.place)) for misfit in checker.misfits]
+        problems = [Problem(message, source.mark(place)) for place, message in checker.misfits]
         raise RecipeError(sorted(problems, key=_order))
     return recipe
 

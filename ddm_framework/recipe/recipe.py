@@ -25,7 +25,10 @@ GIVEN = "given_from_python"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A checked recipe; its sections, in the order in which they are written."""
+    """A checked recipe.
+
+    The sections stand in the order in which they are written.
+    """
 
     name: str
     general: General

@@ -24,6 +24,8 @@ from ddm_framework.stages import offline
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certificate import certified
 
+SPLITS = ("train", "validation", "test")
+
 
 def execute(
     recipe: Recipe, registry: Registry, out: Path, *, fresh: bool = False, display: ProgressDisplay = SILENT
@@ -71,9 +73,7 @@ def work_offline(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> Non
 def note(workspace: Workspace) -> None:
     """Record in the manifest what the run is made from and with."""
     recipe, folder, data = workspace.recipe, workspace.folder, workspace.data
-    artifacts.save_info(
-        folder, data.info, {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
-    )
+    artifacts.save_info(folder, data.info, {split: len(getattr(data, split)) for split in SPLITS})
     device = workspace.device
     folder.note(
         recipe=recipe.name,
@@ -139,9 +139,7 @@ def core_metrics(workspace: Workspace) -> dict[str, Any]:
     perturbed = (workspace.perturbations == 0).any(1)
     return {
         "target": {
-            f"{split}_accuracy": workspace.accuracy(split)
-            for split in ("train", "validation", "test")
-            if len(getattr(workspace.data, split))
+            f"{split}_accuracy": workspace.accuracy(split) for split in SPLITS if len(getattr(workspace.data, split))
         },
         "matching": {
             "mean_cosine": float(synset.cosine.mean()),

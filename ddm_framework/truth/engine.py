@@ -128,17 +128,9 @@ def _start_worker(
     save_tensors(job, tensors)
     job.with_suffix(".txt").write_text("\n".join(str(listed[row][0]) for row in rows), encoding="utf-8")
     plugins = [f"--plugin={file}" for file in workspace.registry.files]
+    arguments = [str(workspace.root.path), str(job), f"--workers={workers}", *plugins]
     # -P: the current folder may be a stranger's, and its modules must not come before those that are meant.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        __name__,
-        str(workspace.root.path),
-        str(job),
-        f"--workers={workers}",
-        *plugins,
-    ]
+    command = [sys.executable, "-P", "-m", __name__, *arguments]
     threads = str(workspace.recipe.general.threads)
     environment = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "PYTHONPATH": _python_path()}
     return subprocess.Popen(
