@@ -49,8 +49,8 @@ def print_components(registry: Registry, kind: str | None, console: Console | No
             cells = (each, component.name, component.summary, component.source, registered.plugin)
             table.add_row(*map(Text, cells))
     console.print(table)
-    if failed := [plugin.name for plugin in registry.plugins if plugin.failure]:
-        console.print(Text(f"not loaded: {', '.join(failed)}; `ddm plugins` says why", "red"))
+    if registry.failed:
+        console.print(Text(f"not loaded: {', '.join(registry.failed)}; `ddm plugins` says why", "red"))
 
 
 def print_plugins(registry: Registry, console: Console | None = None) -> None:

@@ -37,18 +37,18 @@ def page(workspace: Workspace, report: Report, seconds: Mapping[str, float], met
 def facts(workspace: Workspace, metrics: Mapping[str, Any]) -> dict[str, str]:
     """What the header states."""
     manifest = workspace.folder.manifest
-    sizes = manifest.get("data", {}).get("sizes", {})
+    sizes, versions = manifest.get("data", {}).get("sizes", {}), manifest.get("versions", {})
+    images = f"{sizes.get('train', '?')} training, {sizes.get('test', '?')} test"
     return {
-        "data set": f"{workspace.recipe.dataset.name}"
-        f" ({sizes.get('train', '?')} training, {sizes.get('test', '?')} test)",
+        "data set": f"{workspace.recipe.dataset.name} ({images})",
         "backbone": workspace.recipe.backbone.name,
         **_origin(workspace),
         "test accuracy": f"{metrics['target']['test_accuracy']:.1%}",
         "clusters": str(workspace.partition.num_clusters),
         "device": f"{manifest.get('device')}, {manifest.get('threads')} threads",
         "seed": str(workspace.recipe.general.seed),
-        "ddm": str(manifest.get("versions", {}).get("ddm-framework", "?")),
-        "torch": str(manifest.get("versions", {}).get("torch", "?")),
+        "ddm": str(versions.get("ddm-framework", "?")),
+        "torch": str(versions.get("torch", "?")),
     }
 
 

@@ -66,17 +66,14 @@ class Workspace:
         Raises:
             RunFolderError: if the data are no longer those of the run.
         """
-        data = self.loaded_data if self.loaded_data is not None else self._reloaded()
-        return data.to(self.device)
-
-    def _reloaded(self) -> DataSplits:
-        data = load_data(self.recipe)
-        if data.fingerprint() != self.root.input("training", "data"):
+        given = self.loaded_data
+        data = load_data(self.recipe) if given is None else given
+        if given is None and data.fingerprint() != self.root.input("training", "data"):
             raise RunFolderError(
                 f"the data set {self.recipe.dataset.name} is not what it was when {self.root.path} was made; "
                 "bring the old files back, or run the recipe again with --fresh"
             )
-        return data
+        return data.to(self.device)
 
     @cached_property
     def info(self) -> DataInfo:
@@ -312,9 +309,8 @@ class Workspace:
 
     def with_online(self, **settings: Any) -> Workspace:
         """The same run under other settings of `online`; what is loaded is shared."""
-        online = type(self.recipe.online).model_validate({**self.recipe.online.model_dump(), **settings})
         other = copy.copy(self)
-        other.recipe = replace(self.recipe, online=online)
+        other.recipe = replace(self.recipe, online=self.recipe.online.changed(settings))
         return other
 
     def module(self, parameters: Parameters) -> nn.Module:

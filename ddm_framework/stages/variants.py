@@ -43,8 +43,8 @@ def variant(
     recipe = replace(
         workspace.recipe,
         clusterer=clusterer or workspace.recipe.clusterer,
-        matching=_changed(workspace.recipe.matching, matching),
-        online=_changed(workspace.recipe.online, online),
+        matching=workspace.recipe.matching.changed(matching),
+        online=workspace.recipe.online.changed(online),
     )
     folder, inputs = _claimed(workspace, name, recipe, ["partition", "matching"] if clusterer else ["matching"])
     other = replace(workspace, recipe=recipe, folder=folder, loaded_data=workspace.data, parent=workspace)
@@ -78,7 +78,7 @@ def sibling(
         old,
         backbone=backbone or old.backbone,
         distance=distance or old.distance,
-        matching=_changed(old.matching, matching),
+        matching=old.matching.changed(matching),
     )
     folder, inputs = _claimed(workspace, name, recipe, ["training", "partition", "matching"])
     other = Workspace(recipe, folder, workspace.registry, workspace.device, workspace.display, workspace.data)
@@ -97,7 +97,3 @@ def _claimed(
     folder = RunFolder.open(workspace.root.file("variants", name))
     folder.claim(chosen, fresh=True)
     return folder, chosen
-
-
-def _changed(settings: Any, update: Mapping[str, Any]) -> Any:
-    return type(settings).model_validate({**settings.model_dump(by_alias=True), **update})
