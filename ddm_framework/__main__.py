@@ -7,6 +7,6 @@ from pathlib import Path
 if not sys.flags.safe_path and Path(sys.path[0] or ".").resolve() == Path.cwd() != Path(__file__).resolve().parents[1]:
     del sys.path[0]
 
-from ddm_framework.cli.commands import main
+from ddm_framework.cli import main
 
 main()

@@ -11,18 +11,15 @@ from torch import Tensor, nn
 
 from ddm_framework.answers import unlearning
 from ddm_framework.errors import DDMError
-from ddm_framework.online.attribution import Attribution
-from ddm_framework.online.questions import Objective, Queries, checked_queries
-from ddm_framework.plugin.discovery import load_plugins
+from ddm_framework.online import Attribution, Objective, Queries
+from ddm_framework.online.questions import checked_queries
+from ddm_framework.plugin import load_plugins
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipe.reading import load_recipe
+from ddm_framework.recipe import load_recipe
 from ddm_framework.recipe.recipe import GIVEN
-from ddm_framework.runs import artifacts
-from ddm_framework.runs.opening import recorded_recipe, settle
-from ddm_framework.runs.run_folder import RunFolder
-from ddm_framework.runs.workspace import Workspace
-from ddm_framework.stages import pipeline
-from ddm_framework.stages.inputs import stage_inputs
+from ddm_framework.runs import RunFolder, Workspace, artifacts, settle
+from ddm_framework.runs.opening import recorded_recipe
+from ddm_framework.stages import pipeline, stage_inputs
 
 
 @dataclass(frozen=True, slots=True)

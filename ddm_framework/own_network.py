@@ -14,17 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ddm_framework.api import Run
-from ddm_framework.data.splits import DataInfo, DataSplits
+from ddm_framework.data import DataInfo, DataSplits
 from ddm_framework.errors import DataError, DDMError
-from ddm_framework.network.checkpoints import read_state
-from ddm_framework.plugin.choice import Choice
-from ddm_framework.plugin.discovery import load_plugins
+from ddm_framework.network import read_state
+from ddm_framework.plugin import Choice, load_plugins
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipe.reading import load_recipe
+from ddm_framework.recipe import Target, load_recipe
 from ddm_framework.recipe.recipe import GIVEN
-from ddm_framework.recipe.settings import Target
-from ddm_framework.runs.run_folder import RunFolder
-from ddm_framework.runs.tensor_files import save_tensors
+from ddm_framework.runs import RunFolder, save_tensors
 from ddm_framework.stages import pipeline
 
 Split = tuple[Tensor, Tensor] | Dataset[Any]

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddm_framework.offline.synset import Synset
-from ddm_framework.online.attribution import fit
-from ddm_framework.online.perturbations import beta_weights, leave_one_out
-from ddm_framework.online.questions import Objective, Queries
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.offline import Synset
+from ddm_framework.online import Objective, Queries, beta_weights, fit, leave_one_out
+from ddm_framework.runs import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddm_framework.data.image_files import fitted, open_image, to_pixels
-from ddm_framework.data.splits import DataInfo
+from ddm_framework.data import DataInfo, fitted, open_image, to_pixels
 from ddm_framework.errors import DDMError, RunFolderError, suggestion
-from ddm_framework.online.attribution import Attribution
-from ddm_framework.online.questions import Objective, Queries, checked_queries
-from ddm_framework.report.blocks import Report, Section, Text
-from ddm_framework.report.cards import query_cards
-from ddm_framework.report.pages import page
-from ddm_framework.runs import artifacts
-from ddm_framework.runs.safe_files import save_text
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.online import Attribution, Objective, Queries
+from ddm_framework.online.questions import checked_queries
+from ddm_framework.report import Report, Section, Text, page, query_cards
+from ddm_framework.runs import Workspace, artifacts, save_text
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}

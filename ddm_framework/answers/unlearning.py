@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddm_framework.data.splits import ImageSet, subset
+from ddm_framework.data import ImageSet, subset
 from ddm_framework.errors import DDMError, shown, suggestion
-from ddm_framework.network.stacks import Parameters, broadcast, scaled, take
-from ddm_framework.network.training import start, train
+from ddm_framework.network import Parameters, broadcast, scaled, start, take, train
 from ddm_framework.randomness import derive_seed
-from ddm_framework.runs.tensor_files import save_tensors
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.runs import Workspace, save_tensors
 
 REPAIR_EPOCHS = 3
 """Epochs of a repair after unlearning whole classes. More gain little, and each restores a forgotten class a little."""
@@ -172,15 +170,10 @@ def stepped(workspace: Workspace, asked: Request, step_size: float) -> Parameter
         fixed = {"steps": 1, "scale": "common", "start": "target", "anchor": 0.0}
     else:
         synset, deleted = workspace.synset, asked.clusters
+    perturbation = torch.ones(1, len(synset))
+    perturbation[:, list(deleted)] = 0
     own = workspace.with_online(step_size=step_size, **fixed)
-    return take(next(own.perturbed(_row(len(synset), deleted), synset))[1], 0)
-
-
-def _row(count: int, deleted: Sequence[int]) -> Tensor:
-    """One perturbation."""
-    row = torch.ones(1, count)
-    row[:, list(deleted)] = 0
-    return row
+    return take(next(own.perturbed(perturbation, synset))[1], 0)
 
 
 def class_step_size(workspace: Workspace, asked: Request) -> float:
@@ -292,11 +285,6 @@ def judged_on(workspace: Workspace, asked: Request) -> dict[str, ImageSet]:
     return {name: images for name, images in named.items() if len(images)}
 
 
-def accuracies(workspace: Workspace, parameters: Parameters, sets: dict[str, ImageSet]) -> dict[str, float]:
-    """Accuracy of one network on each of some sets of images."""
-    return {name: workspace.accuracy_of(parameters, images) for name, images in sets.items()}
-
-
 def cost(workspace: Workspace, done: Unlearned, asked: Request) -> dict[str, float]:
     """What unlearning took beside one retraining by the same engine: shares of its passes over data and its seconds.
 
@@ -357,4 +345,7 @@ def _told(workspace: Workspace, asked: Request, done: Unlearned) -> dict[str, di
     networks = {"before": workspace.target, "synset alone": done.synset_alone}
     if done.samples:
         networks["after the repair"] = done.parameters
-    return {name: accuracies(workspace, each, sets) for name, each in networks.items()}
+    return {
+        name: {title: workspace.accuracy_of(parameters, images) for title, images in sets.items()}
+        for name, parameters in networks.items()
+    }

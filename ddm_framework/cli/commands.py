@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+import ddm_framework
+from ddm_framework.cli import summaries
 from ddm_framework.errors import DDMError
+from ddm_framework.plugin import load_plugins
+from ddm_framework.progress import ProgressDisplay
+from ddm_framework.runs import json_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,19 +55,10 @@ def run(
 
     `ddm run digits_convnet --set matching.steps=100 --out runs/quick`
     """
-    from ddm_framework.api import run as run_recipe
-    from ddm_framework.progress import ProgressDisplay
-
     chosen = [*(settings or []), *([f"device={device}"] if device else [])]
-    done = run_recipe(
-        recipe, chosen, out=out, plugins=plugin or [], fresh=fresh, display=ProgressDisplay(quiet=as_json)
-    )
-    if as_json:
-        _print_json(done.metrics)
-    else:
-        from ddm_framework.cli.summaries import print_run
-
-        print_run(done)
+    display = ProgressDisplay(quiet=as_json)
+    done = ddm_framework.run(recipe, chosen, out=out, plugins=plugin or [], fresh=fresh, display=display)
+    _tell(as_json, done.metrics, partial(summaries.print_run, done))
 
 
 @app.command()
@@ -70,7 +68,6 @@ def validate(
     plugin: Plugins = None,
 ) -> None:
     """Check a recipe, every key of it, without running anything."""
-    from ddm_framework.plugin.discovery import load_plugins
     from ddm_framework.recipe.reading import find_recipe, load_recipe
 
     checked = load_recipe(recipe, load_plugins(plugin or []), settings or [])
@@ -85,13 +82,9 @@ def list_components(
 ) -> None:
     """List the components that recipes can use."""
     from ddm_framework.cli.listing import components_as_dict, print_components
-    from ddm_framework.plugin.discovery import load_plugins
 
     registry = load_plugins(plugin or [])
-    if as_json:
-        _print_json(components_as_dict(registry, kind))
-    else:
-        print_components(registry, kind)
+    _tell(as_json, components_as_dict(registry, kind), partial(print_components, registry, kind))
 
 
 @app.command()
@@ -102,7 +95,6 @@ def show(
 ) -> None:
     """Explain one component: its options, their types and defaults, and what it does."""
     from ddm_framework.cli.listing import print_component
-    from ddm_framework.plugin.discovery import load_plugins
 
     print_component(load_plugins(plugin or []), kind, name)
 
@@ -111,7 +103,6 @@ def show(
 def plugins(plugin: Plugins = None) -> None:
     """List the plugins found, and why any of them could not be loaded."""
     from ddm_framework.cli.listing import print_plugins
-    from ddm_framework.plugin.discovery import load_plugins
 
     print_plugins(load_plugins(plugin or []))
 
@@ -136,17 +127,11 @@ def attribute(
     `ddm attribute runs/digits_convnet --images my_five.png --by koh`
     """
     from ddm_framework.answers.image_questions import answer
-    from ddm_framework.api import open_run
-    from ddm_framework.progress import ProgressDisplay
 
-    opened = open_run(run_path, plugins=plugin or [], display=ProgressDisplay(quiet=as_json), device=device or "auto")
+    display = ProgressDisplay(quiet=as_json)
+    opened = ddm_framework.open_run(run_path, plugins=plugin or [], display=display, device=device or "auto")
     answered = answer(opened.workspace, images, labels, objective, top=top, out=out, attributor=by)
-    if as_json:
-        _print_json(answered)
-    else:
-        from ddm_framework.cli.summaries import print_answer
-
-        print_answer(answered)
+    _tell(as_json, answered, partial(summaries.print_answer, answered))
 
 
 @app.command()
@@ -174,33 +159,22 @@ def unlearn(
     """
     if (clusters is None) == (classes is None):
         raise DDMError("name what to forget: either --clusters, as in 3,17, or --classes, as in 3,cat")
-    chosen = _ids(clusters) if clusters is not None else []
-    named = _names(classes) if classes is not None else []
+    ids = _listed(clusters, str.isdecimal, "--clusters takes ids separated by commas, as in 3,17")
+    named = _listed(classes, bool, "--classes takes names or labels separated by commas, as in 3,cat")
     from ddm_framework.answers.unlearning import unlearn_to
-    from ddm_framework.api import open_run
 
-    opened = open_run(run_path, plugins=plugin or [], device=device or "auto")
+    opened = ddm_framework.open_run(run_path, plugins=plugin or [], device=device or "auto")
+    chosen = [int(each) for each in ids]
     told = unlearn_to(out, opened.workspace, chosen, named, repair=repair, share=repair_share, step_size=step_size)
-    if as_json:
-        _print_json(told)
-    else:
-        from ddm_framework.cli.summaries import print_unlearned
-
-        print_unlearned(told)
+    _tell(as_json, told, partial(summaries.print_unlearned, told))
 
 
-def _ids(text: str) -> list[int]:
-    chosen = [int(each) for each in text.split(",") if each.strip().isdecimal()]
-    if len(chosen) != len(text.split(",")):
-        raise DDMError(f"--clusters takes ids separated by commas, as in 3,17, found {text!r}")
-    return chosen
-
-
-def _names(text: str) -> list[str]:
-    named = [each.strip() for each in text.split(",")]
-    if not all(named):
-        raise DDMError(f"--classes takes names or labels separated by commas, as in 3,cat, found {text!r}")
-    return named
+def _listed(text: str | None, fits: Callable[[str], bool], rule: str) -> list[str]:
+    """What a text lists between its commas, where every member fits."""
+    members = [] if text is None else [each.strip() for each in text.split(",")]
+    if not all(map(fits, members)):
+        raise DDMError(f"{rule}, found {text!r}")
+    return members
 
 
 @app.command()
@@ -215,15 +189,11 @@ def check(
 
     `ddm check my_objective.py`
     """
-    from ddm_framework.progress import ProgressDisplay
     from ddm_framework.testing.command import check_package
     from ddm_framework.testing.printing import as_dict, print_results
 
     results = check_package(package, settings or [], ProgressDisplay(quiet=as_json))
-    if as_json:
-        _print_json(as_dict(results, package))
-    else:
-        print_results(results, package)
+    _tell(as_json, as_dict(results, package), partial(print_results, results, package))
     if any(result.outcome == "failed" for result in results):
         raise typer.Exit(1)
 
@@ -239,7 +209,6 @@ def new_plugin(
     `ddm new-plugin objective surprise`
     """
     from ddm_framework.cli.scaffold import check_name, write_package
-    from ddm_framework.plugin.discovery import load_plugins
 
     check_name(kind, name, load_plugins())
     folder = out or Path(f"ddm-{name.replace('_', '-')}")
@@ -248,10 +217,12 @@ def new_plugin(
     typer.echo(f"\npip install -e '{folder}[test]' && python -m pytest {folder}")
 
 
-def _print_json(value: Any) -> None:
-    from ddm_framework.runs.safe_files import json_text
-
-    sys.stdout.write(json_text(value))
+def _tell(as_json: bool, value: Any, show: Callable[[], None]) -> None:
+    """Print a result as JSON, or show it in words."""
+    if as_json:
+        sys.stdout.write(json_text(value))
+    else:
+        show()
 
 
 def main() -> None:
@@ -273,7 +244,3 @@ def main() -> None:
 def _fail(message: str, status: int) -> None:
     typer.echo(f"ddm: {message}", err=True)
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

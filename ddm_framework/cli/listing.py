@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ddm_framework.plugin.components import KINDS, check_kind
-from ddm_framework.plugin.registry import Registry
-from ddm_framework.plugin.signatures import read_signature
+from ddm_framework.plugin import KINDS, Registry, read_signature
+from ddm_framework.plugin.components import check_kind
 from ddm_framework.plugin.type_words import as_written, in_words
 
 
@@ -22,20 +21,17 @@ def components_as_dict(registry: Registry, kind: str | None) -> dict[str, dict[s
     Raises:
         DDMError: for an unknown kind.
     """
-    kinds = _kinds(kind)
     clashing = {(each.kind, each.component.name) for group in registry.collisions() for each in group}
     return {
         each: {
             registered.component.name: {
-                "summary": registered.component.summary,
-                "target": registered.component.target,
-                "source": registered.component.source,
+                **{key: getattr(registered.component, key) for key in ("summary", "target", "source")},
                 "plugin": registered.plugin,
             }
             for registered in registry.components(each)
             if (each, registered.component.name) not in clashing
         }
-        for each in kinds
+        for each in _kinds(kind)
     }
 
 
@@ -45,15 +41,16 @@ def print_components(registry: Registry, kind: str | None, console: Console | No
     Raises:
         DDMError: for an unknown kind.
     """
-    kinds = _kinds(kind)
+    console = console or _console()
     table = Table("kind", "name", "what it is", "source", "plugin", box=None, pad_edge=False)
-    for each in kinds:
+    for each in _kinds(kind):
         for registered in registry.components(each):
             component = registered.component
             cells = (each, component.name, component.summary, component.source, registered.plugin)
             table.add_row(*map(Text, cells))
-    (console or _console()).print(table)
-    _note_failures(registry, console or _console())
+    console.print(table)
+    if registry.failed:
+        console.print(Text(f"not loaded: {', '.join(registry.failed)}; `ddm plugins` says why", "red"))
 
 
 def print_plugins(registry: Registry, console: Console | None = None) -> None:
@@ -67,10 +64,8 @@ def print_plugins(registry: Registry, console: Console | None = None) -> None:
     console.print(table)
     for group in registry.collisions():
         owners = " and ".join(registered.plugin for registered in group)
-        component = group[0]
-        console.print(
-            Text(f"{component.kind} {component.component.name!r} is brought by {owners}; a recipe cannot use it", "red")
-        )
+        name = f"{group[0].kind} {group[0].component.name!r}"
+        console.print(Text(f"{name} is brought by {owners}; a recipe cannot use it", "red"))
 
 
 def print_component(registry: Registry, kind: str, name: str, console: Console | None = None) -> None:
@@ -85,13 +80,12 @@ def print_component(registry: Registry, kind: str, name: str, console: Console |
     signature = read_signature(target, kind, registered.who)
     component = registered.component
     console.print(Text.assemble((f"{kind} {name}", "bold"), f": {component.summary}"))
-    console.print(
-        Text(f"from {registered.plugin}, {component.target}" + (f"; {component.source}" if component.source else ""))
-    )
+    source = f"; {component.source}" if component.source else ""
+    console.print(Text(f"from {registered.plugin}, {component.target}{source}"))
     table = Table("option", "type", "default", box=None, pad_edge=False)
     for option in signature.options:
-        type_of_it = in_words(option.hint).replace("`", "")
-        table.add_row(Text(option.name), Text(type_of_it), Text(as_written(option.default)))
+        cells = (option.name, in_words(option.hint).replace("`", ""), as_written(option.default))
+        table.add_row(*map(Text, cells))
     console.print()
     console.print(table if signature.options else Text("no options"))
     console.print()
@@ -109,9 +103,3 @@ def _console() -> Console:
     """Wide where the output is not a terminal, so that nothing is cut off in a pipe."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=300)
-
-
-def _note_failures(registry: Registry, console: Console) -> None:
-    failed = [plugin.name for plugin in registry.plugins if plugin.failure]
-    if failed:
-        console.print(Text(f"not loaded: {', '.join(failed)}; `ddm plugins` says why", "red"))

@@ -11,9 +11,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ddm_framework.errors import DDMError
-from ddm_framework.plugin.components import check_kind, hook_name
-from ddm_framework.plugin.registry import Registry
-from ddm_framework.runs.safe_files import save_text
+from ddm_framework.plugin import Registry, hook_name
+from ddm_framework.plugin.components import check_kind
+from ddm_framework.runs import save_text
 
 FUNCTIONS = {
     "dataset": "load",

@@ -19,9 +19,9 @@ def print_run(run: Run, console: Console | None = None) -> None:
     metrics = run.metrics
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("test accuracy", f"{metrics['target']['test_accuracy']:.1%}")
-    table.add_row(
-        "matching cosine", f"{metrics['matching']['mean_cosine']:.3f} (mean over {_clusters(metrics)} clusters)"
-    )
+    matching = metrics["matching"]
+    cosine = f"{matching['mean_cosine']:.3f} (mean over {len(matching['cosine'])} clusters)"
+    table.add_row("matching cosine", cosine)
     asked = metrics.get("attribution", {})
     if "num_misread" in asked:
         table.add_row("misread", f"{asked['num_misread']} of {asked['num_queries']} queries")
@@ -47,10 +47,6 @@ def _print_comparison(compared: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for sentence in compared["sentences"]:
         console.print(Text(sentence), soft_wrap=True)
-
-
-def _clusters(metrics: Mapping[str, Any]) -> int:
-    return len(metrics["matching"]["cosine"])
 
 
 def print_unlearned(told: Mapping[str, Any], console: Console | None = None) -> None:
@@ -79,9 +75,8 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
     console = console or Console(highlight=False)
     for query in answer["queries"]:
         labelled = f", labelled {query['label']}" if query["label"] is not None else ""
-        console.print(
-            Text(f"{query['id']}: predicted {query['predicted']} ({query['probability']:.1%}){labelled}", "bold")
-        )
+        predicted = f"predicted {query['predicted']} ({query['probability']:.1%})"
+        console.print(Text(f"{query['id']}: {predicted}{labelled}", "bold"))
         table = Table("cluster", "class", answer["objective"] + " without it", box=None, pad_edge=False)
         for cluster in query["clusters"]:
             table.add_row(str(cluster["cluster"]), Text(cluster["class"]), f"{cluster['effect']:+.4g}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from ddm_framework.data.images import BLOCK, Images, StoredImages
 from ddm_framework.data.splits import DataInfo, DataSplits, ImageSet
 from ddm_framework.randomness import generator
-from ddm_framework.recipe.settings import Corruption
+from ddm_framework.recipe import Corruption
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class StoredImages:
         mean, std: float32 (C, 1, 1), of pixels in [0, 1]; what is read is (pixels / 255 - mean) / std.
         rows: int64 (N,), which of the pixels these images are, and in which order.
         device: of the tensors that are read.
+        ndim: 4, as (N, C, H, W) has.
+        dtype: float32, the type of the tensors that are read.
     """
 
     pixels: Tensor
@@ -33,6 +36,8 @@ class StoredImages:
     std: Tensor
     rows: Tensor
     device: torch.device
+    ndim: ClassVar[int] = 4
+    dtype: ClassVar[torch.dtype] = torch.float32
 
     @classmethod
     def of(cls, pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> StoredImages:
@@ -53,16 +58,6 @@ class StoredImages:
     def shape(self) -> torch.Size:
         """(N, C, H, W)."""
         return torch.Size((len(self.rows), *self.pixels.shape[1:]))
-
-    @property
-    def ndim(self) -> int:
-        """4."""
-        return 4
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """float32, the type of the tensors that are read."""
-        return torch.float32
 
     def take(self, index: Tensor) -> StoredImages:
         """The images at these positions, int64 (M,); nothing is read yet."""

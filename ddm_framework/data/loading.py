@@ -5,7 +5,7 @@ from __future__ import annotations
 from ddm_framework.data.corruption import corrupt
 from ddm_framework.data.splits import DataSplits
 from ddm_framework.errors import DDMError, PluginError
-from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.recipe import Recipe
 
 
 def load_data(recipe: Recipe) -> DataSplits:

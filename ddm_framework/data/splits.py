@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -161,14 +162,11 @@ def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """
     if not 0 <= share < 1:
         raise DataError(f"the share of held-out samples must be at least 0 and less than 1, not {share}")
-    generator = torch.Generator().manual_seed(seed)
-    held = [
-        members[torch.randperm(len(members), generator=generator)[: round(share * len(members))]]
-        for members in ((labels == c).nonzero()[:, 0] for c in labels.unique())
-    ]
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
-    chosen[torch.cat(held)] = True
-    return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+    _, counts = labels.unique(return_counts=True)
+    held = _drawn(labels, [round(share * count) for count in counts.tolist()], seed)
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    kept[held] = False
+    return kept.nonzero()[:, 0], held
 
 
 def subset(labels: Tensor, size: int, seed: int) -> Tensor:
@@ -186,14 +184,20 @@ def subset(labels: Tensor, size: int, seed: int) -> Tensor:
     """
     if not 1 <= size <= len(labels):
         raise DataError(f"cannot take {size} of {len(labels)} samples; ask for 1 to {len(labels)}")
-    generator = torch.Generator().manual_seed(seed)
-    classes, counts = labels.unique(return_counts=True)
+    _, counts = labels.unique(return_counts=True)
     quotas = counts * size // len(labels)
     remainders = counts * size % len(labels)
     quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
+    return _drawn(labels, quotas.tolist(), seed)
+
+
+def _drawn(labels: Tensor, quotas: Sequence[int], seed: int) -> Tensor:
+    """Positions of so many samples of each class that occurs, drawn at random, sorted, int64."""
+    generator = torch.Generator().manual_seed(seed)
+    members = ((labels == label).nonzero()[:, 0] for label in labels.unique())
     drawn = [
-        members[torch.randperm(len(members), generator=generator)[:quota]]
-        for quota, members in zip(quotas.tolist(), ((labels == c).nonzero()[:, 0] for c in classes), strict=True)
+        each[torch.randperm(len(each), generator=generator)[:quota]]
+        for each, quota in zip(members, quotas, strict=True)
     ]
     return torch.cat(drawn).sort().values
 
@@ -212,14 +216,10 @@ def check_pixels(name: str, pixels: Tensor, labels: Tensor, class_names: tuple[s
         raise DataError(f"{len(pixels)} {name} images but {len(labels)} labels")
     if len(pixels) == 0:
         raise DataError(f"there is no {name} image")
-    bad = (
-        (~torch.isfinite(pixels.flatten(1))).any(1) if pixels.is_floating_point() else torch.zeros(0, dtype=torch.bool)
-    )
-    if bad.any():
-        where = bad.nonzero()[:, 0]
+    bad = (~pixels.isfinite()).flatten(1).any(1).nonzero()[:, 0] if pixels.is_floating_point() else labels[:0]
+    if len(bad):
         raise DataError(
-            f"{len(where)} {name} images hold NaN or infinity, the first at position {int(where[0])}; "
-            "remove or repair them"
+            f"{len(bad)} {name} images hold NaN or infinity, the first at position {int(bad[0])}; remove or repair them"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(class_names):

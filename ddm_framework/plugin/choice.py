@@ -45,9 +45,7 @@ class Choice:
 
     def inner(self) -> Iterator[Choice]:
         """This component and, recursively, the components among its options."""
-        yield self
-        for value in self.options.values():
-            yield from _choices_in(value)
+        return (each for each in within(self) if isinstance(each, Choice))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +93,10 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _choices_in(value: Any) -> Iterator[Choice]:
-    if isinstance(value, Choice):
-        yield from value.inner()
-    elif isinstance(value, Grid):
-        for each in value.choices:
-            yield from each.inner()
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _choices_in(each)
+def within(value: Any) -> Iterator[Any]:
+    """A value and all that it holds: options of components, choices of grids, members of mappings and lists."""
+    yield value
+    held = value.options if isinstance(value, Choice) else value.choices if isinstance(value, Grid) else value
+    if isinstance(held, Mapping | list | tuple):
+        for each in held.values() if isinstance(held, Mapping) else held:
+            yield from within(each)

@@ -6,9 +6,8 @@ import itertools
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ddm_framework.errors import DDMError, Place, shown
 from ddm_framework.plugin.choice import Choice, Grid
@@ -16,14 +15,8 @@ from ddm_framework.plugin.registry import Registered, Registry
 from ddm_framework.plugin.signatures import ComponentOf, Signature, mentions, read_signature
 
 NO_OPTIONS: Mapping[str, Any] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Misfit:
-    """A problem with an option, and the option's place."""
-
-    place: Place
-    message: str
+Chosen = TypeVar("Chosen", Choice, Grid)
+Fit = Callable[[Registered, Mapping[str, Any], Place], Chosen | None]
 
 
 def choose(
@@ -47,62 +40,63 @@ def choose_registered(
     registered: Registered, registry: Registry, options: Mapping[str, Any] = NO_OPTIONS, folder: Path | None = None
 ) -> Choice:
     """As `choose`, for a given component, which need not be the one that the registry holds under its name."""
-    fitting = _Fitting(registry, lambda _: folder or Path.cwd())
-    chosen = fitting.choice(registered, options, ())
-    if chosen is None:
-        raise DDMError("\n".join(misfit.message for misfit in fitting.misfits))
-    return chosen
+    fitting = _by_hand(registry, folder)
+    return fitting.sound(fitting.choice(registered, options, ()))
 
 
 def choose_grid(
     registry: Registry, kind: str, name: str, options: Mapping[str, Any] = NO_OPTIONS, folder: Path | None = None
 ) -> Grid:
     """A component with every combination of the values listed for its options; arguments and errors as `choose`."""
-    fitting = _Fitting(registry, lambda _: folder or Path.cwd())
-    chosen = fitting.grid(registry.get(kind, name), options, ())
-    if chosen is None:
-        raise DDMError("\n".join(misfit.message for misfit in fitting.misfits))
-    return chosen
+    fitting = _by_hand(registry, folder)
+    return fitting.sound(fitting.grid(registry.get(kind, name), options, ()))
 
 
-def fitted_options(
-    registry: Registry,
-    kind: str,
-    written: Mapping[str, Any],
-    folder_of: Callable[[Place], Path],
-    core_names: Sequence[str] = (),
-) -> tuple[Choice | None, list[Misfit]]:
-    """A component as a recipe writes it, or everything that is wrong with it.
+def _by_hand(registry: Registry, folder: Path | None) -> Fitting:
+    return Fitting(registry, lambda _: folder or Path.cwd())
 
-    Args:
+
+class Fitting:
+    """Walks over the options of a component and of the components among them, and collects all problems.
+
+    Attributes:
         registry: where components are looked up.
-        kind: of the component.
-        written: `use` and the options.
         folder_of: the folder that a relative path starts from, given its place.
-        core_names: settings of the core in the same section, also listed in messages.
+        misfits: place and message of all problems so far, in order; combinations of a grid repeat the same ones.
     """
-    fitting = _Fitting(registry, folder_of)
-    registered = fitting.found(kind, written, ())
-    if registered is None:
-        return None, fitting.misfits
-    return fitting.choice(registered, _options(written), (), core_names), fitting.misfits
-
-
-class _Fitting:
-    """Walks over the options of a component and of the components among them, and collects all problems."""
 
     def __init__(self, registry: Registry, folder_of: Callable[[Place], Path]) -> None:
         self.registry = registry
         self.folder_of = folder_of
-        self.misfits: list[Misfit] = []
+        self.misfits: dict[tuple[Place, str], None] = {}
 
-    def found(self, kind: str, written: Mapping[str, Any], place: Place) -> Registered | None:
-        """The component that `use` names; None if it is not registered."""
-        try:
-            return self.registry.get(kind, written["use"])
-        except DDMError as error:
-            self._add((*place, "use"), str(error))
+    def add(self, place: Place, message: str) -> None:
+        """Note a problem."""
+        self.misfits[place, message] = None
+
+    def sound(self, chosen: Chosen | None) -> Chosen:
+        """What was chosen.
+
+        Raises:
+            DDMError: with all problems, if there is nothing.
+        """
+        if chosen is None:
+            raise DDMError("\n".join(message for _, message in self.misfits))
+        return chosen
+
+    def component(self, kind: str, fit: Fit[Chosen], value: Any, place: Place) -> Chosen | None:
+        """A component as it is written, with its options fitted by `choice` or `grid`; None if something is wrong."""
+        if isinstance(value, Choice | Grid) and value.kind == kind:
+            return value  # type: ignore[return-value]
+        if not is_component(value):
+            self.add(place, f"{kind}: write {{use: name, option: value}}, found {shown(value)}")
             return None
+        try:
+            registered = self.registry.get(kind, value["use"])
+        except DDMError as error:
+            self.add((*place, "use"), str(error))
+            return None
+        return fit(registered, {name: each for name, each in value.items() if name != "use"}, place)
 
     def choice(
         self, registered: Registered, given: Mapping[str, Any], place: Place, core_names: Sequence[str] = ()
@@ -112,15 +106,15 @@ class _Fitting:
             target = registered.load()
             signature = read_signature(target, registered.kind, registered.who)
         except DDMError as error:
-            self._add((*place, "use"), str(error))
+            self.add((*place, "use"), str(error))
             return None
         fitted = self._fitted(signature, given, place)
-        wrong = {misfit.place[len(place)] for misfit in self.misfits if misfit.place[: len(place)] == place}
+        wrong = {where[len(place)] for where, _ in self.misfits if where[: len(place)] == place}
         sound = {name: value for name, value in fitted.items() if name not in wrong}
         kind, own = registered.kind, registered.component.name
         values, problems = signature.validated(sound, f"{kind} {own!r}", core_names)
         for within, message in problems:
-            self._add((*place, *within), f"{message}; `ddm show {kind} {own}` explains them")
+            self.add((*place, *within), f"{message}; `ddm show {kind} {own}` explains them")
         if wrong or values is None:
             return None
         options = {name: getattr(values, name) for name in signature.names}
@@ -142,19 +136,15 @@ class _Fitting:
         """The values to try for one option."""
         if not isinstance(value, list):
             return [value]
-        alone = _Fitting(self.registry, self.folder_of).choice(registered, {name: value}, place)
+        alone = Fitting(self.registry, self.folder_of).choice(registered, {name: value}, place)
         return [value] if alone is not None or not value else value
-
-    def _add(self, place: Place, message: str) -> None:
-        if (misfit := Misfit(place, message)) not in self.misfits:  # combinations of a grid repeat the same problems
-            self.misfits.append(misfit)
 
     def _fitted(self, signature: Signature, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """Values with paths resolved and components chosen; those of unknown options stay unchanged."""
         hints = {option.name: option.hint for option in signature.options}
-        return {name: self._value(hints.get(name), value, (*place, name)) for name, value in values.items()}
+        return {name: self.value(hints.get(name), value, (*place, name)) for name, value in values.items()}
 
-    def _value(self, hint: Any, value: Any, place: Place) -> Any:
+    def value(self, hint: Any, value: Any, place: Place) -> Any:
         """The value in the form that its type requires, for paths and components, which a recipe writes differently."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         if hint is Path:
@@ -162,26 +152,26 @@ class _Fitting:
         if origin is typing.Annotated:
             kind = next((mark.kind for mark in hint.__metadata__ if isinstance(mark, ComponentOf)), None)
             inner = arguments[0]
-            return self._value(inner, value, place) if kind is None else self._components(kind, inner, value, place)
+            return self.value(inner, value, place) if kind is None else self._components(kind, inner, value, place)
         if origin in (typing.Union, types.UnionType):
             return self._member(arguments, value, place)
         if origin is list and isinstance(value, list):
-            return [self._value(arguments[0], each, (*place, index)) for index, each in enumerate(value)]
+            return [self.value(arguments[0], each, (*place, index)) for index, each in enumerate(value)]
         if origin is tuple and isinstance(value, list | tuple):
             kinds = arguments[:1] * len(value) if Ellipsis in arguments else arguments
             if len(kinds) != len(value):
                 return value
             pairs = enumerate(zip(kinds, value, strict=True))
-            return type(value)([self._value(each, one, (*place, index)) for index, (each, one) in pairs])
+            return type(value)([self.value(each, one, (*place, index)) for index, (each, one) in pairs])
         if origin is dict and isinstance(value, dict):
-            return {key: self._value(arguments[1], each, (*place, key)) for key, each in value.items()}
+            return {key: self.value(arguments[1], each, (*place, key)) for key, each in value.items()}
         return value
 
     def _member(self, hints: Sequence[Any], value: Any, place: Place) -> Any:
         """A value of one of several types: text becomes a path only if no other type accepts it as text."""
-        if isinstance(value, str) and any(hint is str or value in _literals(hint) for hint in hints):
+        if isinstance(value, str) and any(hint is str or value in typing.get_args(hint) for hint in hints):
             return value
-        fitted = (self._value(hint, value, place) for hint in hints)
+        fitted = (self.value(hint, value, place) for hint in hints)
         return next((each for each in fitted if each is not value), value)
 
     def _path(self, value: Any, place: Place) -> Any:
@@ -190,32 +180,22 @@ class _Fitting:
         try:
             return (self.folder_of(place) / Path(value).expanduser()).resolve()
         except (OSError, RuntimeError, ValueError) as error:
-            self._add(place, f"{shown(value)} is not a valid path: {error}")
+            self.add(place, f"{shown(value)} is not a valid path: {error}")
             return Path(value)
 
     def _components(self, kind: str, hint: Any, value: Any, place: Place) -> Any:
         """The component, or list of components, that an option takes."""
-        fit = self.grid if mentions(hint, Grid) else self.choice
+        fit: Fit[Any] = self.grid if mentions(hint, Grid) else self.choice
         if value is None:
             return None
         if isinstance(value, list | tuple):
-            return [self._component(kind, fit, each, (*place, index)) for index, each in enumerate(value)]
-        return self._component(kind, fit, value, place)
-
-    def _component(
-        self, kind: str, fit: Callable[[Registered, Mapping[str, Any], Place], Any], value: Any, place: Place
-    ) -> Any:
-        if isinstance(value, Choice | Grid) and value.kind == kind:
-            return value
-        if isinstance(value, Mapping) and isinstance(value.get("use"), str):
-            registered = self.found(kind, value, place)
-            return registered and fit(registered, _options(value), place)
-        self._add(place, f"{kind}: write {{use: name, option: value}}, found {shown(value)}")
-        return None
+            return [self.component(kind, fit, each, (*place, index)) for index, each in enumerate(value)]
+        return self.component(kind, fit, value, place)
 
 
-def _options(written: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in written.items() if name != "use"}
+def is_component(value: Any) -> bool:
+    """Whether a value has the form `{use: name, option: value}`."""
+    return isinstance(value, Mapping) and isinstance(value.get("use"), str)
 
 
 def _seen(choices: Sequence[Choice], name: str, count: int) -> Any:
@@ -223,7 +203,3 @@ def _seen(choices: Sequence[Choice], name: str, count: int) -> Any:
     values = [choice.given[name] for choice in choices]
     distinct = [value for place, value in enumerate(values) if value not in values[:place]]
     return distinct if count > 1 else values[0]
-
-
-def _literals(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 Direction = Literal["larger", "smaller", "nearest_zero"]
 """Which effect (behaviour without the cluster minus behaviour of the target) makes a cluster most influential."""
-Measure = TypeVar("Measure", bound=Callable[..., Any])
+Target = TypeVar("Target", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def objective(
     surrogate: Surrogate | None = None,
     set_level: bool = False,
     needs_labels: bool = False,
-) -> Callable[[Measure], Measure]:
+) -> Callable[[Target], Target]:
     """Declare that a function is an evaluation objective.
 
     Args:
@@ -58,14 +58,15 @@ def objective(
         needs_labels: it cannot be measured on queries without labels.
     """
 
-    def declare(measure: Measure) -> Measure:
-        measure.ddm_declaration = Declaration(more_influential, surrogate, set_level, needs_labels)  # type: ignore[attr-defined]
-        return measure
+    return _declare("ddm_declaration", Declaration(more_influential, surrogate, set_level, needs_labels))
+
+
+def _declare(name: str, declared: Any) -> Callable[[Target], Target]:
+    def declare(target: Target) -> Target:
+        setattr(target, name, declared)
+        return target
 
     return declare
-
-
-Attribute = TypeVar("Attribute", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Method:
 
 def attributor(
     *, linear: bool = False, logits: bool = False, partition: Callable[[Any], Any] | None = None
-) -> Callable[[Attribute], Attribute]:
+) -> Callable[[Target], Target]:
     """Declare an attribution method; one without this decorator is not linear and uses the recipe's clusters.
 
     Args:
@@ -99,11 +100,7 @@ def attributor(
             divide the training data in their own way. They are evaluated by retraining without their own clusters.
     """
 
-    def declare(attribute: Attribute) -> Attribute:
-        attribute.ddm_method = Method(linear, logits, partition)  # type: ignore[attr-defined]
-        return attribute
-
-    return declare
+    return _declare("ddm_method", Method(linear, logits, partition))
 
 
 def method_of(target: Callable[..., Any]) -> Method:

@@ -113,7 +113,8 @@ class Registry:
         found = self._entries.get((kind, name), [])
         if not found:
             near = suggestion(name, self.names(kind))
-            raise DDMError(f"unknown {kind} {name!r}{near} (`ddm ls {kind}` lists them all{self._failures()})")
+            broken = f"; not loaded: {', '.join(self.failed)}, `ddm plugins` says why" if self.failed else ""
+            raise DDMError(f"unknown {kind} {name!r}{near} (`ddm ls {kind}` lists them all{broken})")
         if len(found) > 1:
             plugins = " and ".join(registered.plugin for registered in found)
             raise DDMError(f"{kind} {name!r} is brought by {plugins}; uninstall one of them, or rename one component")
@@ -123,6 +124,7 @@ class Registry:
         """Groups of components that share a kind and a name."""
         return [tuple(group) for group in self._entries.values() if len(group) > 1]
 
-    def _failures(self) -> str:
-        failed = [plugin.name for plugin in self.plugins if plugin.failure]
-        return f"; not loaded: {', '.join(failed)}, `ddm plugins` says why" if failed else ""
+    @property
+    def failed(self) -> list[str]:
+        """Names of the plugins that could not be loaded."""
+        return [plugin.name for plugin in self.plugins if plugin.failure]

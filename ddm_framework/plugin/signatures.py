@@ -95,13 +95,9 @@ class Signature:
         """
         known = (*self.names, *core_names)
         listing = f" (options: {', '.join(known)})" if known else " (it has none)"
-        unknown = [
-            ((name,), f"{what} has no option {name!r}{suggestion(name, known)}{listing}")
-            for name in values
-            if name not in self.names
-        ]
-        built, problems = validated(self.model, {name: values[name] for name in values if name in self.names})
-        return (None if unknown else built), unknown + problems
+        return validated(
+            self.model, values, lambda name: f"{what} has no option {name!r}{suggestion(name, known)}{listing}"
+        )
 
 
 def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature:
@@ -130,7 +126,7 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
     if len(core) != NUM_CORE_ARGUMENTS[kind]:
         wanted = NUM_CORE_ARGUMENTS[kind]
         raise PluginError(f"{who}: it has {len(core)} positional-only arguments before '/', the core passes {wanted}")
-    hints = _hints(target, who)
+    hints = _hints(target, {option.name: option.annotation for option in options}, who)
     for option in options:
         if option.annotation is option.empty or option.default is option.empty:
             raise PluginError(f"{who}: option {option.name!r} needs an annotation and a default")
@@ -152,10 +148,9 @@ def _model(fields: dict[str, Any], who: str) -> type[BaseModel]:
         raise PluginError(f"{who}: its options do not form a valid schema: {text}") from error
 
 
-def _hints(target: Callable[..., Any], who: str) -> dict[str, Any]:
+def _hints(target: Callable[..., Any], options: dict[str, Any], who: str) -> dict[str, Any]:
     """Resolved annotations of the options only: those of the core's arguments may name unimported types."""
     function = inspect.unwrap(target)
-    options = {p.name: p.annotation for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY}
     holder = type("Holder", (), {"__annotations__": options, "__module__": function.__module__})
     try:
         return typing.get_type_hints(holder, vars(inspect.getmodule(function)), include_extras=True)
@@ -180,20 +175,32 @@ def mentions(hint: Any, wanted: Any) -> bool:
     return hint is wanted or any(mentions(argument, wanted) for argument in typing.get_args(hint))
 
 
-def validated(model: type[_Model], values: Mapping[str, Any]) -> tuple[_Model | None, list[tuple[Place, str]]]:
-    """Values as a model, or None with the place and the message of every problem that pydantic finds."""
+def validated(
+    model: type[_Model], values: Mapping[str, Any], unknown: Callable[[str], str]
+) -> tuple[_Model | None, list[tuple[Place, str]]]:
+    """Values as a model, or None with the place and the message of every problem that pydantic finds.
+
+    Args:
+        model: that forbids other names than those of its fields.
+        values: by name.
+        unknown: the message for another name; these come first.
+    """
     try:
         return model.model_validate(dict(values)), []
     except ValidationError as error:
         problems: dict[str, list[ErrorDetails]] = {}
         for each in error.errors(include_url=False):
             problems.setdefault(str(each["loc"][0]) if each["loc"] else "", []).append(each)
-    worded = []
+    strange: list[tuple[Place, str]] = []
+    worded: list[tuple[Place, str]] = []
     for name, errors in problems.items():
+        if errors[0]["type"] == "extra_forbidden" and len(errors[0]["loc"]) == 1:
+            strange.append(((name,), unknown(name)))
+            continue
         words = " or ".join(dict.fromkeys(map(_in_words, errors)))
         found = f", found {shown(values[name])}" if name in values else ""
         worded.append((_common(errors), f"{name and f'{name}: '}{words}{found}"))
-    return None, worded
+    return None, strange + worded
 
 
 def _common(errors: Sequence[ErrorDetails]) -> Place:

@@ -90,15 +90,11 @@ def _spec(module: str) -> ModuleSpec | None:
     try:
         if not parent:
             return importlib.util.find_spec(module)
-        outer = sys.modules.get(parent)
-        folders = list(outer.__path__) if outer is not None else list(_locations(_spec(parent)))
-        return PathFinder.find_spec(module, folders)
+        outer: Any = sys.modules.get(parent)
+        folders = outer.__path__ if outer is not None else getattr(_spec(parent), "submodule_search_locations", None)
+        return PathFinder.find_spec(module, list(folders or ()))
     except (AttributeError, ImportError, ValueError):
         return None
-
-
-def _locations(spec: ModuleSpec | None) -> list[str]:
-    return list(spec.submodule_search_locations or []) if spec is not None else []
 
 
 def _imported(module: str, path: Path) -> Iterator[str]:

@@ -87,8 +87,7 @@ def _with_marks(hint: Any, marks: Sequence[Any]) -> str:
     kinds = [mark.kind for mark in marks if isinstance(mark, ComponentOf)]
     words = _component(kinds[0], hint) if kinds else in_words(hint)
     values = [pair for mark in marks for pair in _limits(mark)]
-    whole = _takes_integers(hint)
-    bounds = " and ".join(_bound(name, value, whole) for name, value in values if name in _BOUNDS)
+    bounds = " and ".join(_bound(name, value, hint is int) for name, value in values if name in _BOUNDS)
     lengths = " and ".join(f"{_LENGTHS[name]} {value}" for name, value in values if name in _LENGTHS)
     return " ".join(filter(None, [words, bounds, f"({lengths})" if lengths else ""]))
 
@@ -117,7 +116,3 @@ def _bound(name: str, value: Any, whole: bool) -> str:
     if whole and name == "gt":
         return f"≥ {value + 1}"
     return f"{_BOUNDS[name]} {value}"
-
-
-def _takes_integers(hint: Any) -> bool:
-    return hint is int

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
 from ddm_framework.errors import Place, Problem, RecipeError, shown, suggestion
-from ddm_framework.plugin.choice import Choice
-from ddm_framework.plugin.choosing import fitted_options
-from ddm_framework.plugin.registry import Registry
+from ddm_framework.plugin import Choice, Registry
+from ddm_framework.plugin.choosing import Fitting, is_component
 from ddm_framework.plugin.signatures import validated
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import (
@@ -19,16 +19,11 @@ from ddm_framework.recipe.settings import (
     SECTIONS,
     SHARED_SECTIONS,
     General,
-    Matching,
     Settings,
-    Target,
-    Training,
 )
 from ddm_framework.recipe.yaml_source import Source, is_file
 
 _GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb")
-
-
 _KEYS = (*_GENERAL_KEYS, *COMPONENT_SECTIONS, *SECTIONS, "objectives", "extends")
 
 
@@ -40,8 +35,9 @@ def check_source(source: Source, name: str, registry: Registry) -> Recipe:
     """
     checker = _Checker(source, registry)
     recipe = checker.recipe(name)
-    if checker.problems or recipe is None:
-        raise RecipeError(sorted(checker.problems, key=_order))
+    if recipe is None:
+        problems = [Problem(message, source.mark(place)) for place, message in checker.misfits]
+        raise RecipeError(sorted(problems, key=_order))
     return recipe
 
 
@@ -49,13 +45,12 @@ def _order(problem: Problem) -> tuple[str, int]:
     return (problem.mark.file, problem.mark.line or 0) if problem.mark else ("", 0)
 
 
-class _Checker:
+class _Checker(Fitting):
     """Walks over a recipe once and collects all problems."""
 
     def __init__(self, source: Source, registry: Registry) -> None:
+        super().__init__(registry, source.folder)
         self.source = source
-        self.registry = registry
-        self.problems: list[Problem] = []
 
     def recipe(self, name: str) -> Recipe | None:
         """The recipe, or None if problems keep it from being built."""
@@ -68,17 +63,15 @@ class _Checker:
         shared: dict[str, Settings | None] = {}
         choices: dict[str, Choice | None] = {}
         for key in COMPONENT_SECTIONS:
-            choices[key], shared[key] = self.component(key, (key,))
+            choices[key], shared[key] = self.component_section(key)
         objectives = self.objectives()
-        self.cross_checks(sections)
-        if self.problems or general is None:
+        if all(sections.values()):
+            for place, message in _clashes(sections):
+                self.add(place, message)
+        if self.misfits or general is None:
             return None
         built = Recipe(name, general, clustering=shared["clusterer"], objectives=objectives, **choices, **sections)  # type: ignore[arg-type]
         return built.with_target(built.target)
-
-    def add(self, place: Place, message: str) -> None:
-        """Note a problem at a place of the recipe."""
-        self.problems.append(Problem(message, self.source.mark(place)))
 
     def section(self, key: str, model: type[Settings]) -> Settings | None:
         """One of the core's own sections."""
@@ -91,43 +84,31 @@ class _Checker:
     def settings(self, model: type[Settings], place: Place, values: dict[str, Any]) -> Settings | None:
         """Validate values against a model of settings."""
         fields = {info.alias or name: info for name, info in model.model_fields.items()}
-        before = len(self.problems)
-        known = {}
+        before = len(self.misfits)
+        fitted = dict(values)
         for key, value in values.items():
-            if key not in fields:
-                names = ", ".join(fields)
-                self.add(
-                    (*place, key),
-                    f"`{place[-1]}` has no setting {key!r}{suggestion(key, list(fields))} (settings: {names})",
-                )
-            elif (inner := _inner_settings(fields[key])) and isinstance(value, dict):
-                known[key] = self.settings(inner, (*place, key), value) or fields[key].default
-            else:
-                known[key] = self.existing(key, (*place, key), value) if _names_files(fields[key]) else value
-        built, problems = validated(model, known)
+            if key in fields:
+                inner = _inner_settings(fields[key])
+                if inner and isinstance(value, dict):
+                    fitted[key] = self.settings(inner, (*place, key), value) or fields[key].default
+                else:
+                    fitted[key] = self.value(fields[key].annotation, value, (*place, key))
+                    self.check_files(key, (*place, key), fitted[key])
+        names = list(fields)
+        built, problems = validated(
+            model,
+            fitted,
+            lambda key: f"`{place[-1]}` has no setting {key!r}{suggestion(key, names)} (settings: {', '.join(names)})",
+        )
         for within, message in problems:
             self.add((*place, *within), message)
-        return built if len(self.problems) == before else None
+        return built if len(self.misfits) == before else None
 
-    def existing(self, key: str, place: Place, value: Any) -> Any:
-        """The file or files that a setting of the core names; missing ones are reported."""
-        found = self.paths(place, value)
-        for path in found if isinstance(found, list) else [found]:
+    def check_files(self, key: str, place: Place, value: Any) -> None:
+        """Report files that a setting of the core names and that are not there."""
+        for path in value if isinstance(value, list) else [value]:
             if isinstance(path, Path) and not is_file(path):
                 self.add(place, f"{key}: there is no file {path}")
-        return found
-
-    def paths(self, place: Place, value: Any) -> Any:
-        """Absolute paths; a relative one starts from the file that contains it, or from the current folder (--set)."""
-        if isinstance(value, list):
-            return [self.paths((*place, index), each) for index, each in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-        try:
-            return (self.source.folder(place) / Path(value).expanduser()).resolve()
-        except (OSError, RuntimeError, ValueError) as error:
-            self.add(place, f"{shown(value)} is not a valid path: {error}")
-            return Path(value)
 
     def objectives(self) -> tuple[Choice, ...]:
         """The list of objectives; at least one."""
@@ -136,85 +117,52 @@ class _Checker:
             found = "" if listed is None else f", found {shown(listed)}"
             self.add(("objectives",), f"`objectives` lists at least one, as in [{{use: output_shift}}]{found}")
             return ()
-        found_choices = [self.component("objective", ("objectives", index))[0] for index in range(len(listed))]
-        return tuple(choice for choice in found_choices if choice)
+        chosen = [
+            self.component("objective", self.choice, each, ("objectives", place)) for place, each in enumerate(listed)
+        ]
+        return tuple(choice for choice in chosen if choice)
 
-    def component(self, kind: str, place: Place) -> tuple[Choice | None, Settings | None]:
+    def component_section(self, kind: str) -> tuple[Choice | None, Settings | None]:
         """A component with its options, and the core's own settings in its section."""
-        try:
-            values = self.source.at(place)
-        except KeyError:
+        if kind not in self.source.value:
             self.add((), f"`{kind}` is missing; write `{kind}: {{use: ...}}`; `ddm ls {kind}` lists what there is")
             return None, None
-        if not isinstance(values, dict) or not isinstance(values.get("use"), str):
-            self.add(place, f"{kind}: write {{use: name, option: value}}, found {shown(values)}")
-            return None, None
-        core = SHARED_SECTIONS.get(kind)
-        core_names = list(core.model_fields) if core else []
-        settings = self.settings(core, place, {k: v for k, v in values.items() if k in core_names}) if core else None
-        written = {key: value for key, value in values.items() if key not in core_names}
-        choice, misfits = fitted_options(
-            self.registry, kind, written, lambda within: self.source.folder((*place, *within)), core_names
-        )
-        for misfit in misfits:
-            self.add((*place, *misfit.place), misfit.message)
-        return choice, settings
+        values, core = self.source.value[kind], SHARED_SECTIONS.get(kind)
+        if core is None or not is_component(values):
+            return self.component(kind, self.choice, values, (kind,)), None
+        names = list(core.model_fields)
+        settings = self.settings(core, (kind,), {key: values[key] for key in values if key in names})
+        written = {key: values[key] for key in values if key not in names}
+        return self.component(kind, partial(self.choice, core_names=names), written, (kind,)), settings
 
-    def cross_checks(self, sections: Mapping[str, Any]) -> None:
-        """Report settings that are valid alone but not together."""
-        if any(settings is None for settings in sections.values()):
-            return
-        if sections["target"].checkpoint is None:
-            self.check_training(sections["training"], sections["matching"], sections["target"])
-        else:
-            self.check_target(sections)
 
-    def check_training(self, training: Training, matching: Matching, target: Target) -> None:
-        """Check the settings of a target that the recipe trains."""
+def _clashes(sections: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+    """Settings that are valid alone but not together, each with its place and what is wrong."""
+    target, matching, training = sections["target"], sections["matching"], sections["training"]
+    length, every, kept = matching.step_length, training.checkpoint_every, len(target.trajectory)
+    place = ("matching", "step_length")
+    if target.checkpoint is None:
         for key in ("trajectory", "mean", "std"):
             if getattr(target, key):
-                self.add(("target", key), f"`{key}` belongs to a network trained elsewhere; name its `checkpoint` too")
-        length, every = matching.step_length, training.checkpoint_every
-        place = ("matching", "step_length")
-        if matching.pairing != "offset":
-            return
-        if length > training.epochs:
-            self.add(place, f"step_length ({length}) is larger than training.epochs ({training.epochs}); no pair fits")
-        elif length % every:
-            self.add(
-                place,
-                f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
-                "because both ends of a pair must be saved checkpoints",
-            )
-
-    def check_target(self, sections: Mapping[str, Any]) -> None:
-        """Check the settings of a target that was trained elsewhere."""
-        target, matching, kept = sections["target"], sections["matching"], len(sections["target"].trajectory)
-        if (target.mean is None) != (target.std is None):
-            self.add(("target",), "`mean` and `std` go together: give both or neither")
-        if kept and matching.pairing == "offset" and matching.step_length > kept:
-            self.add(
-                ("matching", "step_length"),
-                f"step_length ({matching.step_length}) is counted in checkpoints, and target.trajectory holds {kept}"
-                " before the last one; no pair fits",
-            )
-        if sections["corruption"].share or sections["corruption"].labels:
-            self.add(
-                ("corruption",), "a network trained elsewhere never saw data that are corrupted here; leave it out"
-            )
-        if sections["certificate"].retrainings:
-            self.add(
-                ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
-            )
-        if sections["online"].start == "initial" and not kept:
-            self.add(
-                ("online", "start"), "`start: initial` needs the initial weights; list them first in target.trajectory"
-            )
-
-
-def _names_files(info: FieldInfo) -> bool:
-    """Whether a setting is a path or a list of paths."""
-    return info.annotation in (Path, Path | None, list[Path])
+                yield ("target", key), f"`{key}` belongs to a network trained elsewhere; name its `checkpoint` too"
+        if matching.pairing == "offset" and length > training.epochs:
+            yield place, f"step_length ({length}) is larger than training.epochs ({training.epochs}); no pair fits"
+        elif matching.pairing == "offset" and length % every:
+            told = f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
+            yield place, f"{told}because both ends of a pair must be saved checkpoints"
+        return
+    if (target.mean is None) != (target.std is None):
+        yield ("target",), "`mean` and `std` go together: give both or neither"
+    if kept and matching.pairing == "offset" and length > kept:
+        told = f"step_length ({length}) is counted in checkpoints, and target.trajectory holds {kept}"
+        yield place, f"{told} before the last one; no pair fits"
+    if sections["corruption"].share or sections["corruption"].labels:
+        yield ("corruption",), "a network trained elsewhere never saw data that are corrupted here; leave it out"
+    if sections["certificate"].retrainings:
+        yield ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
+    if sections["online"].start == "initial" and not kept:
+        told = "`start: initial` needs the initial weights; list them first in target.trajectory"
+        yield ("online", "start"), told
 
 
 def _inner_settings(info: FieldInfo) -> type[Settings] | None:

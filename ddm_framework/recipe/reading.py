@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddm_framework.errors import Mark, Place, Problem, RecipeError, shown, suggestion
-from ddm_framework.plugin.registry import Registry
+from ddm_framework.plugin import Registry
 from ddm_framework.recipe.checking import check_source
 from ddm_framework.recipe.recipe import Recipe
-from ddm_framework.recipe.settings import (
-    SHARED_SECTIONS,
-)
+from ddm_framework.recipe.settings import SHARED_SECTIONS
 from ddm_framework.recipe.yaml_source import Source, is_file, parse, read_source
 
 _LASTING = {section: tuple(model.model_fields) for section, model in SHARED_SECTIONS.items()}
@@ -51,13 +49,8 @@ def find_recipe(name: str) -> Path:
     wanted = name.removesuffix(".yaml").removeprefix("recipes/")
     if wanted in known:
         return known[wanted]
-    raise RecipeError(
-        [
-            Problem(
-                f"there is no file {name!r}, and no recipe of that name comes with ddm{suggestion(wanted, list(known))}"
-            )
-        ]
-    )
+    near = suggestion(wanted, list(known))
+    raise RecipeError([Problem(f"there is no file {name!r}, and no recipe of that name comes with ddm{near}")])
 
 
 def read_merged(path: Path, chain: tuple[Path, ...] = ()) -> Source:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any
 
-from ddm_framework.plugin.choice import Choice, plain
+from ddm_framework.plugin import Choice
+from ddm_framework.plugin.choice import plain
 from ddm_framework.recipe.settings import (
     Certificate,
     Clustering,
@@ -24,23 +25,27 @@ GIVEN = "given_from_python"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A checked recipe."""
+    """A checked recipe.
+
+    The sections stand in the order in which they are written.
+    """
 
     name: str
     general: General
+    _: KW_ONLY
     dataset: Choice
+    corruption: Corruption = field(default_factory=Corruption)
     backbone: Choice
     clusterer: Choice
     clustering: Clustering
     distance: Choice
     training: Training
+    target: Target = field(default_factory=Target)
     matching: Matching
     online: Online
     objectives: tuple[Choice, ...]
     study: Choice
     certificate: Certificate = field(default_factory=Certificate)
-    target: Target = field(default_factory=Target)
-    corruption: Corruption = field(default_factory=Corruption)
 
     def with_general(self, general: General) -> Recipe:
         """The same recipe with other general settings."""
@@ -54,21 +59,10 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default spelled out, as plain values."""
-        return {
-            **plain(self.general),
-            "dataset": self.dataset.as_dict(),
-            "corruption": plain(self.corruption),
-            "backbone": self.backbone.as_dict(),
-            "clusterer": {**self.clusterer.as_dict(), **plain(self.clustering)},
-            "distance": self.distance.as_dict(),
-            "training": plain(self.training),
-            "target": plain(self.target),
-            "matching": plain(self.matching),
-            "online": plain(self.online),
-            "objectives": [objective.as_dict() for objective in self.objectives],
-            "study": self.study.as_dict(),
-            "certificate": plain(self.certificate),
-        }
+        written = {each.name: plain(getattr(self, each.name)) for each in fields(self) if each.name != "name"}
+        general, clustering = written.pop("general"), written.pop("clustering")
+        written["clusterer"] |= clustering
+        return {**general, **written}
 
     def in_words(self) -> str:
         """One line for `ddm validate`."""

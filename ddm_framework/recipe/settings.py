@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,6 +26,10 @@ class Settings(BaseModel):
     """Strict and frozen: unknown keys, values of another type, NaN and infinity are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def changed(self, update: Mapping[str, Any]) -> Self:
+        """The same settings with some others, checked again."""
+        return self.model_validate({**self.model_dump(by_alias=True), **update})
 
 
 class Corruption(Settings):

@@ -41,19 +41,17 @@ class Source:
         those that `lasting` lists for the section of that name.
         """
         mine, theirs = self.at(place), other.at(place)
-        if isinstance(mine, dict) and isinstance(theirs, dict):
-            if "use" in theirs:
-                self.choose(place, theirs["use"], lasting)
-            self._copy_marks(other, place, deep=False)
-            for key in theirs:
-                if key in mine:
-                    self.overlay(other, (*place, key), lasting)
-                else:
-                    mine[key] = theirs[key]
-                    self._copy_marks(other, (*place, key), deep=True)
+        if not (isinstance(mine, dict) and isinstance(theirs, dict)):
+            self._take(other, place)
             return
-        self._replace(place, theirs)
-        self._copy_marks(other, place, deep=True)
+        if "use" in theirs:
+            self.choose(place, theirs["use"], lasting)
+        self.marks[place], self.folders[place] = other.marks[place], other.folders[place]
+        for key in theirs:
+            if key in mine:
+                self.overlay(other, (*place, key), lasting)
+            else:
+                self._take(other, (*place, key))
 
     def choose(self, place: Place, component: Any, lasting: Mapping[str, Collection[str]]) -> None:
         """Drop the options at a place if its component is replaced by another one."""
@@ -74,26 +72,24 @@ class Source:
 
     def put(self, place: Place, value: Any, mark: Mark, folder: Path) -> None:
         """Set the value at a place, with one mark for all of it."""
-        self._replace(place, value)
-        self.marks[place], self.folders[place] = mark, folder
-
-    def _replace(self, place: Place, value: Any) -> None:
         if place:
             self.at(place[:-1])[place[-1]] = value
         else:
             self.value = value
         self._forget(place)
+        self.marks[place], self.folders[place] = mark, folder
+
+    def _take(self, other: Source, place: Place) -> None:
+        """Replace the value at a place, and all marks within, by those of another tree."""
+        self.put(place, other.at(place), other.marks[place], other.folders[place])
+        for known in other.marks:
+            if known[: len(place)] == place:
+                self.marks[known], self.folders[known] = other.marks[known], other.folders[known]
 
     def _forget(self, place: Place) -> None:
         for known in [each for each in self.marks if each[: len(place)] == place]:
             del self.marks[known]
             self.folders.pop(known, None)
-
-    def _copy_marks(self, other: Source, place: Place, *, deep: bool) -> None:
-        for known in other.marks:
-            if known == place or (deep and known[: len(place)] == place):
-                self.marks[known] = other.marks[known]
-                self.folders[known] = other.folders[known]
 
 
 def read_source(path: Path) -> Source:

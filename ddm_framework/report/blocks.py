@@ -5,7 +5,7 @@ Each block checks its own shape when it is made, so that a slip is found in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -187,3 +187,15 @@ class Report:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     question: str = ""
     answer: str = ""
+
+    def clusters(self) -> list[int]:
+        """Ids of the clusters that it refers to, ascending."""
+        return sorted({int(each) for section in self.sections for each in _referred(section.blocks)})
+
+
+def _referred(blocks: Sequence[Block]) -> Iterator[int]:
+    for block in blocks:
+        if isinstance(block, Clusters):
+            yield from block.ids
+        elif isinstance(block, Card):
+            yield from _referred(block.blocks)

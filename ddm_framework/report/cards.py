@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ddm_framework.online.attribution import Attribution
-from ddm_framework.online.questions import Queries
+from ddm_framework.online import Attribution, Queries
 from ddm_framework.report.blocks import Block, Card, Clusters, Heatmap, Text
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.runs import Workspace
 
 NUM_SHOWN = 4
 """Clusters named at either end of the ranking."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from ddm_framework.report.blocks import Block, Card, Clusters, Report
+from ddm_framework.report.blocks import Report
 from ddm_framework.report.rendering import render
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.runs import Workspace
 
 LONE = (
     "Only the last checkpoint is known, so each synthetic image was matched with its cluster's gradient at the end of"
@@ -37,18 +37,18 @@ def page(workspace: Workspace, report: Report, seconds: Mapping[str, float], met
 def facts(workspace: Workspace, metrics: Mapping[str, Any]) -> dict[str, str]:
     """What the header states."""
     manifest = workspace.folder.manifest
-    sizes = manifest.get("data", {}).get("sizes", {})
+    sizes, versions = manifest.get("data", {}).get("sizes", {}), manifest.get("versions", {})
+    images = f"{sizes.get('train', '?')} training, {sizes.get('test', '?')} test"
     return {
-        "data set": f"{workspace.recipe.dataset.name}"
-        f" ({sizes.get('train', '?')} training, {sizes.get('test', '?')} test)",
+        "data set": f"{workspace.recipe.dataset.name} ({images})",
         "backbone": workspace.recipe.backbone.name,
         **_origin(workspace),
         "test accuracy": f"{metrics['target']['test_accuracy']:.1%}",
         "clusters": str(workspace.partition.num_clusters),
         "device": f"{manifest.get('device')}, {manifest.get('threads')} threads",
         "seed": str(workspace.recipe.general.seed),
-        "ddm": str(manifest.get("versions", {}).get("ddm-framework", "?")),
-        "torch": str(manifest.get("versions", {}).get("torch", "?")),
+        "ddm": str(versions.get("ddm-framework", "?")),
+        "torch": str(versions.get("torch", "?")),
     }
 
 
@@ -90,14 +90,5 @@ def cluster_names(workspace: Workspace) -> dict[int, str]:
 
 def members(workspace: Workspace, report: Report) -> dict[int, Tensor]:
     """The first real members of each cluster that the report refers to."""
-    referred = {cluster for section in report.sections for cluster in _referred(section.blocks)}
     images, partition = workspace.data.train.images, workspace.partition
-    return {cluster: images[partition.members(cluster)[:NUM_MEMBERS]].cpu() for cluster in sorted(referred)}
-
-
-def _referred(blocks: Sequence[Block]) -> Iterator[int]:
-    for block in blocks:
-        if isinstance(block, Clusters):
-            yield from block.ids
-        elif isinstance(block, Card):
-            yield from _referred(block.blocks)
+    return {cluster: images[partition.members(cluster)[:NUM_MEMBERS]].cpu() for cluster in report.clusters()}

@@ -121,10 +121,8 @@ def chart_svg(chart: Chart) -> str:
     """
     import matplotlib.figure
 
-    digest = hashlib.sha256(
-        repr((chart.kind, chart.series, chart.x, chart.x_label, chart.y_label)).encode("utf-8", "replace")
-    )
-    style: Any = {**_STYLE, "svg.hashsalt": digest.hexdigest()}
+    shown = repr((chart.kind, chart.series, chart.x, chart.x_label, chart.y_label)).encode("utf-8", "replace")
+    style: Any = {**_STYLE, "svg.hashsalt": hashlib.sha256(shown).hexdigest()}
     file = io.StringIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that matplotlib's font lacks: the page's font draws them
@@ -132,12 +130,10 @@ def chart_svg(chart: Chart) -> str:
         matplotlib.rcParams.update(style)
         figure = matplotlib.figure.Figure(figsize=(6.6, 2.5), layout="constrained")
         _draw(chart, figure)
-        figure.savefig(
-            file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    return _inline(
-        file.getvalue(), f"{chart.kind} chart of {chart.y_label} by {chart.x_label}: {', '.join(chart.series)}"
-    )
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    label = f"{chart.kind} chart of {chart.y_label} by {chart.x_label}: {', '.join(chart.series)}"
+    return _inline(file.getvalue(), label)
 
 
 def _levels(images: Tensor) -> Tensor:
@@ -303,9 +299,8 @@ def _inline(document: str, label: str) -> str:
         if attributes.get("id") not in used:
             attributes.pop("id", None)
         if "style" in attributes:
-            attributes["style"] = re.sub(r"font-family:[^;]*;?\s*", "", attributes["style"]).replace(
-                _INK, "currentColor"
-            )
+            style = re.sub(r"font-family:[^;]*;?\s*", "", attributes["style"])
+            attributes["style"] = style.replace(_INK, "currentColor")
         element.attrib.clear()
         element.attrib.update(attributes)
     box = root.get("viewBox", "")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import Any, NamedTuple
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor
 
-from ddm_framework.data.splits import DataInfo
+from ddm_framework.data import DataInfo
 from ddm_framework.report.blocks import Block, Card, Chart, Clusters, Heatmap, Report
 from ddm_framework.report.pictures import chart_svg, heatmap_png, neighbours, png, strip, thumbnail
 
@@ -47,22 +47,18 @@ def render(
         cluster_names: a name per cluster, such as "class 3, cluster 7".
         recipe_yaml: the recipe with every default spelled out.
     """
-    blocks = [block for section in report.sections for block in _walk(section.blocks)]
-    referred = sorted({int(each) for block in blocks if isinstance(block, Clusters) for each in block.ids})
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            title=title,
-            facts=facts,
-            stages={name: value for name, value in seconds.items() if name != "total"},
-            total=seconds.get("total", math.fsum(filter(math.isfinite, seconds.values()))),
-            strips={each: Strip.of(_pixels(info, members[each])) for each in referred if len(members.get(each, ()))},
-            name_of=lambda each: cluster_names.get(int(each), f"cluster {each}"),
-            picture=functools.partial(Picture.of, info),
-            recipe_yaml=recipe_yaml,
-        )
+    shown = [each for each in report.clusters() if len(members.get(each, ()))]
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        report=report,
+        title=title,
+        facts=facts,
+        stages={name: value for name, value in seconds.items() if name != "total"},
+        total=seconds.get("total", math.fsum(filter(math.isfinite, seconds.values()))),
+        strips={each: _strip(_pixels(info, members[each])) for each in shown},
+        name_of=lambda each: cluster_names.get(int(each), f"cluster {each}"),
+        picture=functools.partial(_picture, info),
+        recipe_yaml=recipe_yaml,
     )
 
 
@@ -91,45 +87,24 @@ def format_seconds(value: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture and the size at which it is shown."""
-
-    uri: str
-    width: int
-    height: int
-    enlarged: bool
-
-    @classmethod
-    def of(cls, info: DataInfo, image: Tensor, box: int) -> Picture:
-        """A network input (C, H, W) that fills a box: whole multiples of its pixels, or averaged down."""
-        pixels = thumbnail(_pixels(info, image)[None], 2 * box)[0]
-        height, width = image.shape[-2:]
-        zoom = box / max(height, width)
-        zoom = float(int(zoom)) if zoom >= 2 else zoom
-        return cls(png(pixels), max(1, round(width * zoom)), max(1, round(height * zoom)), zoom >= 2)
+def _picture(info: DataInfo, image: Tensor, box: int) -> dict[str, Any]:
+    """A network input (C, H, W) at the size that fills a box: whole multiples of its pixels, or averaged down."""
+    pixels = thumbnail(_pixels(info, image)[None], 2 * box)[0]
+    zoom = box / max(image.shape[-2:])
+    enlarged = zoom >= 2
+    height, width = (max(1, round(length * (int(zoom) if enlarged else zoom))) for length in image.shape[-2:])
+    return {"uri": png(pixels), "width": width, "height": height, "enlarged": enlarged}
 
 
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """Members of a cluster side by side; `pitch` is a member's width with the gap."""
-
-    uri: str
-    count: int
-    height: int
-    pitch: int
-    zoom: int
-
-    @classmethod
-    def of(cls, pixels: Tensor) -> Strip:
-        """Pixels (n, C, H, W) in [0, 1], shown about 36 pixels high."""
-        small = thumbnail(pixels[:_MOST_MEMBERS], 40)
-        height, width = small.shape[-2:]
-        return cls(strip(small), len(small), height, width + 1, max(1, 36 // height))
+def _strip(pixels: Tensor) -> dict[str, Any]:
+    """Members of a cluster (n, C, H, W) side by side, about 36 pixels high; `pitch` is a width with the gap."""
+    small = thumbnail(pixels[:_MOST_MEMBERS], 40)
+    height, width = small.shape[-2:]
+    zoom = max(1, 36 // height)
+    return {"uri": strip(small), "count": len(small), "height": height, "pitch": width + 1, "zoom": zoom}
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """A label of an axis and the cells that it spans, from 1."""
 
     label: str
@@ -148,59 +123,38 @@ def ticks(labels: Sequence[str], most: int = _MOST_LABELS) -> list[Tick]:
     return [Tick(labels[k], k + 1, min(stride, len(labels) - k)) for k in range(0, len(labels), stride)]
 
 
-@dataclass(frozen=True, slots=True)
-class HeatmapView:
-    """What the template needs of a heat map; `low` and `high` are None where no value is finite."""
+def _heatmap(heatmap: Heatmap) -> dict[str, Any]:
+    """A heat map that has cells: its picture, its labels, and the colours from its smallest to its largest.
 
-    uri: str
-    rows: list[Tick]
-    columns: list[Tick]
-    upright: bool
-    hints: Sequence[str]
-    row_height: int
-    least_width: int
-    low: float | None
-    high: float | None
-    scale: str
-    missing: int
-
-    @classmethod
-    def of(cls, heatmap: Heatmap) -> HeatmapView:
-        """A heat map that has cells: its picture, its labels, and the colours from its smallest to its largest."""
-        values = heatmap.values.detach().cpu().double()
-        finite = values[values.isfinite()]
-        num_rows, num_columns = values.shape
-        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
-        limit = float(finite.abs().max()) if len(finite) else 0.0
-        row_height = max(1, min(18, 480 // num_rows))
-        columns = ticks(heatmap.column_labels)
-        room = min(tick.span for tick in columns) / num_columns * _LINE
-        return cls(
-            uri=heatmap_png(values, limit=limit),
-            rows=ticks(heatmap.row_labels, max(1, num_rows * row_height // 13)),
-            columns=columns,
-            upright=num_columns > 8 and max(len(tick.label) for tick in columns) > room,
-            hints=heatmap.column_labels if num_columns <= _MOST_HINTS else (),
-            row_height=row_height,
-            least_width=max(num_columns, min(7 * num_columns, 620)),
-            low=low,
-            high=high,
-            scale=heatmap_png(torch.linspace(low or 0.0, high or 0.0, 65)[None], limit=limit),
-            missing=values.numel() - len(finite),
-        )
+    `low` and `high` are None where no value is finite.
+    """
+    values = heatmap.values.detach().cpu().double()
+    finite = values[values.isfinite()]
+    num_rows, num_columns = values.shape
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+    limit = float(finite.abs().max()) if len(finite) else 0.0
+    row_height = max(1, min(18, 480 // num_rows))
+    columns = ticks(heatmap.column_labels)
+    room = min(tick.span for tick in columns) / num_columns * _LINE
+    return {
+        "uri": heatmap_png(values, limit=limit),
+        "rows": ticks(heatmap.row_labels, max(1, num_rows * row_height // 13)),
+        "columns": columns,
+        "upright": num_columns > 8 and max(len(tick.label) for tick in columns) > room,
+        "hints": heatmap.column_labels if num_columns <= _MOST_HINTS else (),
+        "row_height": row_height,
+        "least_width": max(num_columns, min(7 * num_columns, 620)),
+        "low": low,
+        "high": high,
+        "scale": heatmap_png(torch.linspace(low or 0.0, high or 0.0, 65)[None], limit=limit),
+        "missing": values.numel() - len(finite),
+    }
 
 
 def _pixels(info: DataInfo, images: Tensor) -> Tensor:
     """Network inputs -> pixels on the CPU, NaN where the input was not finite (a clamp would hide infinity)."""
     images = images.detach().cpu().float()
     return torch.where(images.isfinite(), info.to_pixels(images), math.nan)
-
-
-def _walk(blocks: Sequence[Block]) -> Iterator[Block]:
-    for block in blocks:
-        yield block
-        if isinstance(block, Card):
-            yield from _walk(block.blocks)
 
 
 def _split(card: Card) -> tuple[Sequence[Block], Sequence[Block]]:
@@ -242,7 +196,7 @@ def _environment() -> Environment:
         number=lambda value: value if isinstance(value, str) else format_number(value),
         seconds=format_seconds,
         chart=lambda chart: Markup(chart_svg(chart)),
-        heatmap=HeatmapView.of,
+        heatmap=_heatmap,
         numeric_columns=_numeric_columns,
         peak=_peak,
         share=_share,

@@ -7,21 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from ddm_framework.data.splits import DataInfo
+from ddm_framework.data import DataInfo
 from ddm_framework.errors import RunFolderError
-from ddm_framework.network.stacks import Parameters
-from ddm_framework.network.training import TrainingState
-from ddm_framework.offline.partition import Partition
-from ddm_framework.offline.synset import Synset
+from ddm_framework.network import Parameters, TrainingState
+from ddm_framework.offline import Partition, Synset
 from ddm_framework.runs.run_folder import RunFolder
 from ddm_framework.runs.safe_files import load_json
-from ddm_framework.runs.tensor_files import load_tensors, save_tensors
+from ddm_framework.runs.tensor_files import load_tensors, prefixed, save_tensors, under
 
 _EPOCH = re.compile(r"epoch_(\d+)\.safetensors")
 
@@ -37,16 +37,10 @@ def load_info(folder: RunFolder) -> DataInfo:
     Raises:
         RunFolderError: if the manifest has none.
     """
-    noted: Any = folder.manifest.get("data")
-    if not isinstance(noted, dict) or not {each.name for each in fields(DataInfo)} <= noted.keys():
-        raise RunFolderError(f"the manifest in {folder.path} says nothing of the data; run the recipe again")
-    return DataInfo(
-        tuple(noted["shape"]),
-        noted["num_classes"],
-        tuple(noted["mean"]),
-        tuple(noted["std"]),
-        tuple(noted["class_names"]),
-    )
+    try:
+        return TypeAdapter(DataInfo).validate_python(folder.manifest.get("data"))
+    except ValidationError:
+        raise RunFolderError(f"the manifest in {folder.path} says nothing of the data; run the recipe again") from None
 
 
 def save_checkpoint(folder: RunFolder, epoch: int, parameters: Parameters) -> None:
@@ -104,25 +98,25 @@ class _Checkpoints(Mapping[int, Parameters]):
 
 def save_state(folder: RunFolder, state: TrainingState) -> None:
     """Everything that is needed to continue training after an interruption."""
-    tensors = {f"parameters.{name}": each for name, each in state.parameters.items()}
-    tensors |= {f"velocity.{name}": each for name, each in state.velocity.items()}
-    tensors["epoch"] = torch.tensor(state.epoch)
-    _save(folder, "training", folder.file("offline", "trajectory", "resume.safetensors"), tensors)
+    tensors = {**prefixed(state.parameters, "parameters."), **prefixed(state.velocity, "velocity.")}
+    _save(folder, "training", _resume(folder), {**tensors, "epoch": torch.tensor(state.epoch)})
 
 
 def load_state(folder: RunFolder, device: torch.device) -> TrainingState | None:
     """The state of an interrupted training, if there is one."""
-    path = folder.file("offline", "trajectory", "resume.safetensors")
-    if not path.is_file():
+    if not _resume(folder).is_file():
         return None
-    tensors = _load(folder, "training", path, device, ("epoch",))
-    epoch = int(tensors.pop("epoch"))
-    return TrainingState(epoch, _under(tensors, "parameters."), _under(tensors, "velocity."))
+    tensors = _load(folder, "training", _resume(folder), device, ("epoch",))
+    return TrainingState(int(tensors["epoch"]), under(tensors, "parameters."), under(tensors, "velocity."))
 
 
 def remove_state(folder: RunFolder) -> None:
     """Training is over."""
-    folder.file("offline", "trajectory", "resume.safetensors").unlink(missing_ok=True)
+    _resume(folder).unlink(missing_ok=True)
+
+
+def _resume(folder: RunFolder) -> Path:
+    return folder.file("offline", "trajectory", "resume.safetensors")
 
 
 def save_partition(folder: RunFolder, partition: Partition) -> None:
@@ -153,10 +147,8 @@ def load_synset_chunk(folder: RunFolder, name: str, device: torch.device) -> Syn
 
 def save_synsets(folder: RunFolder, synsets: Mapping[str, Synset]) -> None:
     """The whole synset, cluster-wise and class-wise."""
-    tensors: dict[str, Tensor] = {}
-    for level, synset in synsets.items():
-        tensors |= synset.tensors(f"{level}.")
-    _save(folder, "matching", _synsets(folder), tensors)
+    named = (synset.tensors(f"{level}.").items() for level, synset in synsets.items())
+    _save(folder, "matching", _synsets(folder), dict(chain.from_iterable(named)))
 
 
 def has_synsets(folder: RunFolder) -> bool:
@@ -180,8 +172,7 @@ def _synsets(folder: RunFolder) -> Path:
 def load_synset(folder: RunFolder, level: str, device: torch.device) -> Synset:
     """The `cluster`- or `class`-wise synset."""
     names = (f"{level}.{each.name}" for each in fields(Synset))
-    tensors = _load(folder, "matching", _synsets(folder), device, names)
-    return Synset.from_tensors(_under(tensors, f"{level}."))
+    return Synset.from_tensors(_load(folder, "matching", _synsets(folder), device, names), f"{level}.")
 
 
 def save_attribution(folder: RunFolder, tensors: Mapping[str, Tensor]) -> None:
@@ -204,7 +195,3 @@ def _load(
 ) -> dict[str, Tensor]:
     tensors = load_tensors(path, names, folder.stamp(stage, path))
     return {name: each.to(device) for name, each in tensors.items()}
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}

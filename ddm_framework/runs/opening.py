@@ -9,10 +9,8 @@ from pathlib import Path
 import torch
 
 from ddm_framework.errors import DDMError, Mark, Problem, RecipeError
-from ddm_framework.plugin.discovery import load_plugins
-from ddm_framework.plugin.registry import Registry
-from ddm_framework.recipe.reading import load_recipe
-from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.plugin import Registry, load_plugins
+from ddm_framework.recipe import Recipe, load_recipe
 from ddm_framework.runs.provenance import DISTRIBUTION, own_version, versions_in_words
 from ddm_framework.runs.run_folder import RunFolder
 from ddm_framework.runs.workspace import Workspace

@@ -131,20 +131,20 @@ def versions_in_words(manifest: Mapping[str, Any], told: list[Difference]) -> st
 
 def own_version() -> str:
     """Of this installation of ddm."""
+    return _version(DISTRIBUTION) or "of an unknown version"
+
+
+def _version(package: str) -> str | None:
     try:
-        return version(DISTRIBUTION)
+        return version(package)
     except PackageNotFoundError:
-        return "of an unknown version"
+        return None
 
 
 def environment() -> dict[str, Any]:
     """What a run is made with: versions, machine, and the git revision of the current folder if it has one."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    installed = {package: found for package in _PACKAGES if (found := _version(package))}
+    versions = {"python": platform.python_version(), **installed}
     return {"versions": versions, "platform": platform.platform(), "git_revision": git_revision(Path.cwd())}
 
 

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from ddm_framework.errors import RunFolderError
+from ddm_framework.recipe.yaml_source import is_file
 from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words, worth_telling
 from ddm_framework.runs.safe_files import PARTIAL, load_json, save_json
 from ddm_framework.runs.tensor_files import check_tensors
@@ -70,11 +71,7 @@ class RunFolder:
         Raises:
             RunFolderError: if there is none in this folder, or it is not finished.
         """
-        try:
-            found = (path / MANIFEST).is_file()
-        except OSError:
-            found = False
-        if not found:
+        if not is_file(path / MANIFEST):
             raise RunFolderError(
                 f"{path} holds no run of ddm (no {MANIFEST}); make one with `ddm run RECIPE --out {path}`"
             )
@@ -291,12 +288,10 @@ def locked(path: Path) -> Iterator[None]:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = load_json(path)
+        manifest: dict[str, Any] = load_json(path)
+        _Manifest.model_validate(manifest, strict=True)
     except RunFolderError:
         raise RunFolderError(f"{path} is not JSON, so {path.parent} {_NOT_OURS}") from None
-    try:
-        _Manifest.model_validate(manifest, strict=True)
     except ValidationError:
         raise RunFolderError(f"{path} is not a manifest of ddm, so {path.parent} {_NOT_OURS}") from None
-    whole: dict[str, Any] = manifest
-    return whole
+    return manifest

@@ -35,6 +35,16 @@ def load_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str]
         return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
 
 
+def prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under longer names, so that several groups fit into one file."""
+    return {prefix + name: each for name, each in tensors.items()}
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """One of the groups of a file, under its own names."""
+    return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+
+
 def check_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str] | None = None) -> None:
     """Look at the header of a safetensors file alone; arguments and errors are those of `load_tensors`."""
     try:

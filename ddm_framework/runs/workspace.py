@@ -14,27 +14,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddm_framework.data.images import Images
-from ddm_framework.data.loading import load_data
-from ddm_framework.data.splits import DataInfo, DataSplits, ImageSet, subset
+from ddm_framework.data import DataInfo, DataSplits, Images, ImageSet, load_data, subset
 from ddm_framework.errors import PluginError, RunFolderError
-from ddm_framework.network.memory import Budget
-from ddm_framework.network.networks import Network, build_network
-from ddm_framework.network.stacks import Parameters
-from ddm_framework.network.target import Target
-from ddm_framework.offline.partition import Divided, Partition
-from ddm_framework.offline.synset import Synset
-from ddm_framework.online.attribution import Attribution, Estimate, fit, fit_attribution
-from ddm_framework.online.finetuning import Anchor, perturbed_networks
-from ddm_framework.online.perturbations import beta_weights, design
-from ddm_framework.online.questions import EVERY_LOGIT, Objective, Queries, Reference, declared
-from ddm_framework.plugin.choice import Choice
-from ddm_framework.plugin.choosing import choose
-from ddm_framework.plugin.declarations import Method, method_of
-from ddm_framework.plugin.registry import Registry
+from ddm_framework.network import Budget, Network, Parameters, Target, build_network
+from ddm_framework.offline import Divided, Partition, Synset
+from ddm_framework.online import (
+    Anchor,
+    Attribution,
+    Estimate,
+    Objective,
+    Queries,
+    Reference,
+    beta_weights,
+    declared,
+    design,
+    fit,
+    fit_attribution,
+    perturbed_networks,
+)
+from ddm_framework.online.questions import EVERY_LOGIT
+from ddm_framework.plugin import Choice, Method, Registry, choose, method_of
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.randomness import derive_seed, generator
-from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.recipe import Recipe
 from ddm_framework.runs import account, artifacts
 from ddm_framework.runs.run_folder import RunFolder
 
@@ -64,17 +66,14 @@ class Workspace:
         Raises:
             RunFolderError: if the data are no longer those of the run.
         """
-        data = self.loaded_data if self.loaded_data is not None else self._reloaded()
-        return data.to(self.device)
-
-    def _reloaded(self) -> DataSplits:
-        data = load_data(self.recipe)
-        if data.fingerprint() != self.root.input("training", "data"):
+        given = self.loaded_data
+        data = load_data(self.recipe) if given is None else given
+        if given is None and data.fingerprint() != self.root.input("training", "data"):
             raise RunFolderError(
                 f"the data set {self.recipe.dataset.name} is not what it was when {self.root.path} was made; "
                 "bring the old files back, or run the recipe again with --fresh"
             )
-        return data
+        return data.to(self.device)
 
     @cached_property
     def info(self) -> DataInfo:
@@ -310,9 +309,8 @@ class Workspace:
 
     def with_online(self, **settings: Any) -> Workspace:
         """The same run under other settings of `online`; what is loaded is shared."""
-        online = type(self.recipe.online).model_validate({**self.recipe.online.model_dump(), **settings})
         other = copy.copy(self)
-        other.recipe = replace(self.recipe, online=online)
+        other.recipe = replace(self.recipe, online=self.recipe.online.changed(settings))
         return other
 
     def module(self, parameters: Parameters) -> nn.Module:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.network.checkpoints import fitted, read_state
-from ddm_framework.network.stacks import Gradient, take
-from ddm_framework.network.training import start, train
-from ddm_framework.offline.features import extract_features
-from ddm_framework.offline.matching import cluster_chunks, match
-from ddm_framework.offline.pairing import possible_pairs
-from ddm_framework.offline.partition import Divided, Partition, make_partition
-from ddm_framework.offline.real_gradients import class_gradients, trajectory_gradients
-from ddm_framework.offline.synset import Synset
-from ddm_framework.runs import artifacts
+from ddm_framework.network import Gradient, read_state, start, take, train
+from ddm_framework.network.checkpoints import fitted
+from ddm_framework.offline import (
+    Divided,
+    Partition,
+    Synset,
+    class_gradients,
+    cluster_chunks,
+    extract_features,
+    make_partition,
+    match,
+    possible_pairs,
+    trajectory_gradients,
+)
+from ddm_framework.runs import Workspace, artifacts
 from ddm_framework.runs.run_folder import StageClock
-from ddm_framework.runs.workspace import Workspace
 
 
 def train_target(workspace: Workspace, clock: StageClock) -> None:
@@ -44,7 +47,7 @@ def train_target(workspace: Workspace, clock: StageClock) -> None:
     artifacts.remove_state(folder)
 
 
-def adopt_target(workspace: Workspace) -> None:
+def adopt_target(workspace: Workspace, _clock: StageClock) -> None:
     """Adopt a network that was trained elsewhere; its checkpoints count as epochs.
 
     Raises:
@@ -61,7 +64,7 @@ def adopt_target(workspace: Workspace) -> None:
         )
 
 
-def divide(workspace: Workspace) -> None:
+def divide(workspace: Workspace, _clock: StageClock) -> None:
     """Cluster the training split, class by class."""
     recipe, data = workspace.recipe, workspace.data.train
     workspace.display.say("clustering the training data")
@@ -85,48 +88,35 @@ def distil(workspace: Workspace, clock: StageClock) -> None:
     fine = workspace.partition
     if len(fine.clusters) != len(workspace.data.train):
         raise RunFolderError("the partition is of another training split; run with --fresh to make it again")
-    known = _RealGradients(workspace)
-    levels = {"cluster": fine, "class": fine.class_wise(workspace.info.num_classes)}
-    synsets = {level: _distil_level(workspace, level, partition, known, clock) for level, partition in levels.items()}
+    recipe, num_classes = workspace.recipe, workspace.info.num_classes
+    levels = {"cluster": fine, "class": fine.class_wise(num_classes)}
+    pairs = possible_pairs(sorted(workspace.trajectory), recipe.matching)
+    parts = {
+        level: cluster_chunks(workspace.network, pairs, recipe.matching, each.num_clusters, workspace.budget)
+        for level, each in levels.items()
+    }
+    real: dict[str, dict[int, Gradient]] = {}
+    if len(parts["cluster"]) == 1:  # the gradients of all clusters fit the memory at once, and those of classes follow
+        [everything] = parts["cluster"]
+        known = trajectory_gradients(workspace.trained, workspace.divided, everything, pairs, workspace.budget)
+        real = {"cluster": known, "class": class_gradients(known, fine, num_classes)}
+    synsets = {
+        level: _distil_level(workspace, level, each, parts[level], real.get(level), clock)
+        for level, each in levels.items()
+    }
     artifacts.save_synsets(workspace.folder, synsets)
     artifacts.remove_synset_chunks(workspace.folder)
 
 
-class _RealGradients:
-    """Gradients of all clusters, from which those of the classes follow, if they fit the memory at once."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.pairs = possible_pairs(sorted(workspace.trajectory), workspace.recipe.matching)
-
-    def chunks(self, partition: Partition) -> list[slice]:
-        """Chunks of clusters that are matched together."""
-        workspace, total = self.workspace, partition.num_clusters
-        return cluster_chunks(workspace.network, self.pairs, workspace.recipe.matching, total, workspace.budget)
-
-    def of(self, level: str) -> Mapping[int, Gradient] | None:
-        """The gradients of a whole level; None if it has to be matched in chunks."""
-        if len(self.chunks(self.workspace.partition)) > 1:
-            return None
-        return self.fine if level == "cluster" else self.coarse
-
-    @cached_property
-    def fine(self) -> dict[int, Gradient]:
-        """Of every cluster."""
-        workspace, everything = self.workspace, slice(0, self.workspace.partition.num_clusters)
-        return trajectory_gradients(workspace.trained, workspace.divided, everything, self.pairs, workspace.budget)
-
-    @cached_property
-    def coarse(self) -> dict[int, Gradient]:
-        """Of every class."""
-        return class_gradients(self.fine, self.workspace.partition, self.workspace.info.num_classes)
-
-
 def _distil_level(
-    workspace: Workspace, level: str, partition: Partition, known: _RealGradients, clock: StageClock
+    workspace: Workspace,
+    level: str,
+    partition: Partition,
+    parts: Sequence[slice],
+    real: Mapping[int, Gradient] | None,
+    clock: StageClock,
 ) -> Synset:
     recipe = workspace.recipe
-    parts = known.chunks(partition)
     finished = []
     with workspace.display.bar(f"matching, {level}-wise (steps)", recipe.matching.steps * len(parts)) as advance:
         for part in parts:
@@ -142,7 +132,7 @@ def _distil_level(
                     recipe.general.seed,
                     budget=workspace.budget,
                     advance=advance,
-                    real=known.of(level),
+                    real=real,
                 )
                 artifacts.save_synset_chunk(workspace.folder, name, synset)
                 clock.saved()

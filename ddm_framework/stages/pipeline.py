@@ -10,22 +10,21 @@ from typing import Any
 
 import torch
 
-from ddm_framework.data.loading import load_data
+from ddm_framework.data import load_data
 from ddm_framework.errors import PluginError
-from ddm_framework.plugin.registry import Registry
+from ddm_framework.plugin import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipe.recipe import Recipe
-from ddm_framework.report.blocks import Report, Section, Text
-from ddm_framework.report.pages import caveats, page
-from ddm_framework.runs import artifacts
-from ddm_framework.runs.opening import settle
-from ddm_framework.runs.provenance import StageInputs, environment
-from ddm_framework.runs.run_folder import STAGES, RunFolder, locked
-from ddm_framework.runs.safe_files import save_json, save_text
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.recipe import Recipe
+from ddm_framework.report import Report, Section, Text, page
+from ddm_framework.report.pages import caveats
+from ddm_framework.runs import STAGES, RunFolder, StageInputs, Workspace, artifacts, save_json, save_text, settle
+from ddm_framework.runs.provenance import environment
+from ddm_framework.runs.run_folder import locked
 from ddm_framework.stages import offline
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certificate import certified
+
+SPLITS = ("train", "validation", "test")
 
 
 def execute(
@@ -55,40 +54,26 @@ def execute(
         if not all(map(folder.is_done, STAGES)):
             note(workspace)
         save_recipe(workspace)
-        _work(workspace, inputs)
+        work_offline(workspace, inputs)
+        if not folder.is_done("online"):
+            _online(workspace, inputs["online"])
     return workspace, artifacts.load_metrics(folder)
 
 
-def _work(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
-    """Do the stages that are not done."""
-    work_offline(workspace, inputs)
-    if not workspace.folder.is_done("online"):
-        _online(workspace, inputs["online"])
-
-
 def work_offline(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> None:
-    """Do the offline stages that are not done: target, partition, synset."""
+    """Do those of the given offline stages (target, partition, synset) that are not done."""
     folder = workspace.folder
-    if not folder.is_done("training"):
-        with folder.stage("training", inputs["training"]) as clock:
-            if workspace.recipe.target.checkpoint is None:
-                offline.train_target(workspace, clock)
-            else:
-                offline.adopt_target(workspace)
-    if not folder.is_done("partition"):
-        with folder.stage("partition", inputs["partition"]):
-            offline.divide(workspace)
-    if not folder.is_done("matching"):
-        with folder.stage("matching", inputs["matching"]) as clock:
-            offline.distil(workspace, clock)
+    target = offline.train_target if workspace.recipe.target.checkpoint is None else offline.adopt_target
+    for stage, work in {"training": target, "partition": offline.divide, "matching": offline.distil}.items():
+        if stage in inputs and not folder.is_done(stage):
+            with folder.stage(stage, inputs[stage]) as clock:
+                work(workspace, clock)
 
 
 def note(workspace: Workspace) -> None:
     """Record in the manifest what the run is made from and with."""
     recipe, folder, data = workspace.recipe, workspace.folder, workspace.data
-    artifacts.save_info(
-        folder, data.info, {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
-    )
+    artifacts.save_info(folder, data.info, {split: len(getattr(data, split)) for split in SPLITS})
     device = workspace.device
     folder.note(
         recipe=recipe.name,
@@ -152,11 +137,9 @@ def core_metrics(workspace: Workspace) -> dict[str, Any]:
     """Figures of every run, whatever its study."""
     synset, class_synset = workspace.synset, workspace.class_synset
     perturbed = (workspace.perturbations == 0).any(1)
-    metrics: dict[str, Any] = {
+    return {
         "target": {
-            f"{split}_accuracy": workspace.accuracy(split)
-            for split in ("train", "validation", "test")
-            if len(getattr(workspace.data, split))
+            f"{split}_accuracy": workspace.accuracy(split) for split in SPLITS if len(getattr(workspace.data, split))
         },
         "matching": {
             "mean_cosine": float(synset.cosine.mean()),
@@ -166,4 +149,3 @@ def core_metrics(workspace: Workspace) -> dict[str, Any]:
         },
         "online": {"num_finetunings": int(perturbed.sum())},
     }
-    return metrics

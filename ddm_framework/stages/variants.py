@@ -7,15 +7,13 @@ target.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ddm_framework.plugin.choice import Choice
-from ddm_framework.runs import account
-from ddm_framework.runs.run_folder import STAGES, RunFolder
-from ddm_framework.runs.workspace import Workspace
-from ddm_framework.stages import offline
+from ddm_framework.plugin import Choice
+from ddm_framework.recipe import Recipe
+from ddm_framework.runs import RunFolder, StageInputs, Workspace, account
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.stages.pipeline import note, save_recipe, work_offline
 
@@ -45,20 +43,12 @@ def variant(
     recipe = replace(
         workspace.recipe,
         clusterer=clusterer or workspace.recipe.clusterer,
-        matching=_changed(workspace.recipe.matching, matching),
-        online=_changed(workspace.recipe.online, online),
+        matching=workspace.recipe.matching.changed(matching),
+        online=workspace.recipe.online.changed(online),
     )
-    inputs = stage_inputs(recipe, workspace.registry, workspace.root.input("training", "data"))
-    stages = ["partition", "matching"] if clusterer else ["matching"]
-    folder = RunFolder.open(workspace.root.file("variants", name))
-    folder.claim({stage: inputs[stage] for stage in stages}, fresh=True)
+    folder, inputs = _claimed(workspace, name, recipe, ["partition", "matching"] if clusterer else ["matching"])
     other = replace(workspace, recipe=recipe, folder=folder, loaded_data=workspace.data, parent=workspace)
-    if "partition" in stages and not folder.is_done("partition"):
-        with folder.stage("partition", inputs["partition"]):
-            offline.divide(other)
-    if not folder.is_done("matching"):
-        with folder.stage("matching", inputs["matching"]) as clock:
-            offline.distil(other, clock)
+    work_offline(other, inputs)
     account.enter(time.monotonic() - begun, sum(folder.seconds().values()), once=str(folder.path))
     if clusterer is None:
         workspace.charge("partition")
@@ -88,11 +78,9 @@ def sibling(
         old,
         backbone=backbone or old.backbone,
         distance=distance or old.distance,
-        matching=_changed(old.matching, matching),
+        matching=old.matching.changed(matching),
     )
-    inputs = stage_inputs(recipe, workspace.registry, workspace.root.input("training", "data"))
-    folder = RunFolder.open(workspace.root.file("variants", name))
-    folder.claim({stage: inputs[stage] for stage in STAGES if stage != "online"}, fresh=True)
+    folder, inputs = _claimed(workspace, name, recipe, ["training", "partition", "matching"])
     other = Workspace(recipe, folder, workspace.registry, workspace.device, workspace.display, workspace.data)
     note(other)
     save_recipe(other)
@@ -100,5 +88,12 @@ def sibling(
     return other
 
 
-def _changed(settings: Any, update: Mapping[str, Any]) -> Any:
-    return type(settings).model_validate({**settings.model_dump(by_alias=True), **update})
+def _claimed(
+    workspace: Workspace, name: str, recipe: Recipe, stages: Sequence[str]
+) -> tuple[RunFolder, dict[str, StageInputs]]:
+    """The folder of a variant or sibling, and the inputs of its stages; those that differ are dropped."""
+    inputs = stage_inputs(recipe, workspace.registry, workspace.root.input("training", "data"))
+    chosen = {stage: inputs[stage] for stage in stages}
+    folder = RunFolder.open(workspace.root.file("variants", name))
+    folder.claim(chosen, fresh=True)
+    return folder, chosen

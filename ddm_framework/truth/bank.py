@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.network.stacks import Parameters
-from ddm_framework.runs.tensor_files import check_tensors, load_tensors, save_tensors
+from ddm_framework.network import Parameters
+from ddm_framework.runs import load_tensors, save_tensors
+from ddm_framework.runs.tensor_files import check_tensors, prefixed, under
 
 Coupling = Literal["same_order", "independent"]
 """How a retraining relates to the target. `same_order`: the same θ_0 and batch order. `independent`: its own θ_0 and
@@ -59,7 +60,7 @@ class Bank:
 
     def load(self, rows: slice) -> Parameters:
         """Some of the networks, stacked."""
-        loaded = [_under(load_tensors(file)) for file in self.files[rows]]
+        loaded = [under(load_tensors(file), _WEIGHTS) for file in self.files[rows]]
         return {name: torch.stack([each[name] for each in loaded]).to(self.device) for name in loaded[0]}
 
     @property
@@ -70,8 +71,8 @@ class Bank:
 
 def save_network(file: Path, parameters: Parameters, seconds: float) -> None:
     """Save a finished network and its share of the time."""
-    tensors = {f"{_WEIGHTS}{name}": each for name, each in parameters.items()}
-    save_tensors(file, {**tensors, "seconds": torch.tensor(seconds, dtype=torch.float64)}, {"network": file.stem})
+    tensors = {**prefixed(parameters, _WEIGHTS), "seconds": torch.tensor(seconds, dtype=torch.float64)}
+    save_tensors(file, tensors, {"network": file.stem})
 
 
 def is_whole(file: Path) -> bool:
@@ -81,7 +82,3 @@ def is_whole(file: Path) -> bool:
     except RunFolderError:
         return False
     return True
-
-
-def _under(tensors: Parameters) -> Parameters:
-    return {name.removeprefix(_WEIGHTS): each for name, each in tensors.items() if name.startswith(_WEIGHTS)}

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from ddm_framework.errors import DDMError
-from ddm_framework.online.perturbations import leave_one_out
-from ddm_framework.online.questions import Objective, Queries
-from ddm_framework.report.blocks import Report, Section, Table, Text
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.online import Objective, Queries, leave_one_out
+from ddm_framework.report import Report, Section, Table, Text
+from ddm_framework.runs import Workspace
 from ddm_framework.truth.retraining import bank_logits, retrained
 
 
@@ -161,7 +160,8 @@ def certified(workspace: Workspace, report: Report) -> Report:
     if objective is None:
         raise DDMError("certificate: no objective of the recipe ranks clusters for single queries; add output_shift")
     found = certify(workspace, queries, objective, count)
-    rows = _rows(workspace, found)
+    partition, names = workspace.partition, workspace.info.class_names
+    rows = [(each, names[int(partition.classes[each])], int(partition.sizes[each])) for each in found.clusters]
     section = Section("Certificate", [Text(found.sentence()), Table(["cluster", "class", "images"], rows, _CAPTION)])
     metrics: Mapping[str, Any] = {**report.metrics, "certificate": found.metrics()}
     sections = [*report.sections[:1], section, *report.sections[1:]]
@@ -175,10 +175,3 @@ def _has_rank(workspace: Workspace, queries: Queries, objective: Objective) -> b
     few = queries.take(torch.arange(min(2, len(queries))))
     reference = workspace.reference(few)
     return objective.measure(reference.target_logits, reference).shape[1] == 1
-
-
-def _rows(workspace: Workspace, found: Certificate) -> list[list[str | int | float | None]]:
-    partition, names = workspace.partition, workspace.info.class_names
-    return [
-        [cluster, names[int(partition.classes[cluster])], int(partition.sizes[cluster])] for cluster in found.clusters
-    ]

@@ -19,13 +19,8 @@ from pathlib import Path
 import torch
 
 from ddm_framework.errors import DDMError
-from ddm_framework.network.memory import TRAINING, chunks
-from ddm_framework.network.networks import build_network
-from ddm_framework.network.stacks import Parameters, take
-from ddm_framework.network.training import start_each, train
-from ddm_framework.runs.opening import num_cores, workspace_of
-from ddm_framework.runs.tensor_files import load_tensors, save_tensors
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.network import TRAINING, Parameters, build_network, chunks, start_each, take, train
+from ddm_framework.runs import Workspace, load_tensors, num_cores, save_tensors, workspace_of
 from ddm_framework.truth.bank import Retraining, save_network
 
 _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**26)}
@@ -133,17 +128,9 @@ def _start_worker(
     save_tensors(job, tensors)
     job.with_suffix(".txt").write_text("\n".join(str(listed[row][0]) for row in rows), encoding="utf-8")
     plugins = [f"--plugin={file}" for file in workspace.registry.files]
+    arguments = [str(workspace.root.path), str(job), f"--workers={workers}", *plugins]
     # -P: the current folder may be a stranger's, and its modules must not come before those that are meant.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        __name__,
-        str(workspace.root.path),
-        str(job),
-        f"--workers={workers}",
-        *plugins,
-    ]
+    command = [sys.executable, "-P", "-m", __name__, *arguments]
     threads = str(workspace.recipe.general.threads)
     environment = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "PYTHONPATH": _python_path()}
     return subprocess.Popen(

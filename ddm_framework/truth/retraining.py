@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from ddm_framework.errors import DDMError
-from ddm_framework.offline.partition import Partition
-from ddm_framework.online.questions import Queries
+from ddm_framework.offline import Partition
+from ddm_framework.online import Queries
 from ddm_framework.randomness import derive_seed
-from ddm_framework.runs import account
-from ddm_framework.runs.workspace import Workspace
+from ddm_framework.runs import Workspace, account
 from ddm_framework.truth.bank import Bank, Coupling, Retraining, is_whole
 from ddm_framework.truth.engine import train_missing
 
