@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from ddm_framework.network.stacks import Gradient
 from ddm_framework.plugin.choice import Choice
@@ -24,19 +25,27 @@ def distance_gradients(distance: Distance, synthetic: Gradient, target: Gradient
     """
     formula = formula_of(distance.target if isinstance(distance, Choice) else distance)
     if formula is None:
-        found: Gradient = vmap(grad(distance))(synthetic, target)
-        return found
+        leaves = {name: each.detach().requires_grad_() for name, each in synthetic.items()}
+        slopes = _slopes(distance, (leaves, target), tuple(leaves.values()))
+        return dict(zip(leaves, slopes, strict=True))
     options = distance.options if isinstance(distance, Choice) else {}
     names = list(target)
     products = [
         torch.stack([torch.linalg.vecdot(a[name].flatten(1), b[name].flatten(1)) for name in names], 1)
         for a, b in ((synthetic, target), (synthetic, synthetic), (target, target))
     ]
-    slopes = grad(functools.partial(formula, **options), argnums=(0, 1))
-    by_inner, by_square = vmap(slopes)(*products)
+    by_inner, by_square, _ = _slopes(
+        functools.partial(formula, **options), products, [each.requires_grad_() for each in products]
+    )
     found = {}
     for index, name in enumerate(names):
         shape = (-1, *[1] * (target[name].ndim - 1))
         along, own = by_inner[:, index].view(shape), 2 * by_square[:, index].view(shape)
         found[name] = (target[name] * along).addcmul_(synthetic[name], own)
     return found
+
+
+def _slopes(function: Callable[..., Tensor], arguments: Sequence[Any], leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Derivatives of a function of each of K arguments; `torch.func.grad` would import PyTorch's compiler."""
+    with torch.enable_grad():
+        return torch.autograd.grad(vmap(function)(*arguments).sum(), leaves, materialize_grads=True)

@@ -23,6 +23,7 @@ from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Gradient, Parameters, flat, negative, norms, take
 from ddm_framework.network.target import Target
 from ddm_framework.offline.directions import Distance, distance_gradients
+from ddm_framework.offline.optimizer import Optimizer
 from ddm_framework.offline.pairing import Pair, possible_pairs
 from ddm_framework.offline.partition import Divided, Partition
 from ddm_framework.offline.real_gradients import trajectory_gradients
@@ -83,13 +84,12 @@ def match(
         images, logits = images[rows], logits[rows]
         targets = {epoch: take(each, rows) for epoch, each in targets.items()}
     gradients = image_gradients(target, distance)
-    optimizer, scheduler = _optimizer(images, logits, settings)
+    by_image, by_label = Optimizer(images, settings.lr, settings), Optimizer(logits, settings.label_lr, settings)
     for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
-        images.grad, label_gradient = gradients(images, logits, targets[at], trajectory[synthetic])
-        # All logits of a hard label but one are minus infinity, and a step of Adam would turn them into NaN.
-        logits.grad = label_gradient if settings.labels == "learned" else torch.zeros_like(logits)
-        optimizer.step()
-        scheduler.step()
+        image_gradient, label_gradient = gradients(images, logits, targets[at], trajectory[synthetic])
+        by_image.step(image_gradient)
+        if settings.labels == "learned":
+            by_label.step(label_gradient)
         finite = torch.isfinite(images).flatten(1).all(1) & ~torch.isnan(logits).flatten(1).any(1)
         _check_finite(finite, clusters, partition, step, settings)
         advance()
@@ -167,20 +167,6 @@ def start_images(
         certain = images.new_full((len(images), count, num_classes), float("-inf"))
         logits = certain.scatter(2, classes[:, None, None].expand(-1, count, 1), 0.0)
     return images, logits
-
-
-def _optimizer(
-    images: Tensor, logits: Tensor, settings: Matching
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Both optimisers are elementwise, so a stack of clusters is optimised exactly as each cluster would be alone."""
-    groups = [{"params": [images], "lr": settings.lr}]
-    if settings.labels == "learned":
-        groups.append({"params": [logits], "lr": settings.label_lr})
-    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.SGD
-    optimizer: torch.optim.Optimizer = kind(groups)
-    if settings.schedule == "cosine":
-        return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
 def _draw(pairs: Sequence[Pair], steps: int, seed: int) -> Iterator[Pair]:

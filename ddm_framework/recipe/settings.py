@@ -85,6 +85,9 @@ class Matching(Settings):
 
     `direction: forward` is ordinary matching ("DDM-match"); with `pairing: offset, step_length: 0` it matches both
     gradients at the same checkpoint, as in dataset condensation.
+
+    `betas` are Adam's. Each step draws another pair of checkpoints, so short memories, `[0.5, 0.9]`, reach the same
+    cosine in a half to a third of the steps (docs/how_it_works.md).
     """
 
     direction: Literal["reverse", "forward"] = "reverse"
@@ -95,6 +98,7 @@ class Matching(Settings):
     labels: Literal["learned", "hard"] = "learned"
     init: Literal["real", "noise"] = "real"
     optimizer: Literal["adam", "sgd"] = "adam"
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     lr: PositiveFloat = 0.1
     label_lr: PositiveFloat = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"

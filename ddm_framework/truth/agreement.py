@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import Tensor
 
 TINY = float(torch.finfo(torch.float64).tiny)
@@ -316,7 +316,7 @@ def sampled_spearman_interval(effect: Tensor, true_effect: Tensor, level: float 
     variance = float((count - 1) * without.var(correction=0))
     variance += float(each.var()) / num_queries if num_queries > 1 else 0.0
     value = min(max(float(each.mean()), -_NEARLY_ONE), _NEARLY_ONE)
-    reach = float(stats.t.ppf((1 + level) / 2, count - 2)) * variance**0.5 / (1 - value**2)
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, count - 2)) * variance**0.5 / (1 - value**2)
     low, high = np.tanh([np.arctanh(value) - reach, np.arctanh(value) + reach])
     return float(low), float(high)
 
@@ -365,7 +365,7 @@ def _check_request(level: float, resamples: int) -> None:
 
 def _rank(truth: Tensor) -> Tensor:
     """1 + the number of clusters strictly above, float64 (N, K)."""
-    return torch.from_numpy(stats.rankdata(-truth.numpy(), method="min", axis=1)).double()
+    return torch.from_numpy(scipy.stats.rankdata(-truth.numpy(), method="min", axis=1)).double()
 
 
 def _gain_and_room(judged: Judged) -> list[Tensor]:
@@ -390,7 +390,7 @@ def _predicted_and_true(effect: Tensor, behaviours: Tensor, perturbations: Tenso
 
 def _spearman(x: Tensor, y: Tensor) -> Tensor:
     """Spearman's correlation of each row; ties share their average rank, a constant row gives 0."""
-    ranks = [torch.from_numpy(stats.rankdata(values.numpy(), axis=1)) for values in (x, y)]
+    ranks = [torch.from_numpy(scipy.stats.rankdata(values.numpy(), axis=1)) for values in (x, y)]
     return _correlation(*ranks)
 
 
@@ -409,7 +409,7 @@ def _resampled_means(columns: list[Tensor], generator: torch.Generator, level: f
     """Means of columns (N,) whose rows are resampled together: float64 (columns, resamples)."""
     _check_request(level, resamples)
     _at_least_two("queries", len(columns[0]))
-    drawn = stats.bootstrap(
+    drawn = scipy.stats.bootstrap(
         [column.numpy() for column in columns],
         lambda *resampled, axis: np.stack([column.mean(axis) for column in resampled]),
         n_resamples=resamples,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import scipy
 import torch
 from torch import Tensor
 
@@ -106,8 +107,6 @@ def certified_interval(effect: Tensor, true_effect: Tensor, total: int) -> tuple
         Low and high end, with the correlation over the sample between them; -1 and 1 for fewer than 5 clusters.
     Source: Fieller, Hartley and Pearson 1957, for the variance 1.06 / (C - 3) on Fisher's scale.
     """
-    from scipy import stats
-
     from ddm_framework.truth.agreement import FEWEST_CLUSTERS, leave_one_out_spearman, sampled_spearman_interval
 
     low, high = sampled_spearman_interval(effect, true_effect)
@@ -119,7 +118,7 @@ def certified_interval(effect: Tensor, true_effect: Tensor, total: int) -> tuple
     most = 1 - 6 / (count**3 - count)  # half of what the swap of two neighbours costs
     middle = math.atanh(min(max(value + shift, -most), most))
     alike = max(_alike(effect) * _alike(true_effect), 1 / num_queries)
-    reach = float(stats.t.ppf(0.975, count - 2)) * math.sqrt(1.06 / (count - 3) * alike)
+    reach = float(scipy.stats.t.ppf(0.975, count - 2)) * math.sqrt(1.06 / (count - 3) * alike)
     low, high = min(low + shift, math.tanh(middle - reach), value), max(high + shift, math.tanh(middle + reach), value)
     return max(low, -1.0), min(high, 1.0)
 
@@ -142,9 +141,7 @@ def _kendall(effect: Tensor, true_effect: Tensor) -> float:
 
 def _alike(effect: Tensor) -> float:
     """Mean rank correlation of all pairs of queries, each with itself among them: 1 where all rank the same."""
-    from scipy import stats
-
-    ranks = torch.from_numpy(stats.rankdata(effect.detach().cpu().numpy(), axis=1)).double()
+    ranks = torch.from_numpy(scipy.stats.rankdata(effect.detach().cpu().numpy(), axis=1)).double()
     ranks = torch.nn.functional.normalize(ranks - ranks.mean(1, keepdim=True), dim=1)
     return float(ranks.mean(0).square().sum())
 

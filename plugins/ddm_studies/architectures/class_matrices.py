@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import scipy
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from ddm_framework import Queries, Workspace
@@ -93,7 +93,7 @@ def own_class_floor(one: Tensor, other: Tensor) -> float:
     both put their own class first.
     """
     count = len(one)
-    ranks = [torch.from_numpy(rankdata(each.double().numpy(), axis=1)).diagonal() for each in (one, other)]
+    ranks = [torch.from_numpy(scipy.stats.rankdata(each.double().numpy(), axis=1)).diagonal() for each in (one, other)]
     middle, spread = (count + 1) / 2, count * (count**2 - 1) / 12
     expected = count / (count - 1) * (ranks[0] - middle) * (ranks[1] - middle) / spread
     return float(expected.mean())

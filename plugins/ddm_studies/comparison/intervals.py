@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy import stats
+import scipy
 from torch import Tensor
 
 LEVEL = 0.95
@@ -47,7 +47,7 @@ def binomial_interval(hits: int, count: int) -> tuple[float, float]:
         count: number of trials, at least one.
     Source: Clopper and Pearson 1934.
     """
-    found = stats.binomtest(hits, count).proportion_ci(LEVEL, method="exact")
+    found = scipy.stats.binomtest(hits, count).proportion_ci(LEVEL, method="exact")
     return float(found.low), float(found.high)
 
 
@@ -63,7 +63,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     Source: Thompson 1936.
     """
     count = len(values)
-    place = int(stats.binom.ppf((1 - LEVEL) / 2, count, 0.5))
+    place = int(scipy.stats.binom.ppf((1 - LEVEL) / 2, count, 0.5))
     if place == 0:
         raise ValueError(f"the median of {count} values has no interval of {LEVEL:.0%}; six are needed")
     ordered = sorted(values)
@@ -115,5 +115,5 @@ def share_values(gain: Tensor, room: Tensor) -> Tensor:
 
 
 def _around(middle: float, error: float, freedom: float) -> tuple[float, float]:
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     return middle - reach, middle + reach

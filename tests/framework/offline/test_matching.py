@@ -101,7 +101,8 @@ def alone(toy: Toy, options: Matching, distance: str, cluster: int, begin: Tenso
     logits = torch.zeros(len(begin), 3, dtype=begin.dtype, requires_grad=True)
     certain = F.one_hot(toy.partition.classes[cluster].expand(len(begin)), 3).double()
     groups = [{"params": [images], "lr": options.lr}, {"params": [logits], "lr": options.label_lr}]
-    optimizer = (torch.optim.Adam if options.optimizer == "adam" else torch.optim.SGD)(groups)
+    adam = partial(torch.optim.Adam, betas=(options.betas[0], options.betas[1]))
+    optimizer = (adam if options.optimizer == "adam" else torch.optim.SGD)(groups)
 
     def labels() -> Tensor:
         return logits.softmax(1) if options.labels == "learned" else certain
@@ -155,6 +156,7 @@ def test_one_step_agrees_with_a_plain_loop(
         {},
         {"optimizer": "sgd", "images_per_cluster": 2},
         {"schedule": "constant", "pairing": "mirror"},
+        {"betas": [0.5, 0.9], "images_per_cluster": 2},
         {"labels": "hard", "direction": "forward", "step_length": 1},
         {"init": "noise", "pairing": "final", "images_per_cluster": 3},
     ],
