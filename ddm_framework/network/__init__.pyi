@@ -9,6 +9,7 @@ from .memory import (
     Budget,
     Cost,
     chunks,
+    keep_freed_memory,
 )
 from .networks import Network, build_network
 from .stacks import (
@@ -48,6 +49,7 @@ __all__ = [
     "concatenate",
     "flat",
     "is_finite",
+    "keep_freed_memory",
     "learning_rate",
     "misfit",
     "negative",

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
 
@@ -265,6 +266,22 @@ def _summed(each: Tensor, count: int) -> Tensor:
     return found
 
 
+class _Products(Function):
+    """A scalar whose derivative by each output is its factor; its value is not computed.
+
+    `torch.autograd.grad(outputs, inputs, factors)` is the same, but imports a library for symbolic shapes first.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, factors: Sequence[Tensor], *outputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*factors)
+        return outputs[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _one: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *ctx.saved_tensors
+
+
 @dataclass(frozen=True, slots=True)
 class Derivatives:
     """What one pass of K losses at one θ gives.
@@ -284,7 +301,7 @@ class Derivatives:
             directions: v_k, stacked (K, ...), by the name of every parameter; constants.
             inputs: such as the images and the logits of the labels; they must require gradients.
         """
-        count, outputs, factors = len(next(iter(directions.values()))), [], []
+        count, outputs, factors = len(next(iter(directions.values()))), list[Tensor](), list[Tensor]()
         for name, layer, call, derivatives in self._calls:
             own = {key: directions[f"{name}.{key}"] for key, _ in layer.named_parameters()}
             along = _kind(layer).along(layer, call, own, count).view_as(derivatives)
@@ -296,7 +313,8 @@ class Derivatives:
             direction = directions[name].expand(count, len(derivatives) // count, *derivatives.shape[1:])
             outputs.append(derivatives)
             factors.append(direction.flatten(0, 1))
-        return torch.autograd.grad(outputs, inputs, factors, materialize_grads=True)
+        scalar: Tensor = _Products.apply(factors, *outputs)
+        return torch.autograd.grad(scalar, inputs, materialize_grads=True)
 
 
 class LayerGradients:

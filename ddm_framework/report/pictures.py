@@ -13,6 +13,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,8 +24,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DIVERGING = "PuOr_r"
-"""Purple below zero, orange above: safe for the colour-blind, and neither is the red of an alarm."""
+DIVERGING = (
+    "2d004b",
+    "542788",
+    "8073ac",
+    "b2abd2",
+    "d8daeb",
+    "f7f7f7",
+    "fee0b6",
+    "fdb863",
+    "e08214",
+    "b35806",
+    "7f3b08",
+)
+"""Purple below zero, orange above: safe for the colour-blind, and neither is the red of an alarm.
+
+ColorBrewer's PuOr reversed, written down so that a report without charts does not import matplotlib."""
 GREY = 128
 """The level of whatever is not finite."""
 
@@ -159,11 +174,10 @@ def _encode(picture: Image.Image) -> str:
 
 def _palette() -> list[int]:
     """RGB levels of the diverging colours, from the lowest to the highest, and then grey."""
-    import matplotlib
-
-    colours = matplotlib.colormaps[DIVERGING].resampled(2 * _STEPS + 1)
-    levels = [round(255 * level) for step in range(2 * _STEPS + 1) for level in colours(step)[:3]]
-    return [*levels, GREY, GREY, GREY]
+    corners = np.array([list(bytes.fromhex(colour)) for colour in DIVERGING])
+    positions, places = np.linspace(0, 1, 2 * _STEPS + 1), np.linspace(0, 1, len(corners))
+    levels = np.stack([np.interp(positions, places, channel) for channel in corners.T], 1).round().astype(int)
+    return [*levels.flatten().tolist(), GREY, GREY, GREY]
 
 
 def _draw(chart: Chart, figure: Figure) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ddm_framework.errors import DDMError, Mark, Problem, RecipeError
+from ddm_framework.network import keep_freed_memory
 from ddm_framework.plugin import Registry, load_plugins
 from ddm_framework.recipe import Recipe, load_recipe
 from ddm_framework.runs.provenance import DISTRIBUTION, own_version, versions_in_words
@@ -32,6 +33,7 @@ def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
     if name == "cuda" and not available:
         raise DDMError("device cuda was asked for, but torch sees no GPU here; use --device cpu or auto")
     torch.set_num_threads(threads)
+    keep_freed_memory()
     settled = recipe.with_general(general.model_copy(update={"threads": threads, "device": name}))
     return settled, torch.device(name)
 

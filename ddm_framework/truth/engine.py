@@ -23,10 +23,6 @@ from ddm_framework.network import TRAINING, Parameters, build_network, chunks, s
 from ddm_framework.runs import Workspace, load_tensors, num_cores, save_tensors, workspace_of
 from ddm_framework.truth.bank import Retraining, save_network
 
-_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**26)}
-"""Keep freed memory: giving it back to the system and asking for it again took a fifth of the time of 35
-networks side by side; it gained nothing for 10."""
-
 
 def train_missing(workspace: Workspace, missing: Mapping[Path, Retraining]) -> None:
     """Train networks and save each to its file.
@@ -132,7 +128,7 @@ def _start_worker(
     # -P: the current folder may be a stranger's, and its modules must not come before those that are meant.
     command = [sys.executable, "-P", "-m", __name__, *arguments]
     threads = str(workspace.recipe.general.threads)
-    environment = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "PYTHONPATH": _python_path()}
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": _python_path()}
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

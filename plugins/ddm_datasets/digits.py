@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -25,11 +28,9 @@ def load(
         DataError: if `test` leaves too few images for training.
     Source: UCI Optical Recognition of Handwritten Digits, Alpaydin and Kaynak 1998.
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels = torch.from_numpy(bunch.images).float()[:, None] / 16  # grey levels run from 0 to 16
-    labels = torch.from_numpy(bunch.target).long()
+    table = torch.from_numpy(_table())
+    pixels = table[:, :-1].float().view(-1, 1, 8, 8) / 16  # grey levels run from 0 to 16
+    labels = table[:, -1].long()
     tested = torch.zeros(len(labels), dtype=torch.bool)
     tested[positions(labels, test, "test")] = True
     return DataSplits.from_pixels(
@@ -38,3 +39,19 @@ def load(
         class_names=tuple("0123456789"),
         validation=validation,
     )
+
+
+def _table() -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Rows of 64 grey levels and a label (1797, 65), as `sklearn.datasets.load_digits` returns them.
+
+    The file is read without importing scikit-learn, which takes a second of the wait for the first bar.
+    """
+    found = importlib.util.find_spec("sklearn")
+    assert found is not None and found.origin is not None  # a dependency of ddm
+    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    values, labels = load_digits(return_X_y=True)
+    return np.column_stack([values, labels])
