@@ -2,6 +2,7 @@
 
 - Convolution, average pooling and ReLU are linear, or linear where the input is: their second derivative is the layer
   itself. PyTorch also computes a derivative by the weights, or adds zeros.
+- GELU's second derivative is (2 - x²) φ(x).
 - Group norm has a closed form. With n = (x - mean) / σ over a group, r = 1 / σ and D = weight · d for a derivative d of
   the output, the derivative of the input is N(D), where N(v) = r (v - mean(v) - n mean(n v)). N is linear in v and
   symmetric, so the second derivative by d is weight · N(u). By x, with A = mean(n u) and B = mean(n D), it is
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -29,6 +31,12 @@ def convolution(values: Tensor, layer: nn.Conv2d) -> Tensor:
 def relu(values: Tensor) -> Tensor:
     """max(x, 0)."""
     found: Tensor = _ReLU.apply(values)
+    return found
+
+
+def gelu(values: Tensor) -> Tensor:
+    """x Φ(x), with Φ the distribution function of the normal distribution; not its approximation by tanh."""
+    found: Tensor = _GELU.apply(values)
     return found
 
 
@@ -234,3 +242,31 @@ class _Spread(Function):
     @staticmethod
     def backward(_ctx: Any, derivative: Tensor) -> Tensor:
         return pooled_in_pairs(derivative)
+
+
+class _GELU(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return F.gelu(values)
+
+    @staticmethod
+    def backward(ctx: Any, derivative: Tensor) -> Tensor:
+        found: Tensor = _GELUBackward.apply(derivative, *ctx.saved_tensors)
+        return found
+
+
+class _GELUBackward(Function):
+    @staticmethod
+    def forward(ctx: Any, derivative: Tensor, values: Tensor) -> Tensor:
+        ctx.save_for_backward(derivative, values)
+        found: Tensor = torch.ops.aten.gelu_backward(derivative, values)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, Tensor]:
+        derivative, values = ctx.saved_tensors
+        squared = values.square()
+        density = squared.mul(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+        second = squared.neg_().add_(2).mul_(density).mul_(u).mul_(derivative)  # (2 - x²) φ(x) is the second derivative
+        return torch.ops.aten.gelu_backward(u, values), second

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.network.layer_gradients import LayerGradients
 from ddm_framework.network.networks import Network, build_network
-from ddm_framework.network.second_derivatives import ChannelSums, convolution, group_norm, pooled_in_pairs, relu
+from ddm_framework.network.second_derivatives import ChannelSums, convolution, gelu, group_norm, pooled_in_pairs, relu
 from ddm_framework.network.stacks import Parameters
 
 SHAPE, CLASSES, LOSSES = (2, 6, 6), 3, 3
@@ -242,8 +242,11 @@ def test_a_convolution_has_the_derivatives_of_pytorchs(layer: nn.Conv2d) -> None
     assert torch.autograd.gradgradcheck(lambda x: convolution(x, layer), values)
 
 
-def test_relu_has_the_derivatives_of_pytorchs() -> None:
+@pytest.mark.parametrize(("own", "plain"), [(relu, F.relu), (gelu, F.gelu)], ids=["relu", "gelu"])
+def test_an_activation_has_the_derivatives_of_pytorchs(
+    own: Callable[[Tensor], Tensor], plain: Callable[[Tensor], Tensor]
+) -> None:
     values = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(relu(values), values.relu())
-    assert torch.autograd.gradcheck(relu, values)
-    assert torch.autograd.gradgradcheck(relu, values)
+    torch.testing.assert_close(own(values), plain(values))
+    assert torch.autograd.gradcheck(own, values)
+    assert torch.autograd.gradgradcheck(own, values)
