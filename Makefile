@@ -29,6 +29,7 @@ results: $(VENV)/.installed-compare  ## Measure everything that README.md states
 	$(BIN)/python benchmarks/fidelity.py fidelity_mnist $(DATA) --seeds 0
 	$(BIN)/python benchmarks/bank.py
 	$(BIN)/python benchmarks/memory.py > benchmarks/results/memory.json
+	$(BIN)/python benchmarks/matching.py $(DATA) $(CIFAR10)
 	$(BIN)/python benchmarks/own_network.py
 	$(BIN)/python benchmarks/backbones.py $(CIFAR10)
 	$(BIN)/python benchmarks/readme.py

@@ -31,7 +31,7 @@ def distance_gradients(distance: Distance, synthetic: Gradient, target: Gradient
     options = distance.options if isinstance(distance, Choice) else {}
     names = list(target)
     products = [
-        torch.stack([torch.linalg.vecdot(a[name].flatten(1), b[name].flatten(1)) for name in names], 1)
+        torch.stack([torch.linalg.vecdot(_rows(a[name]), _rows(b[name])) for name in names], 1)
         for a, b in ((synthetic, target), (synthetic, synthetic), (target, target))
     ]
     by_inner, by_square, _ = _slopes(
@@ -49,3 +49,8 @@ def _slopes(function: Callable[..., Tensor], arguments: Sequence[Any], leaves: S
     """Derivatives of a function of each of K arguments; `torch.func.grad` would import PyTorch's compiler."""
     with torch.enable_grad():
         return torch.autograd.grad(vmap(function)(*arguments).sum(), leaves, materialize_grads=True)
+
+
+def _rows(each: Tensor) -> Tensor:
+    """One row for each cluster, of a parameter of any shape."""
+    return each.reshape(len(each), -1)

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from ddm_framework.network.stacks import Gradient, negative
+from ddm_framework.offline.directions import distance_gradients
+from ddm_framework.plugin.declarations import formula_of
 from ddm_framework.testing.contract import advice, expect, same
 from ddm_framework.testing.samples import gradient
 from ddm_framework.testing.subject import Subject
@@ -100,6 +102,17 @@ def check_runs_inside_vmap(subject: Subject) -> None:
         expect(same(values[row], alone), f"in a batch it is {values[row]:.6g}, alone {alone:.6g}; {_TENSORS_ONLY}")
         for name, each in _slope(subject, synthetic, target).items():
             expect(same(slopes[name][row], each), f"its derivative by {name} differs in a batch; {_TENSORS_ONLY}")
+
+
+def check_a_declared_formula_is_the_distance(subject: Subject) -> None:
+    """What `@of_inner_products` declares gives the same derivative; nothing is asked of a distance without it."""
+    if formula_of(subject.choice.target) is None:
+        return
+    synthetic, target = ({name: each[None] for name, each in gradient(seed).items()} for seed in (0, 1))
+    with advice("the formula takes three tensors, one value for each parameter, and the options of the distance"):
+        found = distance_gradients(subject.choice, synthetic, target)
+    for name, each in _slope(subject, gradient(0), gradient(1)).items():
+        expect(same(found[name][0], each), f"the declared formula has another derivative by {name} than the distance")
 
 
 def check_finite_for_a_gradient_of_zero(subject: Subject) -> None:
