@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ddm_framework.offline import Synset
 from ddm_framework.online import Objective, Queries, beta_weights, fit, leave_one_out
 from ddm_framework.runs import Workspace
 
@@ -43,10 +43,10 @@ def search(workspace: Workspace, queries: Queries, objective: Objective) -> Foun
     Source: Eq. 11, Sec. 6.2.
     """
     labels = torch.arange(len(workspace.class_synset))
-    class_effect = effects(workspace, queries, objective, workspace.class_synset, labels).mean(0, keepdim=True)
+    class_effect = effects(workspace, queries, objective, "class", labels).mean(0, keepdim=True)
     label = int(objective.ranking(class_effect)[0, 0])
     clusters = workspace.partition.of_class(label).cpu()
-    cluster_effect = effects(workspace, queries, objective, workspace.synset, clusters).mean(0, keepdim=True)
+    cluster_effect = effects(workspace, queries, objective, "cluster", clusters).mean(0, keepdim=True)
     cluster = int(clusters[objective.ranking(cluster_effect)[0, 0]])
     return Found(label, cluster, len(labels) + len(clusters), class_effect[0, :, 0], cluster_effect[0, :, 0])
 
@@ -83,17 +83,22 @@ def search_each(workspace: Workspace, queries: Queries, objective: Objective, ef
     Source: Eq. 11, Sec. 6.2.
     """
     classes, labels = workspace.partition.classes.cpu(), torch.arange(len(workspace.class_synset))
-    by_class = effects(workspace, queries, objective, workspace.class_synset, labels)
+    by_class = effects(workspace, queries, objective, "class", labels)
     label, flat = objective.ranking(by_class)[:, 0], objective.ranking(effect)
     within = classes[flat] == label[:, None]
     return FoundEach(label, flat.gather(1, within.int().argmax(1, keepdim=True))[:, 0], flat[:, 0])
 
 
-def effects(workspace: Workspace, queries: Queries, objective: Objective, synset: Synset, chosen: Tensor) -> Tensor:
-    """Effect (N, M, m) of deleting each of M chosen clusters of a synset, one at a time."""
+def effects(
+    workspace: Workspace, queries: Queries, objective: Objective, level: Literal["class", "cluster"], chosen: Tensor
+) -> Tensor:
+    """Effect (N, M, m) of deleting each of M chosen clusters or classes, one at a time."""
+    by_class = level == "class"
+    synset = workspace.class_synset if by_class else workspace.synset
+    partition = workspace.class_partition if by_class else workspace.partition
     rows = torch.ones(len(chosen) + 1, len(synset))
     rows[torch.arange(len(chosen)) + 1, chosen] = 0
-    logits = workspace.perturbed_logits(queries, rows, synset, "online: hierarchical search")
+    logits = workspace.perturbed_logits(queries, rows, synset, "online: hierarchical search", partition)
     design = leave_one_out(len(chosen))
     reference = workspace.reference(queries)
     return fit(objective, reference, design, logits, beta_weights(design, "uniform")).effect

@@ -26,6 +26,10 @@ class Target:
         """θ_0."""
         return self.trajectory[0]
 
+    def until(self, epoch: int) -> Target:
+        """The same training, as it was after an epoch that was saved: its final network is θ_t."""
+        return Target(self.network, {0: self.initial, epoch: self.trajectory[epoch]})
+
     @property
     def final(self) -> Parameters:
         """θ_τ."""

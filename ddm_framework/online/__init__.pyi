@@ -1,7 +1,9 @@
 from .attribution import Attribution, Estimate, fit, fit_attribution
-from .finetuning import Anchor, perturbed_networks
+from .estimating import chunks_of, perturbed_networks
+from .finetuning import Anchor
 from .perturbations import beta_weights, design, leave_one_out, random_deletions, random_perturbations
 from .questions import Objective, Queries, Reference, declared
+from .replaying import Replay
 
 __all__ = [
     "Anchor",
@@ -10,7 +12,9 @@ __all__ = [
     "Objective",
     "Queries",
     "Reference",
+    "Replay",
     "beta_weights",
+    "chunks_of",
     "declared",
     "design",
     "fit",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +16,6 @@ from ddm_framework.network.stacks import Gradient, Parameters, broadcast, norms,
 from ddm_framework.network.target import Target
 from ddm_framework.network.training import start, train
 from ddm_framework.offline.synset import Synset, paired_gradients, synset_gradients
-from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import Online, Training
 
 LEAST_ROWS = 8
@@ -179,19 +177,3 @@ def anchored(
     begun = start(final, len(kept))
     *_, last = train(target.network, begun, anchor.data, kept[:, clusters], settings, seed, push=push)
     return {name: final[name] + each[:-1] - each[-1:] for name, each in last.parameters.items()}
-
-
-def perturbed_networks(
-    target: Target, synset: Synset, perturbations: Tensor, recipe: Recipe, anchor: Anchor | None = None
-) -> Iterator[tuple[slice, Parameters]]:
-    """Estimates of the networks trained on each perturbed data set (Eq. 9), a chunk of rows at a time."""
-    online, training, seed = recipe.online, recipe.training, recipe.general.seed
-    budget, direction = Budget(recipe.general.memory_mb), recipe.matching.direction
-    for rows in budget.chunks(target.network, len(perturbations)):
-        if online.start == "initial":
-            yield rows, retrain_on_synset(target, synset, perturbations[rows], online, training, seed)
-            continue
-        stack = finetune(target, synset, perturbations[rows], online, direction, budget)
-        if anchor is not None:
-            stack = anchored(target, stack, perturbations[rows], anchor, training, seed)
-        yield rows, stack

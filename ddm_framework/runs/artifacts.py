@@ -48,6 +48,20 @@ def save_checkpoint(folder: RunFolder, epoch: int, parameters: Parameters) -> No
     _save(folder, "training", _checkpoint(folder, epoch), parameters)
 
 
+def save_velocity(folder: RunFolder, epoch: int, velocity: Parameters) -> None:
+    """Momentum's buffer at θ_t of the target."""
+    _save(folder, "training", _velocity(folder, epoch), velocity)
+
+
+def load_velocity(folder: RunFolder, epoch: int, device: torch.device) -> Parameters | None:
+    """Momentum's buffer at θ_t of the target; None if it was not saved."""
+    return _load(folder, "training", _velocity(folder, epoch), device) if _velocity(folder, epoch).is_file() else None
+
+
+def _velocity(folder: RunFolder, epoch: int) -> Path:
+    return folder.file("offline", "trajectory", f"velocity_{epoch:03d}.safetensors")
+
+
 def saved_epochs(folder: RunFolder) -> list[int]:
     """Epochs with a checkpoint, ascending."""
     names = (path.name for path in folder.files("training"))

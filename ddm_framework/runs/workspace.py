@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddm_framework.data import DataInfo, DataSplits, Images, ImageSet, load_data, subset
+from ddm_framework.data import DataInfo, DataSplits, Images, ImageSet, load_data
 from ddm_framework.errors import PluginError, RunFolderError
 from ddm_framework.network import Budget, Network, Parameters, Target, build_network
 from ddm_framework.offline import Divided, Partition, Synset
 from ddm_framework.online import (
-    Anchor,
     Attribution,
     Estimate,
     Objective,
     Queries,
     Reference,
     beta_weights,
+    chunks_of,
     declared,
     design,
     fit,
@@ -35,9 +34,10 @@ from ddm_framework.online import (
 from ddm_framework.online.questions import EVERY_LOGIT
 from ddm_framework.plugin import Choice, Method, Registry, choose, method_of
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.randomness import derive_seed, generator
+from ddm_framework.randomness import generator
 from ddm_framework.recipe import Recipe
 from ddm_framework.runs import account, artifacts
+from ddm_framework.runs.real_training import training_after
 from ddm_framework.runs.run_folder import RunFolder
 
 
@@ -129,6 +129,11 @@ class Workspace:
     def divided(self) -> Divided:
         """The training split and its clusters."""
         return Divided(self.data.train, self.partition)
+
+    @property
+    def class_partition(self) -> Partition:
+        """The training split with each class as one cluster."""
+        return self.partition.class_wise(self.info.num_classes)
 
     @cached_property
     def synset(self) -> Synset:
@@ -281,31 +286,36 @@ class Workspace:
         return design(len(self.synset), self.recipe.online, self.recipe.general.seed)
 
     def perturbed_logits(
-        self, queries: Queries, perturbations: Tensor, synset: Synset, description: str = "online: fine-tuning"
+        self,
+        queries: Queries,
+        perturbations: Tensor,
+        synset: Synset,
+        description: str = "online: fine-tuning",
+        partition: Partition | None = None,
     ) -> Tensor:
-        """Logits (P, N, classes) of the networks estimated for each perturbation (Eq. 9)."""
-        rows = self.budget.chunks(self.network, len(perturbations))
+        """Logits (P, N, classes) of the networks estimated for each perturbation (Eq. 9); arguments as `perturbed`."""
+        partition = partition or self.partition
+        after = training_after(self, partition)
+        rows = chunks_of(self.trained, len(perturbations), self.recipe, after)
         collected = []
         with self.display.bar(description, len(rows)) as advance:
-            for _, stack in self.perturbed(perturbations, synset):
+            for _, stack in perturbed_networks(self.trained, synset, perturbations, self.recipe, after):
                 collected.append(self.stack_logits(stack, queries.images))
                 advance()
         return torch.cat(collected)
 
-    def perturbed(self, perturbations: Tensor, synset: Synset) -> Iterator[tuple[slice, Parameters]]:
-        """The estimated networks (Eq. 9), stacked, one chunk of rows at a time."""
-        return perturbed_networks(self.trained, synset, perturbations, self.recipe, self.anchor)
+    def perturbed(
+        self, perturbations: Tensor, synset: Synset, partition: Partition | None = None
+    ) -> Iterator[tuple[slice, Parameters]]:
+        """The estimated networks (Eq. 9), stacked, one chunk of rows at a time.
 
-    @property
-    def anchor(self) -> Anchor | None:
-        """The training images of `online.anchor`, every class in proportion; None if there is no anchor."""
-        passes = self.recipe.online.anchor
-        if not passes:
-            return None
-        train, clusters, epochs = self.data.train, self.partition.clusters, math.ceil(passes)
-        size = max(1, round(passes / epochs * len(train)))
-        index = subset(train.labels.cpu(), size, derive_seed(self.recipe.general.seed, "anchor")).to(clusters.device)
-        return Anchor(train.take(index), clusters[index], epochs)
+        Args:
+            perturbations: (P, K); 0 = deleted.
+            synset: of the K clusters, or of the classes.
+            partition: which column each training sample belongs to; the run's clusters by default.
+        """
+        after = training_after(self, partition or self.partition)
+        return perturbed_networks(self.trained, synset, perturbations, self.recipe, after)
 
     def with_online(self, **settings: Any) -> Workspace:
         """The same run under other settings of `online`; what is loaded is shared."""

@@ -17,6 +17,11 @@ def ddm_register_attributors() -> Iterator[Component]:
         "As ddm, with a short training on the remaining data",
     )
     yield Component(
+        "ddm_replay",
+        "ddm_attributors.ddm:attribute_by_replay",
+        "As ddm, with the last epochs of the training repeated",
+    )
+    yield Component(
         "ddm_hard",
         "ddm_attributors.ddm:attribute_with_hard_labels",
         "As ddm, with hard labels on the synthetic images",

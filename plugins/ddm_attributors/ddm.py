@@ -66,6 +66,32 @@ def attribute_anchored(
     return asked.attribution(queries, objective).effect
 
 
+def attribute_by_replay(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    /,
+    *,
+    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto",
+    step_size: Annotated[float, Field(ge=0)] = 0.01,
+) -> Tensor:
+    """As `ddm`, but each network takes its step some epochs before the end, and then repeats them without the cluster.
+
+    With all epochs this is exact retraining. It needs the training data and the saved checkpoints.
+
+    Args:
+        queries: N of them.
+        objective: with m behaviours.
+        epochs: E of `online.replay`; `auto` is a fifteenth of the target's epochs.
+        step_size: instead of the recipe's `online.step_size`, which suits a step without training.
+    Returns:
+        As `ddm`.
+    """
+    workspace.charge("partition", "matching")
+    asked = workspace.with_online(start="target", anchor=0.0, replay=epochs, step_size=step_size)
+    return asked.attribution(queries, objective).effect
+
+
 def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
     """As `ddm`, but the synthetic images keep the label of their class.
 

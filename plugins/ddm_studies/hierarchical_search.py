@@ -113,7 +113,7 @@ def _asked(workspace: Workspace, objective: Objective, words: str, label: int, m
 def _flat_effects(workspace: Workspace, queries: Queries, objective: Objective) -> torch.Tensor:
     """Effects of deleting each of all K clusters, (N, K, 1)."""
     every = torch.arange(workspace.partition.num_clusters)
-    return effects(workspace, queries, objective, workspace.synset, every)
+    return effects(workspace, queries, objective, "cluster", every)
 
 
 def _times(workspace: Workspace, objective: Objective, queries: Queries, repeats: int) -> dict[str, list[float]]:

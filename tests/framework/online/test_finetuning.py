@@ -15,11 +15,11 @@ from ddm_framework.network.stacks import Parameters, broadcast, concatenate, fla
 from ddm_framework.network.target import Target
 from ddm_framework.network.training import _order, learning_rate
 from ddm_framework.offline.synset import Synset
+from ddm_framework.online.estimating import perturbed_networks
 from ddm_framework.online.finetuning import (
     Anchor,
     anchored,
     finetune,
-    perturbed_networks,
     retrain_on_synset,
     step_lengths,
 )

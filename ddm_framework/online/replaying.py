@@ -1,0 +1,78 @@
+"""The dial from the synset to exact retraining: a step at an earlier checkpoint, then the target's own last epochs.
+
+E epochs before the end, each network takes the synset's step of its deleted clusters, and is then trained as the target
+was, in the same batches with the same learning rates, without the deleted samples. With E = 0 this is the paper's
+method (Eq. 9); with E = τ there is no step, and it is exact retraining. A network that lacks nothing is the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddm_framework.data.splits import ImageSet
+from ddm_framework.network.memory import Budget
+from ddm_framework.network.stacks import Parameters, broadcast
+from ddm_framework.network.target import Target
+from ddm_framework.network.training import TrainingState, learning_rate, train
+from ddm_framework.offline.synset import Synset
+from ddm_framework.online.finetuning import finetune
+from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.recipe.settings import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The last epochs of the target's training.
+
+    Attributes:
+        data: the N images that the target was trained on.
+        clusters: column of the perturbations that each image belongs to, int64 (N,).
+        epochs: E, at least 1; θ_{τ-E} is saved.
+        velocity: momentum's buffer at θ_{τ-E}; zeros if there is no momentum.
+        controlled: a stack rounds by its size here, so the target is trained along, and differences from it count.
+    """
+
+    data: ImageSet
+    clusters: Tensor
+    epochs: int
+    velocity: Parameters
+    controlled: bool
+
+
+def share_of_step(training: Training, epoch: int) -> float:
+    """Share of the full step that is taken at θ_t: Σ_{s<t} lr_s / Σ_{s<τ} lr_s, 0 at θ_0 and 1 at θ_τ."""
+    rates = [learning_rate(training, each) for each in range(training.epochs)]
+    return sum(rates[:epoch]) / sum(rates)
+
+
+def replayed(
+    target: Target, synset: Synset, perturbations: Tensor, replay: Replay, recipe: Recipe, budget: Budget
+) -> Parameters:
+    """Estimate one chunk of networks by a step at θ_{τ-E} and the last E epochs of training.
+
+    Args:
+        target: the network and its trajectory.
+        synset: of all K clusters, or of the classes.
+        perturbations: (P, K); 0 = deleted.
+        replay: the last E epochs.
+        recipe: the step (`online`), the direction of matching, the training and the seed.
+        budget: bounds the gradients that are computed at a time.
+    Returns:
+        P networks, stacked; without deletions a network is the target itself.
+    Raises:
+        DivergenceError: if a weight becomes NaN or infinite.
+    Source: Eq. 2 and 9.
+    """
+    training, epoch = recipe.training, recipe.training.epochs - replay.epochs
+    online = recipe.online.changed({"step_size": recipe.online.step_size * share_of_step(training, epoch)})
+    rows = perturbations.to(replay.clusters.device)
+    rows = torch.cat([rows, torch.ones_like(rows[:1])]) if replay.controlled else rows
+    stack = finetune(target.until(epoch), synset, rows, online, recipe.matching.direction, budget)
+    begun = TrainingState(epoch, stack, broadcast(replay.velocity, len(rows)))
+    *_, last = train(target.network, begun, replay.data, rows[:, replay.clusters], training, recipe.general.seed)
+    if not replay.controlled:
+        return last.parameters
+    return {name: each[:-1] - each[-1:] + target.final[name] for name, each in last.parameters.items()}
