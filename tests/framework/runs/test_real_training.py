@@ -1,0 +1,113 @@
+"""Replaying the end of a run's training: exact at the ends of the dial, refused or left out where it cannot be done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from run_fixtures import copied, tiny
+from torch import Tensor
+
+import ddm_framework
+from ddm_framework import DDMError, Run
+from ddm_framework.answers.hierarchical import search_each
+from ddm_framework.online import leave_one_out
+from ddm_framework.runs import Workspace
+from ddm_framework.runs.real_training import replayed_epochs
+from ddm_framework.truth import retrained
+
+MOMENTUM = "{epochs: 4, lr: 0.05, batch_size: 16, momentum: 0.9, schedule: cosine, checkpoint_every: 1}"
+
+
+@pytest.fixture(scope="module")
+def momentum(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A tiny run with momentum, on one thread, with every checkpoint."""
+    folder = tmp_path_factory.mktemp("momentum")
+    return ddm_framework.run(tiny(folder, training=MOMENTUM, threads="1"), out=folder / "run")
+
+
+def networks(workspace: Workspace, rows: Tensor, **online: Any) -> dict[str, Tensor]:
+    """The estimated networks under other settings of `online`."""
+    parts = [stack for _, stack in workspace.with_online(**online).perturbed(rows, workspace.synset)]
+    return {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+def test_a_network_that_lacks_nothing_is_the_target_to_the_last_bit(momentum: Run, epochs: int) -> None:
+    workspace = momentum.workspace
+    stack = networks(workspace, leave_one_out(workspace.partition.num_clusters), replay=epochs, step_size=0.05)
+    assert all(torch.equal(each[0], workspace.target[name]) for name, each in stack.items())
+    assert not any(torch.equal(each[1], workspace.target[name]) for name, each in stack.items())
+
+
+def test_all_epochs_are_exact_retraining_to_the_last_bit(momentum: Run) -> None:
+    workspace = momentum.workspace
+    rows = leave_one_out(workspace.partition.num_clusters)
+    bank = retrained(workspace, rows)
+    exact, stack = bank.load(slice(0, len(bank))), networks(workspace, rows, replay=4, step_size=0.05)
+    assert all(torch.equal(each, exact[name]) for name, each in stack.items())
+
+
+@pytest.mark.parametrize("online", [{"replay": 2}, {"anchor": 1.0}], ids=["replay", "anchor"])
+def test_hierarchical_search_deletes_whole_classes(momentum: Run, online: dict[str, Any]) -> None:
+    workspace = momentum.workspace.with_online(step_size=0.02, **online)
+    queries, objective = workspace.queries_of("test"), workspace.objectives[0]
+    effect = workspace.attribution(queries, objective).effect
+    found = search_each(workspace, queries, objective, effect)
+    assert torch.equal(workspace.partition.classes[found.cluster], found.label)
+
+
+def test_a_class_is_deleted_with_all_its_clusters(momentum: Run) -> None:
+    workspace = momentum.workspace.with_online(replay=4)
+    rows = torch.tensor([[0.0, 1, 1]])
+    [(_, stack)] = workspace.perturbed(rows, workspace.class_synset, workspace.class_partition)
+    exact = retrained(momentum.workspace, rows, partition=workspace.class_partition).load(slice(0, 1))
+    assert all(torch.equal(each, exact[name]) for name, each in stack.items())
+
+
+def test_auto_is_a_fifteenth_at_the_nearest_checkpoint(momentum: Run) -> None:
+    assert replayed_epochs(momentum.workspace.with_online(replay="auto")) == 1
+    assert replayed_epochs(momentum.workspace) == 0
+
+
+def test_a_checkpoint_that_was_not_saved_is_refused_with_the_nearest(workspace: Workspace) -> None:
+    with pytest.raises(DDMError, match=r"replay: 1 .* not saved \(training.checkpoint_every: 2\); the nearest is 2"):
+        replayed_epochs(workspace.with_online(replay=1))
+    assert replayed_epochs(workspace.with_online(replay="auto")) == 2
+
+
+def test_more_epochs_than_there_were_are_refused(momentum: Run) -> None:
+    with pytest.raises(DDMError, match=r"replay: 9 .* the nearest is 4"):
+        replayed_epochs(momentum.workspace.with_online(replay=9))
+
+
+def test_without_saved_momentum_the_middle_of_the_dial_is_refused(momentum: Run, tmp_path: Path) -> None:
+    old = copied(momentum.path, tmp_path / "old")
+    for file in old.rglob("velocity_*.safetensors"):
+        file.unlink()
+    workspace = ddm_framework.open_run(old).workspace
+    rows = leave_one_out(workspace.partition.num_clusters)
+    with pytest.raises(DDMError, match=r"did not save momentum.*--fresh"):
+        networks(workspace, rows, replay=2)
+    assert networks(workspace, rows, replay=4)
+
+
+def test_without_the_training_data_the_step_alone_is_taken(tmp_path: Path) -> None:
+    path = ddm_framework.run(tiny(tmp_path, training=MOMENTUM), out=tmp_path / "run").path
+    rows = leave_one_out(6)
+    plain = networks(ddm_framework.open_run(path).workspace, rows, replay=0, step_size=0.01)
+    (tmp_path / "data.npz").unlink()
+    found = networks(ddm_framework.open_run(path).workspace, rows, replay=2, step_size=0.01)
+    assert all(torch.equal(each, plain[name]) for name, each in found.items())
+
+
+def test_a_target_that_was_trained_elsewhere_is_not_replayed(momentum: Run, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "net.pt"
+    torch.save(momentum.workspace.target, checkpoint)
+    recipe = tiny(tmp_path, target=f"{{checkpoint: {checkpoint}}}", training=MOMENTUM, online="{replay: auto}")
+    workspace = ddm_framework.run(recipe, out=tmp_path / "run").workspace
+    assert replayed_epochs(workspace) == 0
+    with pytest.raises(DDMError, match="trained elsewhere"):
+        replayed_epochs(workspace.with_online(replay=1))
