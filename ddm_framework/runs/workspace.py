@@ -352,7 +352,7 @@ class Workspace:
     def attribution(self, queries: Queries, objective: Objective) -> Attribution:
         """The attribution matrix of an objective by the recipe's design (Alg. 1, online)."""
         online = self.recipe.online
-        return fit(
+        found = fit(
             objective,
             self.reference(queries),
             self.perturbations,
@@ -360,6 +360,15 @@ class Workspace:
             beta_weights(self.perturbations, online.beta),
             online.ridge,
         )
+        return found if objective.declaration.set_level else replace(found, support=self._support(queries))
+
+    def _support(self, queries: Queries) -> Tensor:
+        """What each cluster adds to the probability of the class that the target predicts, float64 (N, K)."""
+        online, predicted = self.recipe.online, self.target_logits(queries.images).argmax(1)
+        rows = torch.arange(len(queries), device=predicted.device)
+        probabilities = self.design_logits(queries).softmax(2)[:, rows, predicted, None]
+        weights = beta_weights(self.perturbations, online.beta)
+        return fit_attribution(self.perturbations, probabilities, weights, online.ridge)[0][:, :, 0]
 
     def prediction_matrix(self, queries: Queries, chosen: Sequence[int]) -> Tensor:
         """W of the predicted probabilities of some of the queries (Eq. 7), float64 (len(chosen), K, classes)."""
