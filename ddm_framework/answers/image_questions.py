@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddm_framework.answers.deletion import without
 from ddm_framework.data import DataInfo, fitted, open_image, to_pixels
 from ddm_framework.errors import DDMError, RunFolderError, suggestion
 from ddm_framework.online import Attribution, Objective, Queries, sides
@@ -66,6 +67,37 @@ def answer(
     except RunFolderError as error:
         raise RunFolderError(f"{error}; --out writes the page elsewhere") from error
     return answered
+
+
+def answer_without(workspace: Workspace, clusters: Sequence[int], paths: Sequence[Path]) -> dict[str, Any]:
+    """What the network would say without some clusters, all of them together.
+
+    Args:
+        workspace: of a finished run.
+        clusters: ids from 0 to K - 1.
+        paths: image files, or folders of them; there may be none.
+    Returns:
+        Test accuracy before and after, test images whose prediction changes, and the prediction of each image.
+    Raises:
+        DDMError: for unknown clusters, or missing or unreadable images.
+    """
+    found, names = without(workspace, clusters), workspace.info.class_names
+    test = workspace.data.test
+    told: dict[str, Any] = {
+        "without": list(clusters),
+        "accuracy": {"before": workspace.accuracy_of(workspace.target, test), "after": found.accuracy},
+        "num_test": len(test),
+        "changed": found.changed.tolist(),
+        "images": [],
+    }
+    if paths:
+        ids, pixels = read_images(paths, workspace.info)
+        images = workspace.info.normalise(pixels).to(workspace.device)
+        before, after = workspace.target_logits(images).softmax(1), found.predict(images)
+        for name, *rows in zip(ids, before, after, strict=True):
+            said = [{"predicted": names[int(row.argmax())], "probability": float(row.max())} for row in rows]
+            told["images"].append({"id": name, "before": said[0], "after": said[1]})
+    return told
 
 
 def _attributed(workspace: Workspace, queries: Queries, objective: Objective, attributor: str | None) -> Attribution:

@@ -95,3 +95,19 @@ def _sides(query: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         "spoke against it": query["spoke_against_it"],
     }
     return {told: clusters for told, clusters in both.items() if clusters}
+
+
+def print_without(told: Mapping[str, Any], console: Console | None = None) -> None:
+    """What the network would say without some clusters."""
+    console = console or Console(highlight=False)
+    accuracy, changed = told["accuracy"], told["changed"]
+    clusters = ", ".join(map(str, told["without"]))
+    console.print(
+        f"without cluster{'s' if len(told['without']) > 1 else ''} {clusters}, by this estimate: test accuracy"
+        f" {accuracy['after']:.1%} instead of {accuracy['before']:.1%}; another class for {len(changed)} of"
+        f" {told['num_test']} test images{': ' + ', '.join(map(str, changed[:20])) if changed else ''}",
+        soft_wrap=True,
+    )
+    for image in told["images"]:
+        said = [f"{each['predicted']} ({each['probability']:.1%})" for each in (image["before"], image["after"])]
+        console.print(Text(f"{image['id']}: {said[1]} instead of {said[0]}"), soft_wrap=True)

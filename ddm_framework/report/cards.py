@@ -57,9 +57,9 @@ def _told(workspace: Workspace, attribution: Attribution, position: int, said: s
     sentences = []
     for clusters, did in ((found.made, f"made the network say {said}"), (found.against, "spoke against it")):
         if clusters:
-            tie = f", nearly tied with {cluster_name(workspace, clusters[1])}"
-            tied = tie if nearly_tied(attribution, position, clusters) else ""
-            sentences.append(f"{cluster_name(workspace, clusters[0])} {did} most of all{tied}")
+            first, *others = (cluster_name(workspace, each) for each in clusters[:2])
+            tie = f", nearly tied with {others[0]}" if nearly_tied(attribution, position, clusters) else ""
+            sentences.append(f"{first} {did} most of all{tie}")
     opening = "The culprit, by this estimate: " if wrong and found.made else "By this estimate "
     return [Text(opening + "; ".join(sentences) + ".")] if sentences else []
 

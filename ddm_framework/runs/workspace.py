@@ -29,7 +29,6 @@ from ddm_framework.online import (
     design,
     fit,
     fit_attribution,
-    perturbed_networks,
 )
 from ddm_framework.online.questions import EVERY_LOGIT
 from ddm_framework.plugin import Choice, Method, Registry, choose, method_of
@@ -37,13 +36,16 @@ from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.randomness import generator
 from ddm_framework.recipe import Recipe
 from ddm_framework.runs import account, artifacts
-from ddm_framework.runs.real_training import training_after
+from ddm_framework.runs.kept_networks import estimated_networks
 from ddm_framework.runs.run_folder import RunFolder
 
 
 @dataclass
 class Workspace:
-    """A run, as studies and attributors see it. Nothing is computed twice, and nothing is written."""
+    """A run, as studies and attributors see it.
+
+    Nothing is computed twice, and nothing is written but networks that are kept for the next question.
+    """
 
     recipe: Recipe
     folder: RunFolder
@@ -294,28 +296,31 @@ class Workspace:
         partition: Partition | None = None,
     ) -> Tensor:
         """Logits (P, N, classes) of the networks estimated for each perturbation (Eq. 9); arguments as `perturbed`."""
-        partition = partition or self.partition
-        after = training_after(self, partition)
-        rows = chunks_of(self.trained, len(perturbations), self.recipe, after)
+        rows = chunks_of(self.network, len(perturbations), self.recipe)
         collected = []
         with self.display.bar(description, len(rows)) as advance:
-            for _, stack in perturbed_networks(self.trained, synset, perturbations, self.recipe, after):
+            for _, stack in self.perturbed(perturbations, synset, partition):
                 collected.append(self.stack_logits(stack, queries.images))
                 advance()
         return torch.cat(collected)
 
     def perturbed(
-        self, perturbations: Tensor, synset: Synset, partition: Partition | None = None
+        self,
+        perturbations: Tensor,
+        synset: Synset,
+        partition: Partition | None = None,
+        kept: Tensor | None = None,
     ) -> Iterator[tuple[slice, Parameters]]:
         """The estimated networks (Eq. 9), stacked, one chunk of rows at a time.
 
         Args:
-            perturbations: (P, K); 0 = deleted.
+            perturbations: (P, K); 0 = deleted, a fraction = so much of the cluster is kept.
             synset: of the K clusters, or of the classes.
             partition: which column each training sample belongs to; the run's clusters by default.
+            kept: samples that `online.replay` trains each network on, (P, N); by default those of the clusters that it
+                keeps.
         """
-        after = training_after(self, partition or self.partition)
-        return perturbed_networks(self.trained, synset, perturbations, self.recipe, after)
+        return estimated_networks(self, perturbations, synset, partition or self.partition, kept)
 
     def with_online(self, **settings: Any) -> Workspace:
         """The same run under other settings of `online`; what is loaded is shared."""
