@@ -220,6 +220,37 @@ class Workspace:
         logits = exact.target_logits + changes.effect.transpose(0, 1).to(self.device)
         return replace(changes, objective=objective, effect=objective.effect_on(logits, exact))
 
+    def set_effects(self, perturbations: Tensor, queries: Queries, objective: Objective, description: str) -> Tensor:
+        """Behaviour of each network that is estimated as a whole, minus that of the target, float64 (P, N, m)."""
+        logits = self.perturbed_logits(queries, perturbations, self.synset, description)
+        return objective.effect_on(logits, self.reference(queries)).transpose(0, 1)
+
+    def set_effects_by(
+        self, queries: Queries, objective: Objective, attributor: Choice, perturbations: Tensor
+    ) -> Tensor | None:
+        """What a method says of whole sets of clusters, float64 (P, N, m); None if it says nothing of sets.
+
+        Args:
+            queries: N of them; a set-level objective is one row, N = 1.
+            objective: with m behaviours.
+            attributor: the method with its options.
+            perturbations: (P, K); 0 = the cluster is deleted.
+        Raises:
+            PluginError: if it returns something else.
+        """
+        method = method_of(attributor.target)
+        if method.sets is None:
+            return None
+        effect = method.sets(self, queries, objective, perturbations, **attributor.options)
+        wanted = (len(perturbations), 1 if objective.declaration.set_level else len(queries))
+        if not isinstance(effect, Tensor) or effect.ndim != 3 or tuple(effect.shape[:2]) != wanted:
+            shape = tuple(effect.shape) if isinstance(effect, Tensor) else type(effect).__name__
+            raise PluginError(
+                f"`sets` of attributor {attributor.name!r} must return effects of shape ({wanted[0]}, {wanted[1]}, m),"
+                f" returned {shape}"
+            )
+        return effect.detach().double().cpu()
+
     def _asked(self, queries: Queries, objective: Objective, choice: Choice, method: Method) -> Estimate:
         """What an attributor answers, after checking its shape."""
         partition = self.partition if method.partition is None else method.partition(self)
