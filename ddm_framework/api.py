@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ddm_framework.answers import unlearning
+from ddm_framework.answers.deletion import Without, without
 from ddm_framework.errors import DDMError
 from ddm_framework.online import Attribution, Objective, Queries
 from ddm_framework.online.questions import checked_queries
@@ -78,6 +79,23 @@ class Run:
             DDMError: if they do not fit the run's data.
         """
         return checked_queries(images, labels, ids, self.workspace.info).to(self.workspace.device)
+
+    def without(
+        self, clusters: Sequence[int] = (), classes: Sequence[int | str] = (), samples: Sequence[int] = ()
+    ) -> Without:
+        """The network without some training data, as the recipe's `online` estimates it (Eq. 9).
+
+        Its `.module` is the network, `.predict(images)` what it says, `.accuracy` and `.changed` what becomes of the
+        test images, and `.measure(objective)` any behaviour.
+
+        Args:
+            clusters: ids from 0 to K - 1.
+            classes: names or labels.
+            samples: positions in the training split.
+        Raises:
+            DDMError: for a cluster, class or sample that does not exist, or if everything would be left out.
+        """
+        return without(self.workspace, clusters, classes, samples)
 
     def unlearn(
         self,

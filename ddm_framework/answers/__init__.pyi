@@ -1,3 +1,4 @@
+from .deletion import Without, without
 from .hierarchical import Found, FoundEach, effects, search, search_each
 from .image_questions import answer, read_images
 from .unlearning import (
@@ -25,6 +26,7 @@ __all__ = [
     "Repair",
     "Request",
     "Unlearned",
+    "Without",
     "answer",
     "cost",
     "effects",
@@ -39,4 +41,5 @@ __all__ = [
     "search_each",
     "unlearn",
     "validation_images",
+    "without",
 ]

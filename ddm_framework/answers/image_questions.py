@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddm_framework.answers.deletion import without
 from ddm_framework.data import DataInfo, fitted, open_image, to_pixels
 from ddm_framework.errors import DDMError, RunFolderError, suggestion
-from ddm_framework.online import Attribution, Objective, Queries
+from ddm_framework.online import Attribution, Objective, Queries, sides
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.report import Report, Section, Text, page, query_cards
 from ddm_framework.runs import Workspace, artifacts, save_text
@@ -68,6 +69,37 @@ def answer(
     return answered
 
 
+def answer_without(workspace: Workspace, clusters: Sequence[int], paths: Sequence[Path]) -> dict[str, Any]:
+    """What the network would say without some clusters, all of them together.
+
+    Args:
+        workspace: of a finished run.
+        clusters: ids from 0 to K - 1.
+        paths: image files, or folders of them; there may be none.
+    Returns:
+        Test accuracy before and after, test images whose prediction changes, and the prediction of each image.
+    Raises:
+        DDMError: for unknown clusters, or missing or unreadable images.
+    """
+    found, names = without(workspace, clusters), workspace.info.class_names
+    test = workspace.data.test
+    told: dict[str, Any] = {
+        "without": list(clusters),
+        "accuracy": {"before": workspace.accuracy_of(workspace.target, test), "after": found.accuracy},
+        "num_test": len(test),
+        "changed": found.changed.tolist(),
+        "images": [],
+    }
+    if paths:
+        ids, pixels = read_images(paths, workspace.info)
+        images = workspace.info.normalise(pixels).to(workspace.device)
+        before, after = workspace.target_logits(images).softmax(1), found.predict(images)
+        for name, *rows in zip(ids, before, after, strict=True):
+            said = [{"predicted": names[int(row.argmax())], "probability": float(row.max())} for row in rows]
+            told["images"].append({"id": name, "before": said[0], "after": said[1]})
+    return told
+
+
 def _attributed(workspace: Workspace, queries: Queries, objective: Objective, attributor: str | None) -> Attribution:
     """The attribution by the recipe's settings, or by another method."""
     if attributor is None:
@@ -77,7 +109,9 @@ def _attributed(workspace: Workspace, queries: Queries, objective: Objective, at
     estimate = workspace.effects_by(queries, objective, attributor)
     reference = workspace.reference(queries)
     own = estimate.objective.measure(reference.target_logits, reference).double().cpu()
-    return Attribution(estimate.objective, -estimate.effect, own + estimate.effect.sum(1), own)
+    slope = estimate.objective.slope(reference)
+    support = -estimate.effect[:, :, 0] * slope[:, None] if slope.any() else None
+    return Attribution(estimate.objective, -estimate.effect, own + estimate.effect.sum(1), own, support)
 
 
 def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tensor]:
@@ -144,17 +178,21 @@ def _as_values(
     answered = []
     for index, name in enumerate(queries.ids):
         predicted = int(probabilities[index].argmax())
-        clusters = [
-            {"cluster": each, "class": names[classes[each]], "effect": float(attribution.effect[index, each, 0])}
-            for each in ranking[index, :top].tolist()
-        ]
+        found = sides(attribution, index)
+
+        def listed(clusters: list[int], row: int = index) -> list[dict[str, Any]]:
+            effect = attribution.effect[row, :, 0].tolist()
+            return [{"cluster": each, "class": names[classes[each]], "effect": effect[each]} for each in clusters[:top]]
+
         answered.append(
             {
                 "id": name,
                 "predicted": names[predicted],
                 "probability": float(probabilities[index, predicted]),
                 "label": None if queries.labels is None else names[int(queries.labels[index])],
-                "clusters": clusters,
+                "clusters": listed(ranking[index].tolist()),
+                "made_it_say_this": None if found is None else listed(found.made),
+                "spoke_against_it": None if found is None else listed(found.against),
             }
         )
     return {"objective": attribution.objective.name, "queries": answered, "page": str(target)}

@@ -96,13 +96,18 @@ def request(workspace: Workspace, clusters: Sequence[int] = (), classes: Sequenc
         raise DDMError(f"there is no cluster {wrong[0]}; clusters are 0 to {count - 1}")
     if not len(classes):
         return Request(tuple(sorted(set(clusters))))
-    labels = tuple(sorted({_label(workspace, each) for each in classes}))
+    labels = tuple(sorted({class_id(workspace, each) for each in classes}))
     if len(labels) == workspace.info.num_classes:
         raise DDMError("every class was named; keep at least one")
     return Request(tuple(cluster for label in labels for cluster in partition.of_class(label).tolist()), labels)
 
 
-def _label(workspace: Workspace, named: int | str) -> int:
+def class_id(workspace: Workspace, named: int | str) -> int:
+    """The label of a class by its name or label.
+
+    Raises:
+        DDMError: if there is none.
+    """
     names = workspace.info.class_names
     if isinstance(named, str) and named in names:
         return names.index(named)

@@ -110,7 +110,10 @@ def plugins(plugin: Plugins = None) -> None:
 @app.command()
 def attribute(
     run_path: RunPath,
-    images: Annotated[list[Path], typer.Option(help="An image file, or a folder of them; may be repeated.")],
+    images: Annotated[
+        list[Path] | None, typer.Option(help="An image file, or a folder of them; may be repeated.")
+    ] = None,
+    without: Annotated[str | None, typer.Option(help="Ids of clusters: what would it say without all of them?")] = None,
     labels: Annotated[str | None, typer.Option(help="Their classes, by name or id, separated by commas.")] = None,
     objective: Annotated[str | None, typer.Option(help="Name of an objective [the recipe's first].")] = None,
     by: Annotated[str | None, typer.Option(help="Another attributor, by its defaults [the recipe's ddm].")] = None,
@@ -125,11 +128,21 @@ def attribute(
     `ddm attribute runs/digits_convnet --images my_five.png --labels 5`
 
     `ddm attribute runs/digits_convnet --images my_five.png --by koh`
+
+    `ddm attribute runs/digits_convnet --without 3,17 --images my_five.png`
     """
-    from ddm_framework.answers.image_questions import answer
+    ids = _listed(without, str.isdecimal, "--without takes ids separated by commas, as in 3,17")
+    if images is None and without is None:
+        raise DDMError("name images to ask about, --images, or clusters to do without, --without 3,17")
+    from ddm_framework.answers.image_questions import answer, answer_without
 
     display = ProgressDisplay(quiet=as_json)
     opened = ddm_framework.open_run(run_path, plugins=plugin or [], display=display, device=device or "auto")
+    if without is not None:
+        told = answer_without(opened.workspace, [int(each) for each in ids], images or [])
+        _tell(as_json, told, partial(summaries.print_without, told))
+        return
+    assert images is not None
     answered = answer(opened.workspace, images, labels, objective, top=top, out=out, attributor=by)
     _tell(as_json, answered, partial(summaries.print_answer, answered))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -77,8 +78,36 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
         labelled = f", labelled {query['label']}" if query["label"] is not None else ""
         predicted = f"predicted {query['predicted']} ({query['probability']:.1%})"
         console.print(Text(f"{query['id']}: {predicted}{labelled}", "bold"))
-        table = Table("cluster", "class", answer["objective"] + " without it", box=None, pad_edge=False)
-        for cluster in query["clusters"]:
-            table.add_row(str(cluster["cluster"]), Text(cluster["class"]), f"{cluster['effect']:+.4g}")
-        console.print(table)
+        for told, clusters in _sides(query).items():
+            table = Table(escape(told), "class", answer["objective"] + " without it", box=None, pad_edge=False)
+            for cluster in clusters:
+                table.add_row(f"cluster {cluster['cluster']}", Text(cluster["class"]), f"{cluster['effect']:+.4g}")
+            console.print(table)
     console.print(Text(f"page: {answer['page']}"), soft_wrap=True)
+
+
+def _sides(query: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Lists of clusters under what they did: those for the prediction before those against it."""
+    if query["made_it_say_this"] is None:
+        return {"moved it most": query["clusters"]}
+    both = {
+        f"made it say {query['predicted']}": query["made_it_say_this"],
+        "spoke against it": query["spoke_against_it"],
+    }
+    return {told: clusters for told, clusters in both.items() if clusters}
+
+
+def print_without(told: Mapping[str, Any], console: Console | None = None) -> None:
+    """What the network would say without some clusters."""
+    console = console or Console(highlight=False)
+    accuracy, changed = told["accuracy"], told["changed"]
+    clusters = ", ".join(map(str, told["without"]))
+    console.print(
+        f"without cluster{'s' if len(told['without']) > 1 else ''} {clusters}, by this estimate: test accuracy"
+        f" {accuracy['after']:.1%} instead of {accuracy['before']:.1%}; another class for {len(changed)} of"
+        f" {told['num_test']} test images{': ' + ', '.join(map(str, changed[:20])) if changed else ''}",
+        soft_wrap=True,
+    )
+    for image in told["images"]:
+        said = [f"{each['predicted']} ({each['probability']:.1%})" for each in (image["before"], image["after"])]
+        console.print(Text(f"{image['id']}: {said[1]} instead of {said[0]}"), soft_wrap=True)

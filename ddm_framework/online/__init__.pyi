@@ -1,4 +1,4 @@
-from .attribution import Attribution, Estimate, fit, fit_attribution
+from .attribution import Attribution, Estimate, Sides, fit, fit_attribution, nearly_tied, sides
 from .estimating import chunks_of, perturbed_networks
 from .finetuning import Anchor
 from .perturbations import beta_weights, design, leave_one_out, random_deletions, random_perturbations
@@ -13,6 +13,7 @@ __all__ = [
     "Queries",
     "Reference",
     "Replay",
+    "Sides",
     "beta_weights",
     "chunks_of",
     "declared",
@@ -20,7 +21,9 @@ __all__ = [
     "fit",
     "fit_attribution",
     "leave_one_out",
+    "nearly_tied",
     "perturbed_networks",
     "random_deletions",
     "random_perturbations",
+    "sides",
 ]

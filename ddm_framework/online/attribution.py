@@ -47,6 +47,10 @@ def fit_attribution(
     return matrix.contiguous(), torch.as_tensor(model.intercept_).reshape(num_queries, num_behaviours)
 
 
+NEAR_TIE = 0.9
+"""Share of the first effect from which on the second is said to be nearly tied with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attribution:
     """The attribution matrix of one objective.
@@ -56,17 +60,63 @@ class Attribution:
         matrix: W of Eq. 8, float64 (N, K, m).
         intercept: float64 (N, m).
         target_behaviour: the target's own, float64 (N, m).
+        support: above 0 where a cluster made the network say what it says, below 0 where it spoke against it, float64
+            (N, K): what it adds to the probability of the predicted class, or what has the same sign. None where that
+            is not known, as for a whole set.
     """
 
     objective: Objective
     matrix: Tensor
     intercept: Tensor
     target_behaviour: Tensor
+    support: Tensor | None = None
 
     @property
     def effect(self) -> Tensor:
         """Behaviour without each cluster minus behaviour of the target, (N, K, m)."""
         return -self.matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Clusters on both sides of one prediction, the strongest first.
+
+    Attributes:
+        made: clusters that made the network say what it says.
+        against: clusters that spoke against it.
+    """
+
+    made: list[int]
+    against: list[int]
+
+
+def sides(attribution: Attribution, query: int) -> Sides | None:
+    """Clusters for and against the prediction of a query, or None where the sign is not known.
+
+    On either side clusters are ordered by the size of their effect on the objective. An objective without a sign, such
+    as a distance from the target, orders them as well as one with a sign: they are told apart by the probability of the
+    predicted class.
+
+    Args:
+        attribution: by an objective with one behaviour.
+        query: its position.
+    """
+    if attribution.support is None:
+        return None
+    support, effect = attribution.support[query], attribution.effect[query, :, 0]
+    if attribution.objective.more_influential == "nearest_zero":
+        order = attribution.objective.ranking(attribution.effect)[query]
+    else:
+        order = effect.abs().argsort(descending=True, stable=True)
+    return Sides(order[support[order] > 0].tolist(), order[support[order] < 0].tolist())
+
+
+def nearly_tied(attribution: Attribution, query: int, clusters: list[int]) -> bool:
+    """Whether the effect of the second of some clusters is at least `NEAR_TIE` of that of the first."""
+    if len(clusters) < 2:
+        return False
+    first, second = attribution.effect[query, clusters[:2], 0].abs().tolist()
+    return bool(min(first, second) >= NEAR_TIE * max(first, second))
 
 
 @dataclass(frozen=True, slots=True)

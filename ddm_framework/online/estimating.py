@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from ddm_framework.network.memory import TRAINING, Budget
+from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters
 from ddm_framework.network.target import Target
 from ddm_framework.offline.synset import Synset
@@ -16,24 +17,32 @@ from ddm_framework.recipe.recipe import Recipe
 
 
 def perturbed_networks(
-    target: Target, synset: Synset, perturbations: Tensor, recipe: Recipe, training_after: Anchor | Replay | None = None
+    target: Target,
+    synset: Synset,
+    perturbations: Tensor,
+    recipe: Recipe,
+    training_after: Anchor | Replay | None = None,
+    *,
+    kept: Tensor | None = None,
 ) -> Iterator[tuple[slice, Parameters]]:
     """Estimates of the networks trained on each perturbed data set, stacked, a chunk of rows at a time.
 
     Args:
         target: the network and its trajectory.
         synset: of all K clusters, or of the classes.
-        perturbations: (P, K); 0 = deleted.
+        perturbations: (P, K); 0 = deleted, a fraction = so much of the cluster is kept.
         recipe: the settings of `online`, of matching and of training.
         training_after: what real data the networks are trained on besides the synset, if any.
+        kept: samples that a replay trains each network on, (P, N); by default those of the clusters that it keeps.
     Source: Eq. 9.
     """
     online, training, seed = recipe.online, recipe.training, recipe.general.seed
     budget = Budget(recipe.general.memory_mb)
-    for rows in chunks_of(target, len(perturbations), recipe, training_after):
+    for rows in chunks_of(target.network, len(perturbations), recipe):
         deleted = perturbations[rows]
         if isinstance(training_after, Replay):
-            yield rows, replayed(target, synset, deleted, training_after, recipe, budget)
+            own = None if kept is None else kept[rows]
+            yield rows, replayed(target, synset, deleted, training_after, recipe, kept=own)
         elif online.start == "initial":
             yield rows, retrain_on_synset(target, synset, deleted, online, training, seed)
         else:
@@ -42,9 +51,9 @@ def perturbed_networks(
             yield rows, stack if anchor is None else anchored(target, stack, deleted, anchor, training, seed)
 
 
-def chunks_of(target: Target, count: int, recipe: Recipe, training_after: Anchor | Replay | None) -> list[slice]:
+def chunks_of(network: Network, count: int, recipe: Recipe) -> list[slice]:
     """The chunks of so many rows; networks that are trained on batches of images are fewer at a time."""
     budget = Budget(recipe.general.memory_mb)
-    if isinstance(training_after, Replay):
-        return budget.chunks(target.network, count, TRAINING, recipe.training.batch_size)
-    return budget.chunks(target.network, count)
+    if recipe.online.replay:
+        return budget.chunks(network, count, TRAINING, recipe.training.batch_size)
+    return budget.chunks(network, count)

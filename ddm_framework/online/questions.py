@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -92,6 +92,10 @@ class Reference:
     data: DataInfo
 
 
+SMALL_RISE = 1e-3
+"""Rise of a logit by which the slope of an objective is measured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """An objective with its options and its declaration; `sought` replaces the declared direction of its effect."""
@@ -145,6 +149,20 @@ class Objective:
             totals = behaviours.sum(0)
             found = [torch.autograd.grad(each, leaf, retain_graph=True, allow_unused=True)[0] for each in totals]
         return any(each is not None and bool(each.any()) for each in found)
+
+    def slope(self, reference: Reference) -> Tensor:
+        """Change of the first behaviour as the logit of the predicted class rises a little, float64 (N,).
+
+        Its sign says whether a larger behaviour speaks for the prediction; it is 0 at the minimum of a distance.
+        """
+        logits = reference.target_logits.double()
+        exact = replace(reference, target_logits=logits)
+        step = torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), SMALL_RISE)
+        own = self.measure(logits, exact)
+        rise, fall = (self.measure(each, exact)[:, 0] - own[:, 0] for each in (logits + step, logits - step))
+        # Both changes of a distance have one sign; what they differ by is its curvature.
+        sloping = (rise - fall).abs() > 0.1 * (rise.abs() + fall.abs())
+        return ((rise - fall) / (2 * SMALL_RISE) * sloping).double().cpu()
 
     def effect_on(self, logits: Tensor, reference: Reference) -> Tensor:
         """Behaviours of K networks minus that of the target, float64 (N, K, m); (1, K, m) of a set-level objective.

@@ -49,17 +49,23 @@ def share_of_step(training: Training, epoch: int) -> float:
 
 
 def replayed(
-    target: Target, synset: Synset, perturbations: Tensor, replay: Replay, recipe: Recipe, budget: Budget
+    target: Target,
+    synset: Synset,
+    perturbations: Tensor,
+    replay: Replay,
+    recipe: Recipe,
+    *,
+    kept: Tensor | None = None,
 ) -> Parameters:
     """Estimate one chunk of networks by a step at θ_{τ-E} and the last E epochs of training.
 
     Args:
         target: the network and its trajectory.
         synset: of all K clusters, or of the classes.
-        perturbations: (P, K); 0 = deleted.
+        perturbations: (P, K); 0 = deleted, a fraction = so much of the cluster is kept.
         replay: the last E epochs.
-        recipe: the step (`online`), the direction of matching, the training and the seed.
-        budget: bounds the gradients that are computed at a time.
+        recipe: the step (`online`), the direction of matching, the training, the seed and the memory.
+        kept: samples that each network is trained on, (P, N); by default those of the clusters that it keeps.
     Returns:
         P networks, stacked; without deletions a network is the target itself.
     Raises:
@@ -68,11 +74,13 @@ def replayed(
     """
     training, epoch = recipe.training, recipe.training.epochs - replay.epochs
     online = recipe.online.changed({"step_size": recipe.online.step_size * share_of_step(training, epoch)})
-    rows = perturbations.to(replay.clusters.device)
-    rows = torch.cat([rows, torch.ones_like(rows[:1])]) if replay.controlled else rows
+    rows, budget = perturbations.to(replay.clusters.device), Budget(recipe.general.memory_mb)
+    samples = rows[:, replay.clusters] if kept is None else kept.to(rows)
+    if replay.controlled:
+        rows, samples = (torch.cat([each, torch.ones_like(each[:1])]) for each in (rows, samples))
     stack = finetune(target.until(epoch), synset, rows, online, recipe.matching.direction, budget)
     begun = TrainingState(epoch, stack, broadcast(replay.velocity, len(rows)))
-    *_, last = train(target.network, begun, replay.data, rows[:, replay.clusters], training, recipe.general.seed)
+    *_, last = train(target.network, begun, replay.data, samples, training, recipe.general.seed)
     if not replay.controlled:
         return last.parameters
     return {name: each[:-1] - each[-1:] + target.final[name] for name, each in last.parameters.items()}

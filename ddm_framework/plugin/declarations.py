@@ -77,15 +77,21 @@ class Method:
         linear: its effects add up over samples, or follow from a gradient at the target.
         logits: it also estimates the change of every logit, in its own unit.
         partition: a function of the workspace that returns the method's own clusters; None if it uses the recipe's.
+        sets: what the method says of deleting several clusters at once; None if it can only add up single effects.
     """
 
     linear: bool = False
     logits: bool = False
     partition: Callable[[Any], Any] | None = None
+    sets: Callable[..., Any] | None = None
 
 
 def attributor(
-    *, linear: bool = False, logits: bool = False, partition: Callable[[Any], Any] | None = None
+    *,
+    linear: bool = False,
+    logits: bool = False,
+    partition: Callable[[Any], Any] | None = None,
+    sets: Callable[..., Any] | None = None,
 ) -> Callable[[Target], Target]:
     """Declare an attribution method; one without this decorator is not linear and uses the recipe's clusters.
 
@@ -98,9 +104,12 @@ def attributor(
             are in the objective's unit rather than up to an unknown factor.
         partition: a function of the workspace that returns the clusters of the method's effects, for methods that
             divide the training data in their own way. They are evaluated by retraining without their own clusters.
+        sets: `sets(workspace, queries, objective, perturbations, /, **options) -> (P, N, m)`, with the options of the
+            attributor: behaviour of the network that lacks all clusters with a 0 in a row of the perturbations (P, K)
+            at once, minus behaviour of the target.
     """
 
-    return _declare("ddm_method", Method(linear, logits, partition))
+    return _declare("ddm_method", Method(linear, logits, partition, sets))
 
 
 def method_of(target: Callable[..., Any]) -> Method:

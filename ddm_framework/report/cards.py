@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ddm_framework.online import Attribution, Queries
+from ddm_framework.online import Attribution, Queries, nearly_tied, sides
 from ddm_framework.report.blocks import Block, Card, Clusters, Heatmap, Text
 from ddm_framework.runs import Workspace
 
 NUM_SHOWN = 4
-"""Clusters named at either end of the ranking."""
+"""Clusters named on either side."""
 
 
 def query_cards(
@@ -37,32 +37,54 @@ def query_cards(
         if labelled is not None:
             heading += f", labelled {names[labelled]}"
         wrong = labelled is not None and labelled != predicted
-        probability = float(probabilities[position, predicted])
-        blocks: list[Block] = _named(attribution, ranking[position], position)
+        said = names[predicted]
+        blocks: list[Block] = [*_told(workspace, attribution, position, said, wrong)]
+        blocks += _named(attribution, ranking[position], position, said)
         if predictions is not None:
-            top, matrix = int(ranking[position, 0]), predictions[row]
-            blocks = [_without(workspace, top, matrix, predicted, probability), *blocks, _heatmap(workspace, matrix)]
+            blocks.append(_heatmap(workspace, predictions[row]))
         cards.append(Card(heading, queries.images[position].cpu(), blocks, alarm=wrong))
     return cards
 
 
-def _without(workspace: Workspace, top: int, matrix: Tensor, predicted: int, probability: float) -> Text:
-    """The probability of the predicted class without the cluster that is ranked first."""
-    names, classes = workspace.info.class_names, workspace.partition.classes.tolist()
-    without = min(max(probability - float(matrix[top, predicted]), 0.0), 1.0)
-    return Text(
-        f"Without {names[classes[top]]} · cluster {top} ({int(workspace.partition.sizes[top])} images) the network "
-        f"would give {names[predicted]} a probability of {without:.2%} instead of {probability:.2%}, by this estimate."
-    )
+def _told(workspace: Workspace, attribution: Attribution, position: int, said: str, wrong: bool) -> list[Text]:
+    """Which cluster did most on either side, in a sentence; for a misread query the culprit comes first.
+
+    It names a direction and no amount: without retrainings nobody knows how wrong an estimated amount is.
+    """
+    found = sides(attribution, position)
+    if found is None:
+        return []
+    sentences = []
+    for clusters, did in ((found.made, f"made the network say {said}"), (found.against, "spoke against it")):
+        if clusters:
+            first, *others = (cluster_name(workspace, each) for each in clusters[:2])
+            tie = f", nearly tied with {others[0]}" if nearly_tied(attribution, position, clusters) else ""
+            sentences.append(f"{first} {did} most of all{tie}")
+    opening = "The culprit, by this estimate: " if wrong and found.made else "By this estimate "
+    return [Text(opening + "; ".join(sentences) + ".")] if sentences else []
 
 
-def _named(attribution: Attribution, ranking: Tensor, position: int) -> list[Block]:
-    """The clusters at both ends of the ranking, with their effects."""
-    effect = attribution.effect[position, :, 0]
-    most, least = ranking[:NUM_SHOWN].tolist(), ranking[-NUM_SHOWN:].flip(0).tolist()
+def cluster_name(workspace: Workspace, cluster: int) -> str:
+    """A cluster in words: its class, its number and how many images it has."""
+    partition = workspace.partition
+    label = workspace.info.class_names[int(partition.classes[cluster])]
+    return f"{label} · cluster {cluster} ({int(partition.sizes[cluster])} images)"
+
+
+def _named(attribution: Attribution, ranking: Tensor, position: int, said: str) -> list[Block]:
+    """The strongest clusters on both sides of the prediction, or at both ends of the ranking if no side is known."""
+    effect, found = attribution.effect[position, :, 0], sides(attribution, position)
+    if found is None:
+        ends = {"pushed it most": ranking.tolist(), "pushed it least": ranking.flip(0).tolist()}
+    else:
+        ends = {f"made it say {said}": found.made, "spoke against it": found.against}
+    shown = {heading: clusters[:NUM_SHOWN] for heading, clusters in ends.items() if clusters}
+    first = next(iter(shown), "")
     return [
-        Clusters(f"pushed it most ({attribution.objective.name})", most, effect[most].tolist()),
-        Clusters("pushed it least", least, effect[least].tolist()),
+        Clusters(
+            f"{heading} ({attribution.objective.name})" if heading == first else heading, ids, effect[ids].tolist()
+        )
+        for heading, ids in shown.items()
     ]
 
 

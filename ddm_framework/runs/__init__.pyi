@@ -1,6 +1,7 @@
 from .account import Ledger, open_account
 from .opening import num_cores, settle, workspace_of
 from .provenance import StageInputs
+from .real_training import replayed_epochs
 from .run_folder import STAGES, RunFolder
 from .safe_files import PARTIAL, json_text, load_json, save_json, save_text
 from .tensor_files import load_tensors, save_tensors
@@ -18,6 +19,7 @@ __all__ = [
     "load_tensors",
     "num_cores",
     "open_account",
+    "replayed_epochs",
     "save_json",
     "save_tensors",
     "save_text",

@@ -29,7 +29,6 @@ from ddm_framework.online import (
     design,
     fit,
     fit_attribution,
-    perturbed_networks,
 )
 from ddm_framework.online.questions import EVERY_LOGIT
 from ddm_framework.plugin import Choice, Method, Registry, choose, method_of
@@ -37,13 +36,16 @@ from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.randomness import generator
 from ddm_framework.recipe import Recipe
 from ddm_framework.runs import account, artifacts
-from ddm_framework.runs.real_training import training_after
+from ddm_framework.runs.kept_networks import estimated_networks
 from ddm_framework.runs.run_folder import RunFolder
 
 
 @dataclass
 class Workspace:
-    """A run, as studies and attributors see it. Nothing is computed twice, and nothing is written."""
+    """A run, as studies and attributors see it.
+
+    Nothing is computed twice, and nothing is written but networks that are kept for the next question.
+    """
 
     recipe: Recipe
     folder: RunFolder
@@ -218,6 +220,37 @@ class Workspace:
         logits = exact.target_logits + changes.effect.transpose(0, 1).to(self.device)
         return replace(changes, objective=objective, effect=objective.effect_on(logits, exact))
 
+    def set_effects(self, perturbations: Tensor, queries: Queries, objective: Objective, description: str) -> Tensor:
+        """Behaviour of each network that is estimated as a whole, minus that of the target, float64 (P, N, m)."""
+        logits = self.perturbed_logits(queries, perturbations, self.synset, description)
+        return objective.effect_on(logits, self.reference(queries)).transpose(0, 1)
+
+    def set_effects_by(
+        self, queries: Queries, objective: Objective, attributor: Choice, perturbations: Tensor
+    ) -> Tensor | None:
+        """What a method says of whole sets of clusters, float64 (P, N, m); None if it says nothing of sets.
+
+        Args:
+            queries: N of them; a set-level objective is one row, N = 1.
+            objective: with m behaviours.
+            attributor: the method with its options.
+            perturbations: (P, K); 0 = the cluster is deleted.
+        Raises:
+            PluginError: if it returns something else.
+        """
+        method = method_of(attributor.target)
+        if method.sets is None:
+            return None
+        effect = method.sets(self, queries, objective, perturbations, **attributor.options)
+        wanted = (len(perturbations), 1 if objective.declaration.set_level else len(queries))
+        if not isinstance(effect, Tensor) or effect.ndim != 3 or tuple(effect.shape[:2]) != wanted:
+            shape = tuple(effect.shape) if isinstance(effect, Tensor) else type(effect).__name__
+            raise PluginError(
+                f"`sets` of attributor {attributor.name!r} must return effects of shape ({wanted[0]}, {wanted[1]}, m),"
+                f" returned {shape}"
+            )
+        return effect.detach().double().cpu()
+
     def _asked(self, queries: Queries, objective: Objective, choice: Choice, method: Method) -> Estimate:
         """What an attributor answers, after checking its shape."""
         partition = self.partition if method.partition is None else method.partition(self)
@@ -294,28 +327,31 @@ class Workspace:
         partition: Partition | None = None,
     ) -> Tensor:
         """Logits (P, N, classes) of the networks estimated for each perturbation (Eq. 9); arguments as `perturbed`."""
-        partition = partition or self.partition
-        after = training_after(self, partition)
-        rows = chunks_of(self.trained, len(perturbations), self.recipe, after)
+        rows = chunks_of(self.network, len(perturbations), self.recipe)
         collected = []
         with self.display.bar(description, len(rows)) as advance:
-            for _, stack in perturbed_networks(self.trained, synset, perturbations, self.recipe, after):
+            for _, stack in self.perturbed(perturbations, synset, partition):
                 collected.append(self.stack_logits(stack, queries.images))
                 advance()
         return torch.cat(collected)
 
     def perturbed(
-        self, perturbations: Tensor, synset: Synset, partition: Partition | None = None
+        self,
+        perturbations: Tensor,
+        synset: Synset,
+        partition: Partition | None = None,
+        kept: Tensor | None = None,
     ) -> Iterator[tuple[slice, Parameters]]:
         """The estimated networks (Eq. 9), stacked, one chunk of rows at a time.
 
         Args:
-            perturbations: (P, K); 0 = deleted.
+            perturbations: (P, K); 0 = deleted, a fraction = so much of the cluster is kept.
             synset: of the K clusters, or of the classes.
             partition: which column each training sample belongs to; the run's clusters by default.
+            kept: samples that `online.replay` trains each network on, (P, N); by default those of the clusters that it
+                keeps.
         """
-        after = training_after(self, partition or self.partition)
-        return perturbed_networks(self.trained, synset, perturbations, self.recipe, after)
+        return estimated_networks(self, perturbations, synset, partition or self.partition, kept)
 
     def with_online(self, **settings: Any) -> Workspace:
         """The same run under other settings of `online`; what is loaded is shared."""
@@ -352,7 +388,7 @@ class Workspace:
     def attribution(self, queries: Queries, objective: Objective) -> Attribution:
         """The attribution matrix of an objective by the recipe's design (Alg. 1, online)."""
         online = self.recipe.online
-        return fit(
+        found = fit(
             objective,
             self.reference(queries),
             self.perturbations,
@@ -360,6 +396,15 @@ class Workspace:
             beta_weights(self.perturbations, online.beta),
             online.ridge,
         )
+        return found if objective.declaration.set_level else replace(found, support=self._support(queries))
+
+    def _support(self, queries: Queries) -> Tensor:
+        """What each cluster adds to the probability of the class that the target predicts, float64 (N, K)."""
+        online, predicted = self.recipe.online, self.target_logits(queries.images).argmax(1)
+        rows = torch.arange(len(queries), device=predicted.device)
+        probabilities = self.design_logits(queries).softmax(2)[:, rows, predicted, None]
+        weights = beta_weights(self.perturbations, online.beta)
+        return fit_attribution(self.perturbations, probabilities, weights, online.ridge)[0][:, :, 0]
 
     def prediction_matrix(self, queries: Queries, chosen: Sequence[int]) -> Tensor:
         """W of the predicted probabilities of some of the queries (Eq. 7), float64 (len(chosen), K, classes)."""

@@ -138,6 +138,42 @@ def cluster_lds(effect: Tensor, behaviours: Tensor, perturbations: Tensor) -> Te
     return _spearman(*_predicted_and_true(effect, behaviours, perturbations))
 
 
+def set_lds(effect: Tensor, behaviours: Tensor) -> Tensor:
+    """Does what a method says of whole sets order the networks that were retrained without them?
+
+    Args:
+        effect: (N, R), behaviour without each set of clusters minus behaviour of the target, estimated for the set.
+        behaviours: (R, N), of the networks retrained exactly without these sets.
+    Returns:
+        float64 (N,), in [-1, 1]: Spearman's correlation over the R networks, 0 where either side is constant.
+    Raises:
+        ValueError: if shapes do not fit, a value is not finite, or R is below 2.
+    Source: as `cluster_lds`, without adding up effects of single clusters.
+    """
+    return _spearman(*_sets_and_true(effect, behaviours))
+
+
+def explained(effect: Tensor, true_effect: Tensor) -> float:
+    """R² of effects in their own unit: 1 - Σ (true - estimated)² / Σ true², at most 1; negative if worse than zeros.
+
+    Args:
+        effect: (N, K), estimated.
+        true_effect: (N, K), of exactly retrained networks.
+    Raises:
+        ValueError: if shapes differ, a value is not finite, or all true effects are zero.
+    """
+    missed, total = _missed_and_total(effect, true_effect)
+    return 1 - float(missed.sum() / total.sum())
+
+
+def explained_interval(
+    effect: Tensor, true_effect: Tensor, generator: torch.Generator, level: float = 0.95, resamples: int = 2000
+) -> tuple[float, float]:
+    """Bootstrap interval of `explained`, over queries; arguments as there and as for `bootstrap_interval`."""
+    missed, total = _resampled_means(list(_missed_and_total(effect, true_effect)), generator, level, resamples)
+    return _quantiles(1 - missed / np.maximum(total, TINY), level)
+
+
 def displacement_cosine(estimated: Tensor, true: Tensor) -> Tensor:
     """Cosine of estimated and true parameter displacements from the target.
 
@@ -272,7 +308,20 @@ def cluster_lds_interval(
     Source: Owen 2007, "The pigeonhole bootstrap".
     """
     _check_request(level, resamples)
-    predicted, true = _predicted_and_true(effect, behaviours, perturbations)
+    return _lds_interval(*_predicted_and_true(effect, behaviours, perturbations), generator, level, resamples)
+
+
+def set_lds_interval(
+    effect: Tensor, behaviours: Tensor, generator: torch.Generator, level: float = 0.95, resamples: int = 200
+) -> tuple[float, float]:
+    """Bootstrap interval of the mean of `set_lds`, as `cluster_lds_interval` makes it; arguments as there."""
+    _check_request(level, resamples)
+    return _lds_interval(*_sets_and_true(effect, behaviours), generator, level, resamples)
+
+
+def _lds_interval(
+    predicted: Tensor, true: Tensor, generator: torch.Generator, level: float, resamples: int
+) -> tuple[float, float]:
     num_queries, num_networks = predicted.shape
 
     def resampled() -> float:
@@ -386,6 +435,21 @@ def _predicted_and_true(effect: Tensor, behaviours: Tensor, perturbations: Tenso
     _at_least_two("retrained networks", len(kept))
     share = effect / effect.abs().sum(1, keepdim=True).clamp_min(TINY)
     return (share @ (1 - kept).T).round(decimals=12), behaviours.T
+
+
+def _sets_and_true(effect: Tensor, behaviours: Tensor) -> tuple[Tensor, Tensor]:
+    """Estimated and true behaviours of sets, (N, R) each."""
+    effect, behaviours = _checked(effect=(effect, "NR"), behaviours=(behaviours, "RN"))
+    _at_least_two("retrained networks", len(behaviours))
+    return effect, behaviours.T
+
+
+def _missed_and_total(effect: Tensor, true_effect: Tensor) -> tuple[Tensor, Tensor]:
+    """Squares of what each query's estimates miss, and of its true effects, (N,) each."""
+    effect, true_effect = _checked(effect=(effect, "NK"), true_effect=(true_effect, "NK"))
+    if not true_effect.any():
+        raise ValueError("all true effects are zero, so nothing can be explained")
+    return (true_effect - effect).square().sum(1), true_effect.square().sum(1)
 
 
 def _spearman(x: Tensor, y: Tensor) -> Tensor:

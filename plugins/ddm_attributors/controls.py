@@ -85,5 +85,5 @@ def retained(
     Source: the control for `online.anchor`.
     """
     workspace.charge("partition")
-    anchored = workspace.with_online(start="target", anchor=passes, step_size=0.0, steps=1)
+    anchored = workspace.with_online(start="target", replay=0, anchor=passes, step_size=0.0, steps=1)
     return anchored.attribution(queries, objective).effect

@@ -15,6 +15,52 @@ from ddm_framework.runs import Workspace
 from ddm_framework.stages import variant
 
 
+def _sets(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    perturbations: Tensor,
+    /,
+    step_size: float | None = None,
+) -> Tensor:
+    """What the networks of whole sets say, estimated with all their clusters' steps at once."""
+    asked = workspace if step_size is None else workspace.with_online(step_size=step_size)
+    return asked.set_effects(perturbations, queries, objective, "online: sets of clusters")
+
+
+def _anchored(workspace: Workspace, passes: float, step_size: float) -> Workspace:
+    return workspace.with_online(start="target", replay=0, anchor=passes, step_size=step_size)
+
+
+def _sets_anchored(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    perturbations: Tensor,
+    /,
+    passes: float,
+    step_size: float,
+) -> Tensor:
+    return _sets(_anchored(workspace, passes, step_size), queries, objective, perturbations)
+
+
+def _replayed(workspace: Workspace, epochs: int | str, step_size: float) -> Workspace:
+    return workspace.with_online(start="target", anchor=0.0, replay=epochs, step_size=step_size)
+
+
+def _sets_replayed(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    perturbations: Tensor,
+    /,
+    epochs: int | str,
+    step_size: float,
+) -> Tensor:
+    return _sets(_replayed(workspace, epochs, step_size), queries, objective, perturbations)
+
+
+@attributor(sets=_sets)
 def attribute(
     workspace: Workspace,
     queries: Queries,
@@ -38,6 +84,7 @@ def attribute(
     return asked.attribution(queries, objective).effect
 
 
+@attributor(sets=_sets_anchored)
 def attribute_anchored(
     workspace: Workspace,
     queries: Queries,
@@ -62,10 +109,10 @@ def attribute_anchored(
         As `ddm`.
     """
     workspace.charge("partition", "matching")
-    asked = workspace.with_online(start="target", anchor=passes, step_size=step_size)
-    return asked.attribution(queries, objective).effect
+    return _anchored(workspace, passes, step_size).attribution(queries, objective).effect
 
 
+@attributor(sets=_sets_replayed)
 def attribute_by_replay(
     workspace: Workspace,
     queries: Queries,
@@ -88,8 +135,7 @@ def attribute_by_replay(
         As `ddm`.
     """
     workspace.charge("partition", "matching")
-    asked = workspace.with_online(start="target", anchor=0.0, replay=epochs, step_size=step_size)
-    return asked.attribution(queries, objective).effect
+    return _replayed(workspace, epochs, step_size).attribution(queries, objective).effect
 
 
 def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 from ddm_framework import Chart, Clusters, Pictures, Queries, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import search, search_each
 from ddm_framework.online import Attribution
-from ddm_framework.recipe import Matching, Online
 from ddm_framework.report import Block, query_cards
+from ddm_framework.runs import replayed_epochs
 from ddm_studies.comparison.grids import set_options
 from ddm_studies.comparison.options import Count
 from ddm_studies.comparison.running import cluster_name, first_test_images, need_validation
@@ -114,21 +114,25 @@ def _search_metrics(workspace: Workspace, asked: Queries, attribution: Attributi
 
 
 def _asked_section(workspace: Workspace, asked: Queries) -> Section:
-    online, matching = workspace.recipe.online, workspace.recipe.matching
     names = ", ".join(each.name for each in workspace.objectives)
     told = (
         f"{len(asked)} images were attributed to {workspace.partition.num_clusters} clusters of training data, by"
-        f" {names}. Networks without some clusters were not retrained but estimated by {_way(online, matching)}."
+        f" {names}. Networks without some clusters were not retrained but estimated by {_way(workspace)}."
     )
     return Section("What was asked", [Text(told)])
 
 
-def _way(online: Online, matching: Matching) -> str:
+def _way(workspace: Workspace) -> str:
     """How networks without clusters are estimated, in words."""
+    online, matching, epochs = workspace.recipe.online, workspace.recipe.matching, replayed_epochs(workspace)
     images = _counted(matching.images_per_cluster, "synthetic image")
     if online.start == "initial":
         return f"{_counted(online.steps, 'epoch')} from the untrained network on the {images} of each other cluster"
-    return f"{_counted(online.steps, 'small step')} from the trained network on the {images} of each of these clusters"
+    step = f"{_counted(online.steps, 'small step')} from the {{}} network on the {images} of each of these clusters"
+    if not epochs:
+        return step.format("trained")
+    end = "epoch" if epochs == 1 else f"{epochs} epochs"
+    return f"{step.format('nearly trained')}, and by the last {end} of the training again, without their images"
 
 
 def _counted(number: int, what: str) -> str:
@@ -232,7 +236,10 @@ def _answer(workspace: Workspace, misread: Tensor, *, shown: bool) -> str:
     said = f"The network misreads {int(misread.sum())} of {len(misread)} queries. "
     if not shown:
         return f"{said}{workspace.partition.num_clusters} clusters were attributed; see below."
-    said += "Below, misread ones first, are the clusters that a prediction depends on most and least by this estimate. "
+    said += (
+        "Below, misread ones first, are the clusters that made the network say what it said, and those that spoke"
+        " against it, by this estimate. "
+    )
     if workspace.recipe.certificate.retrainings:
         return f"{said}The certificate says how far their order can be trusted."
     return f"{said}A certificate (certificate.retrainings: 8) would say how far their order can be trusted."

@@ -37,7 +37,9 @@ CHOSEN_FIRST = {
 RANKING = {
     "cluster LDS": "cluster_lds",
     "95 % interval": "cluster_lds_interval",
+    "LDS of sets": "set_lds",
     "Spearman": "spearman",
+    "R²": "r2",
     "seconds once": "seconds_offline",
     "for all queries": "seconds_online",
 }

@@ -57,6 +57,20 @@ def clusters(subject: Subject, workspace: Workspace) -> Partition:
     return workspace.partition if own is None else own(workspace)
 
 
+def check_sets_of_clusters(subject: Subject) -> None:
+    """What it says of whole sets, if it declares `sets`: nothing of the empty set, finite effects of the others."""
+    if method_of(subject.target).sets is None:
+        return
+    workspace = small_workspace(subject.registry)
+    rows = torch.ones(3, workspace.partition.num_clusters)
+    rows[1, 0], rows[2, :2] = 0, 0
+    with advice("`sets` is called as sets(workspace, queries, objective, perturbations, **options)"):
+        found = workspace.set_effects_by(questions(workspace), SINGLE, subject.choice, rows)
+    assert found is not None
+    expect(torch.isfinite(found).all(), "`sets` returns NaN or infinity")
+    expect(not found[0].any(), "`sets` says that deleting nothing has an effect; a row of ones must give zeros")
+
+
 def first_answer(subject: Subject) -> Tensor:
     """Effects on the questions, asked once for all checks."""
 

@@ -21,11 +21,15 @@ from ddm_framework.truth import (
     bootstrap_interval,
     cluster_lds,
     cluster_lds_interval,
+    explained,
+    explained_interval,
     judge,
     leave_one_out_spearman,
     recovered_share,
     recovered_share_interval,
     retrained,
+    set_lds,
+    set_lds_interval,
     top_overlap,
 )
 from ddm_studies.comparison.measured import Measured, between, bootstrapped
@@ -137,6 +141,7 @@ class Judge:
             found["by_logits"] = self._by_logits(choice)
         margins = estimates["margin"]
         ranks, lds = self._rank_figures(margins)
+        ranks |= self._set_figures(choice)
         values = {
             part: {figure: _scale(figure) * getattr(each, part) for figure, each in judged.items()}
             for part in ("chosen", "random", "oracle")
@@ -229,6 +234,7 @@ class Judge:
         found: dict[str, Any] = {
             **bootstrapped(spearman, random, resamples=self.resamples).metrics("spearman"),
             "top_5_overlap": float(overlap.mean()),
+            **self._explained(effect, true_effect).metrics("r2"),
         }
         if not estimate.on_run_partition or not len(self.perturbations):
             return found, None
@@ -237,6 +243,27 @@ class Judge:
             effect, self.masked_margins, self.perturbations, random, resamples=max(50, self.resamples // 10)
         )
         return {**found, **Measured(float(lds.mean()), interval).metrics("cluster_lds")}, lds
+
+    def _explained(self, effect: Tensor, true_effect: Tensor) -> Measured:
+        """R² of effects in their own unit."""
+        random = self.workspace.generator("bootstrap", "r2")
+        interval = explained_interval(effect, true_effect, random, resamples=self.resamples)
+        return Measured(explained(effect, true_effect), interval)
+
+    def _set_figures(self, choice: Choice) -> dict[str, Any]:
+        """What a method that estimates the network of a whole set says of the random deletions, if it does."""
+        if not len(self.perturbations):
+            return {}
+        found = self.workspace.set_effects_by(self.queries, self.margin, choice, self.perturbations)
+        if found is None:
+            return {}
+        effect, random = found[:, :, 0].T.contiguous(), self.workspace.generator("bootstrap", "sets")
+        reference = self.workspace.reference(self.queries)
+        own = self.margin.measure(reference.target_logits, reference).double().cpu()
+        lds = set_lds(effect, self.masked_margins)
+        interval = set_lds_interval(effect, self.masked_margins, random, resamples=max(50, self.resamples // 10))
+        explained_sets = self._explained(effect, (self.masked_margins.cpu() - own.T).T.contiguous())
+        return {**Measured(float(lds.mean()), interval).metrics("set_lds"), **explained_sets.metrics("set_r2")}
 
 
 def on_run_clusters(found: Sequence[Verdict]) -> Verdict:

@@ -46,8 +46,15 @@ class Planted:
         self.queries = Queries(torch.arange(num_queries).double()[:, None, None, None], None, ("query",) * num_queries)
         self.num_finetunings = 0
 
-    def perturbed_logits(self, queries: Queries, rows: Tensor, synset: range, _description: str) -> Tensor:
+    @property
+    def class_partition(self) -> Partition:
+        return self.partition.class_wise(len(self.class_synset))
+
+    def perturbed_logits(
+        self, queries: Queries, rows: Tensor, synset: range, _description: str, partition: Partition
+    ) -> Tensor:
         assert rows[0].all()
+        assert partition.num_clusters == len(synset)
         self.num_finetunings += int((rows == 0).any(1).sum())
         asked = self.effects if synset is self.synset else self.class_effects
         first = (1 - rows.double()) @ asked[queries.images.flatten().long()].T

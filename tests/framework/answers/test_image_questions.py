@@ -113,10 +113,13 @@ def test_every_question_has_a_page_of_its_own(run: Path, pictures: Path, tmp_pat
 def test_the_answer_is_printed_for_people(run: Path, pictures: Path) -> None:
     status, out, err = ddm("attribute", run, "--images", pictures / "a 3.png", "--labels", "7", "--top", "2")
     assert (status, err) == (0, "")
-    first, header, *rows, last = out.splitlines()
+    first, *rows, last = out.splitlines()
     assert re.fullmatch(r"a 3\.png: predicted 3 \(\d+\.\d%\), labelled 7", first)
-    assert header.split() == ["cluster", "class", "output_shift", "without", "it"]
-    assert len(rows) == 2
+    made, against = rows[:3], rows[3:]
+    assert made[0].split() == ["made", "it", "say", "3", "class", "output_shift", "without", "it"]
+    assert against[0].split() == ["spoke", "against", "it", "class", "output_shift", "without", "it"]
+    assert all(re.match(r"cluster \d+ +\d +\+\d", row) for row in [*made[1:], *against[1:]])
+    assert len(made) == len(against) == 3
     assert last == f"page: {run}/questions/1.html"
 
 

@@ -18,7 +18,7 @@ def stop(*_arguments):
     print(*(name for name in {slow!r} if name in sys.modules))
     raise SystemExit
 
-sys.argv = ["ddm", "run", "digits_convnet", "--out", {out!r}, "--set", "training.epochs=1", "--set", "matching.steps=1"]
+sys.argv = ["ddm", "run", "digits_convnet", "--out", {out!r}, "--set", "training.epochs=4", "--set", "matching.steps=1"]
 with mock.patch({place!r}, stop):
     main()
 """

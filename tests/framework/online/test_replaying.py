@@ -101,9 +101,7 @@ def test_replayed_networks_agree_with_a_plain_loop(
     toy: Toy, changes: dict[str, Any], epochs: int, controlled: bool
 ) -> None:
     found = trained(toy, changes)
-    stack = replayed(
-        found.target, synset(), ROWS, found.replay(toy, epochs, controlled=controlled), found.recipe, Budget(64)
-    )
+    stack = replayed(found.target, synset(), ROWS, found.replay(toy, epochs, controlled=controlled), found.recipe)
     for index, row in enumerate(ROWS):
         torch.testing.assert_close(take(stack, index), plain(toy, found, row, epochs), rtol=0, atol=1e-10)
 
@@ -115,16 +113,14 @@ def test_a_network_that_lacks_nothing_is_the_target(
     toy: Toy, changes: dict[str, Any], epochs: int, controlled: bool
 ) -> None:
     found = trained(toy, changes)
-    stack = replayed(
-        found.target, synset(), ROWS, found.replay(toy, epochs, controlled=controlled), found.recipe, Budget(64)
-    )
+    stack = replayed(found.target, synset(), ROWS, found.replay(toy, epochs, controlled=controlled), found.recipe)
     assert all(torch.equal(each[0], found.target.final[name]) for name, each in stack.items())
 
 
 @pytest.mark.parametrize("changes", TRAININGS, ids=str)
 def test_all_epochs_are_exact_retraining(toy: Toy, changes: dict[str, Any]) -> None:
     found = trained(toy, changes, step_size=1.0)
-    stack = replayed(found.target, synset(), ROWS, found.replay(toy, EPOCHS), found.recipe, Budget(64))
+    stack = replayed(found.target, synset(), ROWS, found.replay(toy, EPOCHS), found.recipe)
     kept = ROWS[:, toy.partition.clusters]
     *_, exact = train(toy.network, start(toy.initial, 3), toy.data, kept, found.recipe.training, SEED)
     assert all(torch.equal(each, exact.parameters[name]) for name, each in stack.items())
@@ -147,7 +143,7 @@ def test_a_class_is_deleted_with_all_its_samples(toy: Toy) -> None:
     classes = Synset(*(each[:3] for each in (synset().images, synset().labels, synset().cosine, synset().real_norm)))
     rows = torch.tensor([[1.0, 0, 1]])
     replay = Replay(toy.data, toy.data.labels, EPOCHS, found.replay(toy, EPOCHS).velocity, controlled=False)
-    stack = replayed(found.target, classes, rows, replay, found.recipe, Budget(64))
+    stack = replayed(found.target, classes, rows, replay, found.recipe)
     kept = (toy.data.labels != 1).float()[None]
     *_, exact = train(toy.network, start(toy.initial, 1), toy.data, kept, found.recipe.training, SEED)
     assert all(torch.equal(each, exact.parameters[name]) for name, each in stack.items())

@@ -8,6 +8,8 @@ import torch
 from ddm_framework import Workspace
 from ddm_framework.answers.unlearning import request, unlearn
 from ddm_framework.network.stacks import norms, take
+from ddm_framework.online import Anchor
+from ddm_framework.runs.real_training import training_after
 
 
 def test_other_online_settings_keep_what_was_loaded(workspace: Workspace) -> None:
@@ -22,8 +24,8 @@ def test_other_online_settings_keep_what_was_loaded(workspace: Workspace) -> Non
 def test_passes_are_a_share_of_the_images_and_whole_epochs(
     workspace: Workspace, passes: float, epochs: int, share: float
 ) -> None:
-    anchor = workspace.with_online(anchor=passes).anchor
-    assert anchor is not None
+    anchor = training_after(workspace.with_online(anchor=passes), workspace.partition)
+    assert isinstance(anchor, Anchor)
     count = len(workspace.data.train)
     assert (anchor.epochs, len(anchor.data.labels)) == (epochs, round(share * count))
     assert torch.equal(workspace.partition.classes[anchor.clusters], anchor.data.labels)
@@ -31,7 +33,7 @@ def test_passes_are_a_share_of_the_images_and_whole_epochs(
 
 
 def test_without_an_anchor_no_data_are_touched(workspace: Workspace) -> None:
-    assert workspace.anchor is None
+    assert training_after(workspace, workspace.partition) is None
     next(workspace.perturbed(workspace.perturbations[:2], workspace.synset))
     assert "data" not in workspace.__dict__
 

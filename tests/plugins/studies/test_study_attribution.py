@@ -140,15 +140,18 @@ def test_misclassified_queries_are_shown_first_and_marked(workspace: Workspace) 
     assert f"{len(cards)} of 24 queries, misclassified ones first ({len(wrong)} of these)." in notes
 
 
-def test_a_card_ranks_clusters_as_the_objective_says(workspace: Workspace) -> None:
+def test_a_card_names_clusters_on_both_sides_of_the_prediction(workspace: Workspace) -> None:
     report = attribution.run(using(workspace, "margin"), show=1)
     (card,) = blocks(report, Card)
-    most, least = (block for block in card.blocks if isinstance(block, Clusters))
+    made, against = (block for block in card.blocks if isinstance(block, Clusters))
+    assert made.heading.startswith("made it say ")
+    assert against.heading == "spoke against it"
     query = int(card.heading.split()[1].rstrip(":"))
     effect = -report.tensors["0.margin.matrix"][query, :, 0]
-    assert list(most.ids) == effect.argsort()[:4].tolist()
-    assert list(least.ids) == effect.argsort().flip(0)[:4].tolist()
-    assert torch.allclose(torch.tensor(most.values), effect[list(most.ids)], atol=1e-6)
+    # The query is misread and the margin is its label's: what made the network say another class lowers it.
+    assert list(made.ids) == effect.argsort(descending=True)[: len(made.ids)].tolist()
+    assert list(against.ids) == effect.argsort()[: len(against.ids)].tolist()
+    assert torch.allclose(torch.tensor(made.values), effect[list(made.ids)], atol=1e-6)
 
 
 @pytest.mark.parametrize(("queries", "count"), [("all", 24), ("validation", 14), (1, 1), (7, 7), (10_000, 24)])

@@ -1,0 +1,102 @@
+"""Estimated networks that took real training, kept in the run folder: they do not depend on the question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ddm_framework.errors import RunFolderError
+from ddm_framework.network import Parameters
+from ddm_framework.offline import Partition, Synset
+from ddm_framework.online import chunks_of, perturbed_networks
+from ddm_framework.runs.real_training import training_after
+from ddm_framework.runs.tensor_files import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from ddm_framework.runs.workspace import Workspace
+
+FOLDER = "networks"
+
+
+def estimated_networks(
+    workspace: Workspace,
+    perturbations: Tensor,
+    synset: Synset,
+    partition: Partition,
+    kept: Tensor | None = None,
+) -> Iterator[tuple[slice, Parameters]]:
+    """The networks estimated for each perturbation, a chunk of rows at a time; what is kept is not estimated again.
+
+    Args:
+        workspace: a run.
+        perturbations: (P, K); 0 = deleted, a fraction = so much of the cluster is kept.
+        synset: of the K clusters, or of the classes.
+        partition: which column each training sample belongs to.
+        kept: samples that a replay trains each network on, (P, N); by default those of the clusters that it keeps.
+    """
+    online, recipe, target = workspace.recipe.online, workspace.recipe, workspace.trained
+    if not online.replay and not online.anchor:
+        yield from perturbed_networks(target, synset, perturbations, recipe)
+        return
+    for rows in chunks_of(workspace.network, len(perturbations), recipe):
+        own = None if kept is None else kept[rows]
+        name = _name(workspace, perturbations[rows], synset, partition, own)
+        found = _load(workspace, name)
+        if found is None:
+            after = training_after(workspace, partition)
+            parts = perturbed_networks(target, synset, perturbations[rows], recipe, after, kept=own)
+            stacks = [stack for _, stack in parts]
+            found = {key: torch.cat([stack[key] for stack in stacks]) for key in stacks[0]}
+            if after is not None:
+                _save(workspace, name, found)
+        yield rows, found
+
+
+def _name(
+    workspace: Workspace, perturbations: Tensor, synset: Synset, partition: Partition, kept: Tensor | None
+) -> str:
+    """A digest of everything that the networks follow from."""
+    stages = workspace.root.manifest["stages"]
+    online = workspace.recipe.online.model_dump(exclude={"keep_mb", "beta", "ridge"})
+    said = [str(stages["training"]["hash"]), workspace.recipe.matching.direction, json.dumps(online, sort_keys=True)]
+    digest = hashlib.sha256("|".join(said).encode())
+    tensors = [perturbations, synset.images, synset.labels, synset.real_norm, partition.clusters]
+    for each in [*tensors, *([] if kept is None else [kept])]:
+        digest.update(str((tuple(each.shape), each.dtype)).encode())
+        digest.update(each.detach().cpu().contiguous().numpy().tobytes())
+    return f"{digest.hexdigest()[:24]}.safetensors"
+
+
+def _load(workspace: Workspace, name: str) -> Parameters | None:
+    file = workspace.folder.file(FOLDER, name)
+    if not file.is_file():
+        return None
+    try:
+        found = load_tensors(file, workspace.target)
+    except RunFolderError:  # a damaged file is estimated again
+        return None
+    return {key: found[key].to(workspace.device) for key in workspace.target}
+
+
+def _save(workspace: Workspace, name: str, stack: Parameters) -> None:
+    """Keep a chunk of networks; the oldest ones make room. A folder that cannot be written to keeps none."""
+    limit = workspace.recipe.online.keep_mb * 2**20
+    size = sum(each.numel() * each.element_size() for each in stack.values())
+    if size > limit:
+        return
+    with suppress(OSError, RunFolderError):
+        folder = workspace.folder.file(FOLDER)
+        folder.mkdir(exist_ok=True)
+        ages = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in folder.glob("*.safetensors"))
+        total = size + sum(each for _, each, _ in ages)
+        for _, each, file in ages:
+            if total > limit:
+                file.unlink()
+                total -= each
+        save_tensors(folder / name, stack)
