@@ -75,7 +75,7 @@ def _name(
 
 def _load(workspace: Workspace, name: str) -> Parameters | None:
     file = workspace.folder.file(FOLDER, name)
-    if not file.is_file():
+    if not workspace.recipe.online.keep_mb or not file.is_file():
         return None
     try:
         found = load_tensors(file, workspace.target)
