@@ -76,8 +76,13 @@ def from_module(
     splits = _splits(train, test, class_names, validation)
     channels = splits.info.shape[0]
     asked = load_recipe(str(recipe), registry, settings)
-    if asked.certificate.retrainings:
-        raise DDMError("a network trained elsewhere cannot be retrained exactly; set certificate.retrainings=0")
+    if asked.certificate.retrainings or asked.online.replay:
+        display.say("how the network was trained is not known: nothing is retrained or repeated (certificate, replay)")
+        asked = replace(
+            asked,
+            certificate=asked.certificate.changed({"retrainings": 0}),
+            online=asked.online.changed({"replay": 0}),
+        )
     if asked.corruption.share or asked.corruption.labels:
         raise DDMError("a network trained elsewhere never saw data that are spoilt here; leave `corruption` out")
     RunFolder.open(folder).note()  # from here on it is a run folder, whatever lies in it

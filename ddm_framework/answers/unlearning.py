@@ -15,7 +15,7 @@ from ddm_framework.data import ImageSet, subset
 from ddm_framework.errors import DDMError, shown, suggestion
 from ddm_framework.network import Parameters, broadcast, scaled, start, take, train
 from ddm_framework.randomness import derive_seed
-from ddm_framework.runs import Workspace, save_tensors
+from ddm_framework.runs import Workspace, replayed_epochs, save_tensors
 
 REPAIR_EPOCHS = 3
 """Epochs of a repair after unlearning whole classes. More gain little, and each restores a forgotten class a little."""
@@ -152,7 +152,7 @@ def unlearn(
     kept = retained(workspace, asked) if repair else None
     begun = time.monotonic()
     if step_size is None:
-        step_size = class_step_size(workspace, asked) if asked.classes else workspace.recipe.online.step_size
+        step_size = class_step_size(workspace, asked) if asked.classes else _own_step_size(workspace)
     alone = stepped(workspace, asked, step_size)
     if repair is None or kept is None:
         return Unlearned(alone, alone, step_size, time.monotonic() - begun)
@@ -177,8 +177,14 @@ def stepped(workspace: Workspace, asked: Request, step_size: float) -> Parameter
         synset, deleted = workspace.synset, asked.clusters
     perturbation = torch.ones(1, len(synset))
     perturbation[:, list(deleted)] = 0
-    own = workspace.with_online(step_size=step_size, **fixed)
+    own = workspace.with_online(step_size=step_size, replay_step_size=step_size, **fixed)
     return take(next(own.perturbed(perturbation, synset))[1], 0)
+
+
+def _own_step_size(workspace: Workspace) -> float:
+    """The recipe's, for networks that are replayed or for such as take the step alone."""
+    online = workspace.recipe.online
+    return online.replay_step_size if replayed_epochs(workspace) else online.step_size
 
 
 def class_step_size(workspace: Workspace, asked: Request) -> float:

@@ -73,7 +73,7 @@ def replayed(
     Source: Eq. 2 and 9.
     """
     training, epoch = recipe.training, recipe.training.epochs - replay.epochs
-    online = recipe.online.changed({"step_size": recipe.online.step_size * share_of_step(training, epoch)})
+    online = recipe.online.changed({"step_size": recipe.online.replay_step_size * share_of_step(training, epoch)})
     rows, budget = perturbations.to(replay.clusters.device), Budget(recipe.general.memory_mb)
     samples = rows[:, replay.clusters] if kept is None else kept.to(rows)
     if replay.controlled:

@@ -119,9 +119,10 @@ class Online(Settings):
     `replay` is the dial from the synset to exact retraining: a number of epochs E. Each network takes its step at the
     target's checkpoint E epochs before the end, and is then trained through these epochs exactly as the target was,
     without the deleted samples. With 0 it is the paper's method, with all epochs exact retraining; `auto` is a
-    fifteenth of them. A step of 0.01 suits the deletion of one cluster, 0.005 that of many; it is scaled down with the
-    part of the training that comes before it. It needs the training data online, and costs E epochs per network. The
-    networks do not depend on the question, so up to `keep_mb` MiB of them are kept in the run folder.
+    fifteenth of them. The step is then `replay_step_size` long, scaled down with the part of the training that comes
+    before it: 0.01 suits the deletion of one cluster, 0.005 that of many. It needs the training data online, and costs
+    E epochs per network. The networks do not depend on the question, so up to `keep_mb` MiB of them are kept in the run
+    folder.
     """
 
     perturbations: Literal["leave_one_out", "random"] = "leave_one_out"
@@ -135,6 +136,7 @@ class Online(Settings):
     ridge: NonNegativeFloat = 0.0
     anchor: NonNegativeFloat = 0.0
     replay: NonNegativeInt | Literal["auto"] = 0
+    replay_step_size: NonNegativeFloat = 0.01
     keep_mb: NonNegativeInt = 256
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from torch import Tensor
 from ddm_framework.errors import RunFolderError
 from ddm_framework.network import Parameters
 from ddm_framework.offline import Partition, Synset
-from ddm_framework.online import chunks_of, perturbed_networks
+from ddm_framework.online import Anchor, Replay, chunks_of, perturbed_networks
 from ddm_framework.runs.real_training import training_after
 from ddm_framework.runs.tensor_files import load_tensors, save_tensors
 
@@ -44,16 +44,17 @@ def estimated_networks(
     if not online.replay and not online.anchor:
         yield from perturbed_networks(target, synset, perturbations, recipe)
         return
+    after: list[Anchor | Replay | None] = []  # found when it is first needed: kept networks need no training data
     for rows in chunks_of(workspace.network, len(perturbations), recipe):
         own = None if kept is None else kept[rows]
         name = _name(workspace, perturbations[rows], synset, partition, own)
         found = _load(workspace, name)
         if found is None:
-            after = training_after(workspace, partition)
-            parts = perturbed_networks(target, synset, perturbations[rows], recipe, after, kept=own)
+            after = after or [training_after(workspace, partition)]
+            parts = perturbed_networks(target, synset, perturbations[rows], recipe, after[0], kept=own)
             stacks = [stack for _, stack in parts]
             found = {key: torch.cat([stack[key] for stack in stacks]) for key in stacks[0]}
-            if after is not None:
+            if after[0] is not None:
                 _save(workspace, name, found)
         yield rows, found
 

@@ -57,7 +57,6 @@ def replayed_epochs(workspace: Workspace) -> int:
         return 0
     if workspace.recipe.target.checkpoint is not None:
         if asked == "auto":
-            workspace.display.say("the target was trained elsewhere, so its end cannot be replayed: replay is 0")
             return 0
         raise DDMError(
             f"online.replay: {asked} cannot be done: the target was trained elsewhere, and its training is not known; "

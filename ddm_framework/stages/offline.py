@@ -60,6 +60,8 @@ def adopt_target(workspace: Workspace, _clock: StageClock) -> None:
     for epoch, path in enumerate((*brought.trajectory, brought.checkpoint)):
         parameters = fitted(workspace.network, workspace.untrained, read_state(path), path)
         artifacts.save_checkpoint(workspace.folder, epoch, parameters)
+    if workspace.recipe.online.replay == "auto":
+        workspace.display.say("how the target was trained is not known, so its end is not repeated (replay: 0)")
     if not brought.trajectory:
         workspace.display.say(
             "only the last checkpoint of the target is known: the synset is matched there alone (pairing: final)"

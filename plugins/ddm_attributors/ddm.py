@@ -45,7 +45,7 @@ def _sets_anchored(
 
 
 def _replayed(workspace: Workspace, epochs: int | str, step_size: float) -> Workspace:
-    return workspace.with_online(start="target", anchor=0.0, replay=epochs, step_size=step_size)
+    return workspace.with_online(start="target", anchor=0.0, replay=epochs, replay_step_size=step_size)
 
 
 def _sets_replayed(
@@ -130,7 +130,7 @@ def attribute_by_replay(
         queries: N of them.
         objective: with m behaviours.
         epochs: E of `online.replay`; `auto` is a fifteenth of the target's epochs.
-        step_size: instead of the recipe's `online.step_size`, which suits a step without training.
+        step_size: instead of the recipe's `online.replay_step_size`.
     Returns:
         As `ddm`.
     """

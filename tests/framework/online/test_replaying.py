@@ -52,7 +52,7 @@ def trained(toy: Toy, changes: dict[str, Any], step_size: float = 0.1) -> Traine
     recipe = replace(
         general,
         training=training,
-        online=Online(replay=1, step_size=step_size),
+        online=Online(replay=1, replay_step_size=step_size),
         general=general.general.model_copy(update={"seed": SEED}),
     )
     trajectory = {state.epoch: take(state.parameters, 0) for state in states}
@@ -77,7 +77,7 @@ def plain(toy: Toy, found: Trained, row: Tensor, epochs: int) -> Parameters:
     for cluster in (row == 0).nonzero()[:, 0].tolist():
         gradient = toy.gradient(theta, synset().images[cluster], synset().labels[cluster])
         length = torch.cat([each.flatten() for each in gradient.values()]).norm()
-        factor = found.recipe.online.step_size * sum(rates[:begin]) / sum(rates) * norm / length
+        factor = found.recipe.online.replay_step_size * sum(rates[:begin]) / sum(rates) * norm / length
         moved = {name: each - factor * gradient[name] for name, each in moved.items()}
     theta = moved
     for epoch in range(begin, EPOCHS):
@@ -161,4 +161,4 @@ def test_the_step_is_the_share_of_the_training_before_it() -> None:
 def test_replay_excludes_other_ways(other: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="two ways to do the same"):
         Online(replay="auto", **other)
-    assert Online(replay=2, step_size=0.0).replay == 2
+    assert Online(replay=2, replay_step_size=0.0).replay == 2

@@ -37,7 +37,7 @@ def networks(workspace: Workspace, rows: Tensor, **online: Any) -> dict[str, Ten
 @pytest.mark.parametrize("epochs", [1, 2, 4])
 def test_a_network_that_lacks_nothing_is_the_target_to_the_last_bit(momentum: Run, epochs: int) -> None:
     workspace = momentum.workspace
-    stack = networks(workspace, leave_one_out(workspace.partition.num_clusters), replay=epochs, step_size=0.05)
+    stack = networks(workspace, leave_one_out(workspace.partition.num_clusters), replay=epochs, replay_step_size=0.05)
     assert all(torch.equal(each[0], workspace.target[name]) for name, each in stack.items())
     assert not any(torch.equal(each[1], workspace.target[name]) for name, each in stack.items())
 
@@ -46,7 +46,7 @@ def test_all_epochs_are_exact_retraining_to_the_last_bit(momentum: Run) -> None:
     workspace = momentum.workspace
     rows = leave_one_out(workspace.partition.num_clusters)
     bank = retrained(workspace, rows)
-    exact, stack = bank.load(slice(0, len(bank))), networks(workspace, rows, replay=4, step_size=0.05)
+    exact, stack = bank.load(slice(0, len(bank))), networks(workspace, rows, replay=4, replay_step_size=0.05)
     assert all(torch.equal(each, exact[name]) for name, each in stack.items())
 
 
