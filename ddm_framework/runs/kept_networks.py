@@ -16,12 +16,11 @@ from ddm_framework.network import Parameters
 from ddm_framework.offline import Partition, Synset
 from ddm_framework.online import Anchor, Replay, chunks_of, perturbed_networks
 from ddm_framework.runs.real_training import training_after
+from ddm_framework.runs.run_folder import NETWORKS
 from ddm_framework.runs.tensor_files import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from ddm_framework.runs.workspace import Workspace
-
-FOLDER = "networks"
 
 
 def estimated_networks(
@@ -75,7 +74,7 @@ def _name(
 
 
 def _load(workspace: Workspace, name: str) -> Parameters | None:
-    file = workspace.folder.file(FOLDER, name)
+    file = workspace.folder.file(NETWORKS, name)
     if not workspace.recipe.online.keep_mb or not file.is_file():
         return None
     try:
@@ -92,7 +91,7 @@ def _save(workspace: Workspace, name: str, stack: Parameters) -> None:
     if size > limit:
         return
     with suppress(OSError, RunFolderError):
-        folder = workspace.folder.file(FOLDER)
+        folder = workspace.folder.file(NETWORKS)
         folder.mkdir(exist_ok=True)
         ages = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in folder.glob("*.safetensors"))
         total = size + sum(each for _, each, _ in ages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ STAGES = ("training", "partition", "matching", "online")
 """The stages of a run, in their order."""
 MANIFEST = "manifest.json"
 LOCK = ".lock"
+NETWORKS = "networks"
+"""Folder of the networks that are kept for the next question."""
 """The file that keeps a second process out; it means nothing when nobody holds it."""
 _NOT_OURS = "is not a run folder of ddm; choose another folder (`ddm run --out`)"
 
@@ -196,6 +199,8 @@ class RunFolder:
         self._write()
         for stage in stages:
             self._remove_files(stage)
+        if set(stages) - {"online"}:
+            shutil.rmtree(self.path / NETWORKS, ignore_errors=True)
 
     def _remove_files(self, stage: str) -> None:
         for path in stage_files(self.path, stage):
@@ -250,7 +255,10 @@ class StageClock:
 def stage_files(path: Path, stage: str) -> list[Path]:
     """The files in the folder that a stage wrote or would write over."""
     patterns = {
-        "training": ("offline/trajectory/epoch_*.safetensors", "offline/trajectory/resume.safetensors"),
+        "training": (
+            *(f"offline/trajectory/{name}_*.safetensors" for name in ("epoch", "velocity")),
+            "offline/trajectory/resume.safetensors",
+        ),
         "partition": ("offline/partition.safetensors",),
         "matching": ("offline/synset.safetensors", "offline/synset/*.safetensors"),
         "online": ("online/attribution.safetensors", "metrics.json", "report.html"),

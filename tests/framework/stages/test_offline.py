@@ -130,7 +130,8 @@ def target(synthetic, target, /):
     mine.with_suffix(".broken").unlink()
     assert ddm(*arguments)[0] == 0
     synset = {name: each for name, each in tensors(original).items() if "synset" in name}
-    assert all(torch.equal(tensors(done)[name], each) for name, each in synset.items())
+    for name, each in synset.items():  # another way to the same derivative, which rounds otherwise
+        torch.testing.assert_close(tensors(done)[name], each, rtol=1e-3, atol=1e-3)
 
 
 def test_an_objective_that_returns_nan_is_told(done: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_run_that_is_killed_in_every_stage_ends_the_same(tmp_path: Path) -> No
         assert [stage for stage, record in stages.items() if record["done"]] == finished, kill
         saved.append(stamps(run, "offline/trajectory"))
     assert {Path(name).name for name in saved[0]} == {
-        f"{name}.safetensors" for name in ("epoch_000", "epoch_002", "resume")
+        f"{name}.safetensors" for name in ("epoch_000", "epoch_002", "velocity_002", "resume")
     }
     for before, after in itertools.pairwise(saved):
         assert all(after[name] == stamp for name, stamp in before.items() if "resume" not in name)

@@ -75,6 +75,17 @@ def logging(workspace: Workspace, queries: Queries, objective: Objective, /) -> 
     return good(workspace, queries, objective)
 
 
+def of_everything(workspace: Workspace, queries: Queries, objective: Objective, perturbations: Tensor, /) -> Tensor:
+    """Says that deleting nothing has an effect."""
+    return torch.ones(len(perturbations), len(queries), 1)
+
+
+@attributor(sets=of_everything)
+def with_wrong_sets(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
+    """Right for single clusters only."""
+    return good(workspace, queries, objective)
+
+
 BROKEN: dict[str, Callable[..., Any]] = {
     "check_effects_of_each_cluster_on_each_query": too_few,
     "check_clusters_are_a_partition": of_empty_clusters,
@@ -84,6 +95,7 @@ BROKEN: dict[str, Callable[..., Any]] = {
     "check_objectives_of_several_behaviours": for_each_query,
     "check_works_without_labels_or_says_so": by_labels,
     "check_workspace_is_only_read": training_on,
+    "check_sets_of_clusters": with_wrong_sets,
     "check_leaves_global_randomness_alone": unseeded,
 }
 

@@ -11,6 +11,7 @@ import torch
 from checked import assert_all_pass, assert_caught
 from torch import Tensor
 
+from ddm_framework import of_inner_products
 from ddm_framework.network.stacks import Gradient
 from ddm_framework.testing.checks import CHECKS
 
@@ -145,6 +146,12 @@ def emptying(synthetic: Gradient, target: Gradient, /) -> Tensor:
     return value
 
 
+@of_inner_products(lambda inner, _synthetic, _target, /: -inner.sum())
+def with_another_formula(synthetic: dict[str, Tensor], target: dict[str, Tensor], /) -> Tensor:
+    """Declares a formula that is not its own."""
+    return squared(synthetic, target)
+
+
 DISTANCES: dict[str, Callable[..., Any]] = {
     "check_returns_one_finite_number": infinite,
     "check_differentiable_in_the_synthetic_gradient": detached,
@@ -154,6 +161,7 @@ DISTANCES: dict[str, Callable[..., Any]] = {
     "check_runs_inside_vmap": with_item,
     "check_finite_for_a_gradient_of_zero": euclidean,
     "check_gradients_stay_as_they_are": emptying,
+    "check_a_declared_formula_is_the_distance": with_another_formula,
 }
 CASES = [("clusterer", *each) for each in CLUSTERERS.items()] + [("distance", *each) for each in DISTANCES.items()]
 
