@@ -98,12 +98,9 @@ def run(
 
 
 def judge_of(workspace: Workspace, queries: Literal["all"] | int, masks: int, deleted: float, resamples: int) -> Judge:
-    """The truth that methods are judged by; arguments are those of `run`.
-
-    Networks that are kept from an earlier question are not used: the seconds are those of a first one.
-    """
-    asked, cold = first_test_images(workspace, queries), workspace.with_online(keep_mb=0)
-    return Judge(cold, asked, scoring_masks(workspace, masks, deleted, "scoring"), resamples)
+    """The truth that methods are judged by; arguments are those of `run`."""
+    asked = first_test_images(workspace, queries)
+    return Judge(workspace, asked, scoring_masks(workspace, masks, deleted, "scoring"), resamples)
 
 
 def per_query(judge: Judge, found: Sequence[Verdict]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import ddm_framework
 from ddm_framework.cli import commands
+from ddm_framework.runs.run_folder import NETWORKS
 
 FATAL = Path(__file__).with_name("fatal_plugin.py")
 _PRELOADED = [
@@ -108,10 +109,11 @@ def copied(run: Path, to: Path) -> Path:
 
 
 def tensors(run: Path) -> dict[str, Tensor]:
-    """Every tensor of a run, by file and name."""
+    """Every tensor of a run, by file and name; networks that a question left there do not count."""
     return {
         f"{path.relative_to(run)}:{name}": each
         for path in sorted(run.rglob("*.safetensors"))
+        if NETWORKS not in path.parts
         for name, each in load_file(path).items()
     }
 
@@ -128,8 +130,8 @@ def manifest(run: Path) -> dict[str, Any]:
 
 
 def stamps(run: Path, under: str = ".") -> dict[str, tuple[int, int]]:
-    """Size and time of last change of every file."""
-    found = (path for path in (run / under).rglob("*") if path.is_file())
+    """Size and time of last change of every file; networks that a question left there do not count."""
+    found = (path for path in (run / under).rglob("*") if path.is_file() and NETWORKS not in path.parts)
     return {path.relative_to(run).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 

@@ -96,6 +96,10 @@ class Judge:
     by_logits: bool = False
     _truths: dict[bytes, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Networks that an earlier question left in the run folder are not used: seconds are those of a first question.
+        self.workspace = self.workspace.with_online(keep_mb=0)
+
     @cached_property
     def masked_margins(self) -> Tensor:
         """True margins (R, N) of the networks without random clusters."""
