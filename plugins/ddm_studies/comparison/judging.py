@@ -145,7 +145,7 @@ class Judge:
             found["by_logits"] = self._by_logits(choice)
         margins = estimates["margin"]
         ranks, lds = self._rank_figures(margins)
-        ranks |= self._set_figures(choice)
+        ranks |= self.set_figures(choice)
         values = {
             part: {figure: _scale(figure) * getattr(each, part) for figure, each in judged.items()}
             for part in ("chosen", "random", "oracle")
@@ -254,7 +254,7 @@ class Judge:
         interval = explained_interval(effect, true_effect, random, resamples=self.resamples)
         return Measured(explained(effect, true_effect), interval)
 
-    def _set_figures(self, choice: Choice) -> dict[str, Any]:
+    def set_figures(self, choice: Choice) -> dict[str, Any]:
         """What a method that estimates the network of a whole set says of the random deletions, if it does."""
         if not len(self.perturbations):
             return {}
