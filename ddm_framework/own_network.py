@@ -76,6 +76,10 @@ def from_module(
     splits = _splits(train, test, class_names, validation)
     channels = splits.info.shape[0]
     asked = load_recipe(str(recipe), registry, settings)
+    if asked.certificate.retrainings and any(each.startswith("certificate.") for each in settings):
+        raise DDMError("a network trained elsewhere cannot be retrained exactly; set certificate.retrainings=0")
+    if asked.online.replay and any(each.startswith("online.replay=") for each in settings):
+        raise DDMError("how the network was trained is not known, so nothing can be repeated; set online.replay=0")
     if asked.certificate.retrainings or asked.online.replay:
         display.say("how the network was trained is not known: nothing is retrained or repeated (certificate, replay)")
         asked = replace(

@@ -13,9 +13,12 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    ValidationError,
     field_validator,
     model_validator,
 )
+
+from ddm_framework.errors import DDMError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -28,8 +31,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     def changed(self, update: Mapping[str, Any]) -> Self:
-        """The same settings with some others, checked again."""
-        return self.model_validate({**self.model_dump(by_alias=True), **update})
+        """The same settings with some others, checked again.
+
+        Raises:
+            DDMError: if they do not go together.
+        """
+        try:
+            return self.model_validate({**self.model_dump(by_alias=True), **update})
+        except ValidationError as error:
+            found = [".".join([*map(str, each["loc"]), ""])[:-1] + " " + each["msg"] for each in error.errors()]
+            told = "; ".join(each.strip().removeprefix("Value error, ") for each in found)
+            raise DDMError(f"{type(self).__name__.lower()} settings: {told}") from None
 
 
 class Corruption(Settings):

@@ -15,6 +15,7 @@ from ddm_framework.errors import RunFolderError
 from ddm_framework.network import Parameters
 from ddm_framework.offline import Partition, Synset
 from ddm_framework.online import Anchor, Replay, chunks_of, perturbed_networks
+from ddm_framework.runs.provenance import own_version
 from ddm_framework.runs.real_training import training_after
 from ddm_framework.runs.run_folder import NETWORKS
 from ddm_framework.runs.tensor_files import load_tensors, save_tensors
@@ -64,7 +65,12 @@ def _name(
     """A digest of everything that the networks follow from."""
     stages = workspace.root.manifest["stages"]
     online = workspace.recipe.online.model_dump(exclude={"keep_mb", "beta", "ridge"})
-    said = [str(stages["training"]["hash"]), workspace.recipe.matching.direction, json.dumps(online, sort_keys=True)]
+    said = [
+        own_version(),
+        str(stages["training"]["hash"]),
+        workspace.recipe.matching.direction,
+        json.dumps(online, sort_keys=True),
+    ]
     digest = hashlib.sha256("|".join(said).encode())
     tensors = [perturbations, synset.images, synset.labels, synset.real_norm, partition.clusters]
     for each in [*tensors, *([] if kept is None else [kept])]:

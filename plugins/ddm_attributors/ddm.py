@@ -24,8 +24,12 @@ def _sets(
     step_size: float | None = None,
 ) -> Tensor:
     """What the networks of whole sets say, estimated with all their clusters' steps at once."""
-    asked = workspace if step_size is None else workspace.with_online(step_size=step_size)
-    return asked.set_effects(perturbations, queries, objective, "online: sets of clusters")
+    return _stepping(workspace, step_size).set_effects(perturbations, queries, objective, "online: sets of clusters")
+
+
+def _stepping(workspace: Workspace, step_size: float | None) -> Workspace:
+    """With another length of the step, whether or not a replay follows it."""
+    return workspace if step_size is None else workspace.with_online(step_size=step_size, replay_step_size=step_size)
 
 
 def _anchored(workspace: Workspace, passes: float, step_size: float) -> Workspace:
@@ -74,14 +78,13 @@ def attribute(
     Args:
         queries: N of them.
         objective: with m behaviours.
-        step_size: instead of the recipe's `online.step_size`.
+        step_size: instead of the recipe's `online.step_size`, or `online.replay_step_size` where it replays.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Source: Alg. 1; Eq. 8, 9.
     """
     workspace.charge("partition", "matching")
-    asked = workspace if step_size is None else workspace.with_online(step_size=step_size)
-    return asked.attribution(queries, objective).effect
+    return _stepping(workspace, step_size).attribution(queries, objective).effect
 
 
 @attributor(sets=_sets_anchored)
@@ -170,12 +173,15 @@ def attribute_by_forward_matching(
         As `ddm`.
     Source: Table 1, "DDM-match"; Eq. 13, Table 4; Zhao et al. 2021.
     """
-    by_default = workspace.recipe.training.epochs if start == "initial" else workspace.recipe.online.steps
+    initial = start == "initial"
+    by_default = workspace.recipe.training.epochs if initial else workspace.recipe.online.steps
+    # A training from θ_0 has no end of the target's to repeat.
+    alone = {"replay": 0, "anchor": 0.0} if initial else {}
     other = variant(
         workspace,
         "ddm_match",
         matching={"direction": "forward", "pairing": "offset", "step_length": 0},
-        online={"start": start, "steps": steps or by_default},
+        online={"start": start, "steps": steps or by_default, **alone},
     )
     return other.attribution(queries, objective).effect
 

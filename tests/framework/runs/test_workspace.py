@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from ddm_framework import Workspace
+from ddm_framework import DDMError, Workspace
 from ddm_framework.answers.unlearning import request, unlearn
 from ddm_framework.network.stacks import norms, take
 from ddm_framework.online import Anchor
@@ -54,3 +56,31 @@ def test_the_anchored_datamodel_goes_from_the_target_whatever_the_recipe_does(wo
     found = workspace.with_online(start="initial", steps=2).effects_by(asked, margin, "ddm_anchored").effect
     expected = workspace.with_online(anchor=1.0, step_size=0.02, steps=2).attribution(asked, margin).effect
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"replay": 1, "anchor": 1.0}, "online settings: replay and anchor are two ways to do the same"),
+        ({"replay": -1}, "online settings: replay"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_message(
+    workspace: Workspace, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DDMError, match=message):
+        workspace.with_online(**given)
+
+
+@pytest.mark.parametrize("options", [{"start": "initial"}, {"start": "target"}])
+def test_forward_matching_answers_in_a_run_that_is_replayed(workspace: Workspace, options: dict[str, str]) -> None:
+    replayed, margin = workspace.with_online(replay="auto"), workspace.objective("margin")
+    effect = replayed.effects_by(workspace.queries_of("test", 2), margin, "ddm_match", **options).effect
+    assert torch.isfinite(effect).all()
+
+
+def test_the_step_size_of_the_datamodel_counts_under_a_replay_too(workspace: Workspace) -> None:
+    asked, margin = workspace.queries_of("test", 2), workspace.objective("margin")
+    replayed = workspace.with_online(replay="auto")
+    short, long = (replayed.effects_by(asked, margin, "ddm", step_size=size).effect for size in (0.001, 0.1))
+    assert not torch.equal(short, long)
