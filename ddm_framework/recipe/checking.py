@@ -150,6 +150,12 @@ def _clashes(sections: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
         elif matching.pairing == "offset" and length % every:
             told = f"step_length ({length}) must be a multiple of training.checkpoint_every ({every}), "
             yield place, f"{told}because both ends of a pair must be saved checkpoints"
+        replay, epochs = sections["online"].replay, training.epochs
+        possible = [epochs - start for start in range(0, epochs, every)]
+        if replay not in (0, "auto", *possible):
+            nearest = min(possible, key=lambda each: abs(each - replay))
+            told = f"replay ({replay}) must start at a saved checkpoint, and training.checkpoint_every is {every}"
+            yield ("online", "replay"), f"{told} of {epochs} epochs; the nearest is {nearest}"
         return
     if (target.mean is None) != (target.std is None):
         yield ("target",), "`mean` and `std` go together: give both or neither"
@@ -160,6 +166,8 @@ def _clashes(sections: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
         yield ("corruption",), "a network trained elsewhere never saw data that are corrupted here; leave it out"
     if sections["certificate"].retrainings:
         yield ("certificate",), "a network trained elsewhere cannot be retrained exactly; leave `certificate` out"
+    if sections["online"].replay not in (0, "auto"):
+        yield ("online", "replay"), "how the network was trained is not known, so its end cannot be repeated; set 0"
     if sections["online"].start == "initial" and not kept:
         told = "`start: initial` needs the initial weights; list them first in target.trajectory"
         yield ("online", "start"), told
