@@ -114,7 +114,7 @@ def test_exact_retraining_is_refused_with_the_reason(original: Path, tmp_path: P
         (["target.checkpoint=LAST", "certificate.retrainings=5"], "cannot be retrained exactly"),
         (["target.checkpoint=LAST", "online.start=initial"], "needs the initial weights"),
         (["target.checkpoint=LAST", "online.replay=1"], "how the network was trained is not known"),
-        (["online.replay=1"], r"replay \(1\) must start at a saved checkpoint .* the nearest is 2"),
+        (["online.replay=1"], r"replay \(1\) must start at a saved checkpoint, .* the nearest is 2"),
         (["online.replay=9"], r"replay \(9\) must start .* the nearest is 4"),
         (["target.chekpoint=LAST"], "did you mean 'checkpoint'"),
     ],
