@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ddm_backbones import convnet
-from run_fixtures import finished_tiny
+from run_fixtures import asked_tiny
 from torch import Tensor, nn
 
 import ddm_framework
@@ -21,6 +21,7 @@ from ddm_framework.data.splits import DataInfo, ImageSet
 from ddm_framework.network.networks import Network, build_network
 from ddm_framework.network.stacks import Parameters
 from ddm_framework.offline.partition import Partition
+from ddm_framework.runs.run_folder import NETWORKS
 
 SIZES = (5, 3, 1, 4, 2, 6)
 """Images of each cluster; two clusters per class."""
@@ -118,7 +119,16 @@ def toy(make_network: Callable[..., tuple[Network, Parameters]]) -> Toy:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run of three classes, two clusters each."""
-    return ddm_framework.open_run(finished_tiny(tmp_path_factory.getbasetemp() / "tiny"))
+    return ddm_framework.open_run(asked_tiny(tmp_path_factory.getbasetemp() / "tiny"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_run_stays_as_it_was(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever asks the run that others copy changes what they start from, depending on who comes first."""
+    yield
+    run = tmp_path_factory.getbasetemp() / "tiny" / "run"
+    left = [name for name in (NETWORKS, "variants") if (run / name).exists()]
+    assert not left, f"a test asked {run}, which is there to be copied (left behind: {left}); use asked_tiny"
 
 
 @pytest.fixture

@@ -90,8 +90,14 @@ def save_data(path: Path, seed: int = 0, num_train: int = 48, **changes: Any) ->
 
 @cache
 def finished_tiny(folder: Path) -> Path:
-    """A finished run of the tiny recipe, to be copied and not touched."""
+    """A finished run of the tiny recipe, to be copied and not asked: questions leave networks and variants behind."""
     return ddm_framework.run(tiny(folder), out=folder / "run").path
+
+
+@cache
+def asked_tiny(folder: Path) -> Path:
+    """A copy of that run which tests may ask anything, and leave as their questions leave it."""
+    return copied(finished_tiny(folder), folder.with_name(f"{folder.name}_asked"))
 
 
 @cache

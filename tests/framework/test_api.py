@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_fixtures import copied, finished_tiny, plugin, save_data, stamps, tensors, tiny
+from run_fixtures import asked_tiny, copied, finished_tiny, plugin, save_data, stamps, tensors, tiny
 from torch import Tensor, nn
 
 import ddm_framework
@@ -22,8 +22,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(original: Path) -> Run:
-    return ddm_framework.open_run(original)
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return ddm_framework.open_run(asked_tiny(tmp_path_factory.getbasetemp() / "tiny"))
 
 
 @pytest.fixture
