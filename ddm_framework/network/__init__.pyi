@@ -1,4 +1,5 @@
 from .checkpoints import misfit, read_state, shape_of
+from .curvature import DampedInverse, curvature_rows
 from .memory import (
     BLOCK_GRADIENT,
     EVALUATION,
@@ -38,6 +39,7 @@ __all__ = [
     "TRAINING",
     "Budget",
     "Cost",
+    "DampedInverse",
     "Gradient",
     "Network",
     "Parameters",
@@ -47,6 +49,7 @@ __all__ = [
     "build_network",
     "chunks",
     "concatenate",
+    "curvature_rows",
     "flat",
     "is_finite",
     "keep_freed_memory",

@@ -1,4 +1,5 @@
 from .attribution import Attribution, Estimate, Sides, fit, fit_attribution, nearly_tied, sides
+from .displacements import Displacements
 from .estimating import chunks_of, perturbed_networks
 from .finetuning import Anchor
 from .perturbations import beta_weights, design, leave_one_out, random_deletions, random_perturbations
@@ -8,6 +9,7 @@ from .replaying import Replay
 __all__ = [
     "Anchor",
     "Attribution",
+    "Displacements",
     "Estimate",
     "Objective",
     "Queries",

@@ -11,6 +11,7 @@ from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters
 from ddm_framework.network.target import Target
 from ddm_framework.offline.synset import Synset
+from ddm_framework.online.displacements import Displacements
 from ddm_framework.online.finetuning import Anchor, anchored, finetune, retrain_on_synset
 from ddm_framework.online.replaying import Replay, replayed
 from ddm_framework.recipe.recipe import Recipe
@@ -24,6 +25,7 @@ def perturbed_networks(
     training_after: Anchor | Replay | None = None,
     *,
     kept: Tensor | None = None,
+    displacements: Displacements | None = None,
 ) -> Iterator[tuple[slice, Parameters]]:
     """Estimates of the networks trained on each perturbed data set, stacked, a chunk of rows at a time.
 
@@ -34,6 +36,7 @@ def perturbed_networks(
         recipe: the settings of `online`, of matching and of training.
         training_after: what real data the networks are trained on besides the synset, if any.
         kept: samples that a replay trains each network on, (P, N); by default those of the clusters that it keeps.
+        displacements: of the clusters where the step is taken, in place of the synset's gradients.
     Source: Eq. 9.
     """
     online, training, seed = recipe.online, recipe.training, recipe.general.seed
@@ -42,11 +45,12 @@ def perturbed_networks(
         deleted = perturbations[rows]
         if isinstance(training_after, Replay):
             own = None if kept is None else kept[rows]
-            yield rows, replayed(target, synset, deleted, training_after, recipe, kept=own)
+            yield rows, replayed(target, synset, deleted, training_after, recipe, kept=own, displacements=displacements)
         elif online.start == "initial":
             yield rows, retrain_on_synset(target, synset, deleted, online, training, seed)
         else:
-            stack = finetune(target, synset, deleted, online, recipe.matching.direction, budget)
+            direction = recipe.matching.direction
+            stack = finetune(target, synset, deleted, online, direction, budget, displacements=displacements)
             anchor = training_after
             yield rows, stack if anchor is None else anchored(target, stack, deleted, anchor, training, seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +17,17 @@ from ddm_framework.network.stacks import Gradient, Parameters, broadcast, norms,
 from ddm_framework.network.target import Target
 from ddm_framework.network.training import start, train
 from ddm_framework.offline.synset import Synset, paired_gradients, synset_gradients
+from ddm_framework.online.displacements import Displacements
 from ddm_framework.recipe.settings import Online, Training
 
 LEAST_ROWS = 8
 """Rows of a matrix product from which on a row no longer depends on their number."""
 CLUSTERS_IN_A_PRODUCT, VALUES_IN_A_PRODUCT = 32, 2**24
 """Clusters whose gradients are summed by one matrix product, and the largest number of their values (64 MiB)."""
+
+
+_Gradients = Callable[[tuple[int, int], Tensor], Gradient]
+"""From the block of clusters from one number to another, and which of the block are wanted, to their gradients."""
 
 
 def finetune(
@@ -31,13 +37,16 @@ def finetune(
     online: Online,
     direction: Literal["reverse", "forward"],
     budget: Budget,
+    *,
+    displacements: Displacements | None = None,
 ) -> Parameters:
     """Fine-tune one chunk of networks from θ_τ, each on the synset of its deleted clusters.
 
     With T steps each step moves a network by (1/T) Σ_{κ deleted} η_κ ∇L(θ, S_κ) / ||∇L(θ, S_κ)||, downhill for a
     reverse synset and uphill for an ordinary one. η_κ is step_size ||θ_τ||, either common to all clusters (`common`)
     or scaled by the norm of the cluster's summed training gradient, with the same mean (`cluster_share`). With `raw`,
-    gradients keep their length and step_size is the plain learning rate of each of the T steps.
+    gradients keep their length and step_size is the plain learning rate of each of the T steps. The displacements of
+    `online.direction` are the same wherever they are taken, so T of their steps are one.
 
     Args:
         target: where the networks start, at θ_τ.
@@ -46,15 +55,20 @@ def finetune(
         online: steps, their size and scale.
         direction: in which the synset was matched.
         budget: bounds the gradients that are computed at a time.
+        displacements: of the clusters, from real data, in place of the synset's gradients.
     Returns:
         P networks, stacked; without deletions a network is the target itself.
     Source: Eq. 9; Eq. 2.
     """
     network, final = target.network, target.final
-    downhill = 1 if direction == "reverse" else -1
-    moves = downhill * (1 - perturbations.to(synset.images.device)) * step_lengths(final, synset, online)
+    lengths = (1 - perturbations.to(synset.images.device)) * step_lengths(final, synset, online)
+    block = max(1, min(CLUSTERS_IN_A_PRODUCT, VALUES_IN_A_PRODUCT // network.num_weights))
+    if displacements is not None:
+        uphill = displacements
+        return _moved(final, -online.steps * lengths, block, lambda at, _: _sized(uphill.block(*at), online.scale))
+    moves = lengths if direction == "reverse" else -lengths
     size = budget.fitting(network, FINE_TUNING, synset.images.shape[1])
-    stack = _first_step(network, final, synset, moves, online.scale, size)
+    stack = _moved(final, moves, block, _of_synset(network, final, synset, online.scale, size))
     for _ in range(online.steps - 1):
         stack = _next_step(network, stack, synset, moves, online.scale, size)
     return stack
@@ -70,24 +84,41 @@ def step_lengths(target: Parameters, synset: Synset, online: Online) -> Tensor:
     return length * synset.real_norm / synset.real_norm.mean()
 
 
-def _first_step(
-    network: Network, target: Parameters, synset: Synset, moves: Tensor, scale: str, size: int
-) -> Parameters:
-    """All networks are still the target, so the gradient of each cluster is needed only once for all rows."""
+def _moved(target: Parameters, moves: Tensor, block: int, gradients: _Gradients) -> Parameters:
+    """All networks are still the target, so the gradient of each cluster is needed only once for all rows.
+
+    Args:
+        target: where all start.
+        moves: lengths against each gradient, (P, K).
+        block: clusters that are worked on at a time.
+        gradients: of each block.
+    """
     stack, count = broadcast(target, len(moves)), moves.shape[1]
     # A matrix product rounds by the number of its rows, if they are few, and of its terms. Both are therefore fixed.
     rows = F.pad(moves, (0, 0, 0, max(0, LEAST_ROWS - len(moves))))
-    block = max(1, min(CLUSTERS_IN_A_PRODUCT, VALUES_IN_A_PRODUCT // network.num_weights))
     for low in range(0, count, block):
-        gradient = {name: each.new_zeros(min(block, count - low), *each.shape) for name, each in target.items()}
-        wanted = (moves[:, low : low + block] != 0).any(0).nonzero()[:, 0]
-        for part in wanted.split(size) if len(wanted) else ():
+        high = min(low + block, count)
+        wanted = (moves[:, low:high] != 0).any(0).nonzero()[:, 0]
+        if not len(wanted):
+            continue
+        for name, each in gradients((low, high), wanted).items():
+            stack[name] -= torch.tensordot(rows[:, low:high], each, dims=1)[: len(moves)]
+    return stack
+
+
+def _of_synset(network: Network, target: Parameters, synset: Synset, scale: str, size: int) -> _Gradients:
+    """Gradients of the synset at the target; those that are not wanted stay zero."""
+
+    def gradients(at: tuple[int, int], wanted: Tensor) -> Gradient:
+        low, high = at
+        found = {name: each.new_zeros(high - low, *each.shape) for name, each in target.items()}
+        for part in wanted.split(size):
             images, labels = synset.images[low + part], synset.labels[low + part]
             for name, each in _sized(synset_gradients(network, target, images, labels), scale).items():
-                gradient[name][part] = each
-        for name, each in gradient.items():
-            stack[name] -= torch.tensordot(rows[:, low : low + block], each, dims=1)[: len(moves)]
-    return stack
+                found[name][part] = each
+        return found
+
+    return gradients
 
 
 def _next_step(network: Network, stack: Parameters, synset: Synset, moves: Tensor, scale: str, size: int) -> Parameters:

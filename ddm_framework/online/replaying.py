@@ -18,6 +18,7 @@ from ddm_framework.network.stacks import Parameters, broadcast
 from ddm_framework.network.target import Target
 from ddm_framework.network.training import TrainingState, learning_rate, train
 from ddm_framework.offline.synset import Synset
+from ddm_framework.online.displacements import Displacements
 from ddm_framework.online.finetuning import finetune
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import Training
@@ -56,6 +57,7 @@ def replayed(
     recipe: Recipe,
     *,
     kept: Tensor | None = None,
+    displacements: Displacements | None = None,
 ) -> Parameters:
     """Estimate one chunk of networks by a step at θ_{τ-E} and the last E epochs of training.
 
@@ -66,6 +68,7 @@ def replayed(
         replay: the last E epochs.
         recipe: the step (`online`), the direction of matching, the training, the seed and the memory.
         kept: samples that each network is trained on, (P, N); by default those of the clusters that it keeps.
+        displacements: at θ_{τ-E}, in place of the synset's gradients.
     Returns:
         P networks, stacked; without deletions a network is the target itself.
     Raises:
@@ -78,7 +81,8 @@ def replayed(
     samples = rows[:, replay.clusters] if kept is None else kept.to(rows)
     if replay.controlled:
         rows, samples = (torch.cat([each, torch.ones_like(each[:1])]) for each in (rows, samples))
-    stack = finetune(target.until(epoch), synset, rows, online, recipe.matching.direction, budget)
+    begins = target.until(epoch)
+    stack = finetune(begins, synset, rows, online, recipe.matching.direction, budget, displacements=displacements)
     begun = TrainingState(epoch, stack, broadcast(replay.velocity, len(rows)))
     *_, last = train(target.network, begun, replay.data, samples, training, recipe.general.seed)
     if not replay.controlled:

@@ -135,6 +135,10 @@ class Online(Settings):
     before it: 0.01 suits the deletion of one cluster, 0.005 that of many. It needs the training data online, and costs
     E epochs per network. The networks do not depend on the question, so up to `keep_mb` MiB of them are kept in the run
     folder.
+
+    `direction` says where the step leads: `synset` needs no data; `gradient` is the cluster's own mean gradient along
+    the saved trajectory; `influence` is that gradient times the inverse of the training loss's curvature (Gauss-Newton,
+    plus `damping`) where the step is taken. The latter two need the training data online.
     """
 
     perturbations: Literal["leave_one_out", "random"] = "leave_one_out"
@@ -150,6 +154,8 @@ class Online(Settings):
     replay: NonNegativeInt | Literal["auto"] = 0
     replay_step_size: NonNegativeFloat = 0.01
     keep_mb: NonNegativeInt = 256
+    direction: Literal["synset", "gradient", "influence"] = "synset"
+    damping: PositiveFloat = 0.3
 
     @model_validator(mode="after")
     def _anchored_from_the_target(self) -> Online:
@@ -158,6 +164,10 @@ class Online(Settings):
         if self.replay and (self.anchor or self.start == "initial"):
             other = "anchor" if self.anchor else "start: initial"
             raise ValueError(f"replay and {other} are two ways to do the same; leave one of them out")
+        if self.direction != "synset" and self.start == "initial":
+            raise ValueError(
+                f"direction: {self.direction} is where a step from the target leads; leave out start: initial"
+            )
         if self.start == "target" and not self.step_size and not self.anchor and not self.replay:
             raise ValueError("with step_size 0 and no anchor or replay every network is the target; raise step_size")
         return self

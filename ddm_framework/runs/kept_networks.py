@@ -1,4 +1,4 @@
-"""Estimated networks that took real training, kept in the run folder: they do not depend on the question."""
+"""Estimated networks that took real data, kept in the run folder: they do not depend on the question."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from ddm_framework.errors import RunFolderError
 from ddm_framework.network import Parameters
 from ddm_framework.offline import Partition, Synset
-from ddm_framework.online import Anchor, Replay, chunks_of, perturbed_networks
+from ddm_framework.online import chunks_of, perturbed_networks
 from ddm_framework.runs.provenance import own_version
-from ddm_framework.runs.real_training import training_after
+from ddm_framework.runs.real_training import RealData, real_data
 from ddm_framework.runs.run_folder import NETWORKS
 from ddm_framework.runs.tensor_files import load_tensors, save_tensors
 
@@ -41,20 +41,23 @@ def estimated_networks(
         kept: samples that a replay trains each network on, (P, N); by default those of the clusters that it keeps.
     """
     online, recipe, target = workspace.recipe.online, workspace.recipe, workspace.trained
-    if not online.replay and not online.anchor:
+    if not online.replay and not online.anchor and online.direction == "synset":
         yield from perturbed_networks(target, synset, perturbations, recipe)
         return
-    after: list[Anchor | Replay | None] = []  # found when it is first needed: kept networks need no training data
+    real: list[RealData] = []  # found when it is first needed: kept networks need no training data
     for rows in chunks_of(workspace.network, len(perturbations), recipe):
         own = None if kept is None else kept[rows]
         name = _name(workspace, perturbations[rows], synset, partition, own)
         found = _load(workspace, name)
         if found is None:
-            after = after or [training_after(workspace, partition)]
-            parts = perturbed_networks(target, synset, perturbations[rows], recipe, after[0], kept=own)
+            real = real or [real_data(workspace, partition)]
+            after, uphill = real[0].training_after, real[0].displacements
+            parts = perturbed_networks(
+                target, synset, perturbations[rows], recipe, after, kept=own, displacements=uphill
+            )
             stacks = [stack for _, stack in parts]
             found = {key: torch.cat([stack[key] for stack in stacks]) for key in stacks[0]}
-            if after[0] is not None:
+            if real[0].used:
                 _save(workspace, name, found)
         yield rows, found
 

@@ -1,18 +1,22 @@
-"""What estimated networks are trained on besides the synset: the images of `online.anchor` or `online.replay`."""
+"""What estimated networks take from real data: the images of `online.anchor` or `online.replay`, and directions."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from ddm_framework.data import subset
 from ddm_framework.errors import DataError, DDMError, RunFolderError
-from ddm_framework.network import Parameters
-from ddm_framework.offline import Partition
-from ddm_framework.online import Anchor, Replay
+from ddm_framework.network import Parameters, learning_rate
+from ddm_framework.offline import Divided, Partition
+from ddm_framework.online import Anchor, Displacements, Replay
 from ddm_framework.randomness import derive_seed
+from ddm_framework.recipe import Training
 from ddm_framework.runs import artifacts
 
 if TYPE_CHECKING:
@@ -22,8 +26,26 @@ AUTO_SHARE = 15
 """`replay: auto` replays the last fifteenth of the training: 2 of 30 epochs, where the dial gains most for its cost."""
 
 
-def training_after(workspace: Workspace, partition: Partition) -> Anchor | Replay | None:
-    """The training of estimated networks on real data, if the recipe asks for one.
+@dataclass(frozen=True, slots=True)
+class RealData:
+    """What estimated networks take from real data.
+
+    Attributes:
+        training_after: the training besides the step, if any.
+        displacements: of the clusters in place of the synset's gradients, if any.
+    """
+
+    training_after: Anchor | Replay | None
+    displacements: Displacements | None
+
+    @property
+    def used(self) -> bool:
+        """Whether anything comes from real data."""
+        return self.training_after is not None or self.displacements is not None
+
+
+def real_data(workspace: Workspace, partition: Partition) -> RealData:
+    """What the recipe's `online` takes from the training data.
 
     Args:
         workspace: a run.
@@ -31,18 +53,43 @@ def training_after(workspace: Workspace, partition: Partition) -> Anchor | Repla
     Raises:
         DDMError: if the training cannot be replayed; the message says what to do.
     """
-    if workspace.recipe.online.anchor:
-        return _anchor(workspace, partition)
-    epochs = replayed_epochs(workspace)
-    if not epochs:
-        return None
+    online = workspace.recipe.online
+    epochs = 0 if online.anchor else replayed_epochs(workspace)
+    if not online.anchor and not epochs and online.direction == "synset":
+        return RealData(None, None)
     try:
-        data = workspace.data.train
+        divided = Divided(workspace.data.train, partition)
     except (DataError, RunFolderError) as error:
-        workspace.display.say(f"the training data are not at hand ({error}): online.replay falls back to 0")
-        return None
-    velocity = _velocity(workspace, epochs)
-    return Replay(data, partition.clusters, epochs, velocity, not workspace.same_rounding)
+        without = [] if online.anchor or not epochs else ["online.replay falls back to 0"]
+        without += ["online.direction falls back to synset"] if online.direction != "synset" else []
+        if online.anchor:
+            raise
+        workspace.display.say(f"the training data are not at hand ({error}): {' and '.join(without)}")
+        return RealData(None, None)
+    after: Anchor | Replay | None = _anchor(workspace, divided) if online.anchor else None
+    if epochs:
+        after = Replay(
+            divided.data, partition.clusters, epochs, _velocity(workspace, epochs), not workspace.same_rounding
+        )
+    return RealData(after, None if online.direction == "synset" else _displacements(workspace, divided, epochs))
+
+
+def _displacements(workspace: Workspace, divided: Divided, epochs: int) -> Displacements:
+    """Where the steps without each cluster lead from θ_{τ-E}."""
+    recipe, target = workspace.recipe, workspace.trained
+    last = max(target.trajectory) - epochs
+    saved = sorted(epoch for epoch in target.trajectory if epoch <= last)
+    rates = _rates(recipe.training, saved, trained_here=recipe.target.checkpoint is None)
+    return Displacements(target, last, rates, divided, recipe)
+
+
+def _rates(training: Training, saved: Sequence[int], trained_here: bool) -> dict[int, float]:
+    """Sum of the learning rates from each saved epoch to the next; for a training elsewhere, the number of epochs."""
+    rates = {
+        each: sum(learning_rate(training, epoch) if trained_here else 1.0 for epoch in range(each, following))
+        for each, following in itertools.pairwise(saved)
+    }
+    return rates or {saved[-1]: 1.0}
 
 
 def replayed_epochs(workspace: Workspace) -> int:
@@ -88,9 +135,9 @@ def _velocity(workspace: Workspace, epochs: int) -> Parameters:
     return found
 
 
-def _anchor(workspace: Workspace, partition: Partition) -> Anchor:
+def _anchor(workspace: Workspace, divided: Divided) -> Anchor:
     """The training images of `online.anchor`, every class in proportion."""
-    passes, train, clusters = workspace.recipe.online.anchor, workspace.data.train, partition.clusters
+    passes, train, clusters = workspace.recipe.online.anchor, divided.data, divided.partition.clusters
     epochs = math.ceil(passes)
     size = max(1, round(passes / epochs * len(train)))
     seed = derive_seed(workspace.recipe.general.seed, "anchor")

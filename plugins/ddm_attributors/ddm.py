@@ -148,7 +148,7 @@ def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective
 
     Args, Returns: as `ddm`.
     """
-    other = variant(workspace, "ddm_hard", matching={"labels": "hard"})
+    other = variant(workspace, "ddm_hard", matching={"labels": "hard"}, online={"direction": "synset"})
     return other.attribution(queries, objective).effect
 
 
@@ -176,7 +176,7 @@ def attribute_by_forward_matching(
     initial = start == "initial"
     by_default = workspace.recipe.training.epochs if initial else workspace.recipe.online.steps
     # A training from θ_0 has no end of the target's to repeat.
-    alone = {"replay": 0, "anchor": 0.0} if initial else {}
+    alone = {"direction": "synset", **({"replay": 0, "anchor": 0.0} if initial else {})}
     other = variant(
         workspace,
         "ddm_match",

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_attributors.gauss_newton import by_lissa, curvature_rows
+from ddm_attributors.gauss_newton import by_lissa
 from ddm_attributors.gradients import behaviour_of, gradients, loss_of
 from ddm_attributors.isolation import undisturbed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.network import num_weights
+from ddm_framework.network import curvature_rows, num_weights
 from ddm_framework.offline import penultimate
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace

@@ -1,51 +1,14 @@
-"""The Gauss-Newton matrix of the training loss as RᵀR, and dattri's two ways to apply its inverse."""
+"""Dattri's two ways to apply the damped inverse of a Gauss-Newton matrix RᵀR."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ddm_attributors.gradients import gradients, loss_of
 from ddm_attributors.libraries import needed
-from ddm_framework.network import Budget, Network, Parameters
+from ddm_framework.network import Budget
 
 _POWER_STEPS = 20
-
-
-def curvature_rows(
-    network: Network, parameters: Parameters, images: Tensor, count: int, budget: Budget, generator: torch.Generator
-) -> Tensor:
-    """Rows R with RᵀR the Gauss-Newton matrix of the mean cross entropy, which for a linear model is its Hessian.
-
-    Each image has a row √(p_c / N) ∇log p_c for each class c. If there are more than `count` rows, `count` of them are
-    drawn, with probabilities proportional to p_c ‖e_c − p‖², their part of the trace with respect to the logits, and
-    scaled so that RᵀR is unbiased.
-
-    Args:
-        network: the architecture.
-        parameters: of one network.
-        images: (N, C, H, W).
-        count: largest number of rows; count times (number of weights) values are held in memory.
-        budget: bounds the additional memory of a chunk of gradients.
-        generator: of the draws.
-    Returns:
-        (count or fewer, weights).
-    """
-    with torch.no_grad():
-        probabilities = torch.cat([network(parameters, batch) for batch in images.split(128)]).softmax(1).double()
-    lengths = 1 - 2 * probabilities + probabilities.square().sum(1, keepdim=True)
-    parts = (probabilities * lengths.clamp(min=0)).flatten()
-    weights = probabilities.flatten() / len(images)
-    chosen = torch.arange(len(parts), device=parts.device)
-    if len(parts) > count:
-        # Systematic sampling: equally spaced from a random start, so a row of weight above 1 / count is never missed.
-        places = (torch.arange(count) + torch.rand(1, generator=generator)) / count
-        chosen = torch.searchsorted(parts.cumsum(0), places.to(parts) * parts.sum()).clamp(max=len(parts) - 1)
-        weights = weights * parts.sum() / (count * parts)
-    classes = probabilities.shape[1]
-    samples, labels = images[chosen // classes], chosen % classes
-    rows = torch.cat(list(gradients(loss_of(network), network, parameters, samples, labels, budget)))
-    return rows * weights[chosen].sqrt().to(rows.dtype)[:, None]
 
 
 def by_conjugate_gradients(

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_attributors.gauss_newton import by_conjugate_gradients, by_lissa, curvature_rows
+from ddm_attributors.gauss_newton import by_conjugate_gradients, by_lissa
 from ddm_attributors.gradients import behaviour_of, gradients
 from ddm_attributors.isolation import undisturbed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.network import flat
+from ddm_framework.network import curvature_rows, flat
 from ddm_framework.offline import cluster_gradients
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace

@@ -11,7 +11,7 @@ from ddm_framework import DDMError, Workspace
 from ddm_framework.answers.unlearning import request, unlearn
 from ddm_framework.network.stacks import norms, take
 from ddm_framework.online import Anchor
-from ddm_framework.runs.real_training import training_after
+from ddm_framework.runs.real_training import real_data
 
 
 def test_other_online_settings_keep_what_was_loaded(workspace: Workspace) -> None:
@@ -26,7 +26,7 @@ def test_other_online_settings_keep_what_was_loaded(workspace: Workspace) -> Non
 def test_passes_are_a_share_of_the_images_and_whole_epochs(
     workspace: Workspace, passes: float, epochs: int, share: float
 ) -> None:
-    anchor = training_after(workspace.with_online(anchor=passes), workspace.partition)
+    anchor = real_data(workspace.with_online(anchor=passes), workspace.partition).training_after
     assert isinstance(anchor, Anchor)
     count = len(workspace.data.train)
     assert (anchor.epochs, len(anchor.data.labels)) == (epochs, round(share * count))
@@ -35,7 +35,7 @@ def test_passes_are_a_share_of_the_images_and_whole_epochs(
 
 
 def test_without_an_anchor_no_data_are_touched(workspace: Workspace) -> None:
-    assert training_after(workspace, workspace.partition) is None
+    assert not real_data(workspace, workspace.partition).used
     next(workspace.perturbed(workspace.perturbations[:2], workspace.synset))
     assert "data" not in workspace.__dict__
 

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import torch
 from ddm_attributors import koh, libraries
-from ddm_attributors.gauss_newton import curvature_rows
 from known_runs import DECAY, MARGIN, NUM_CLUSTERS, NUM_TRAIN, correlation, flat_of, regression, retrained_digits
 from torch import Tensor
 
 from ddm_framework import DDMError
-from ddm_framework.network.memory import Budget
+from ddm_framework.network import Budget, curvature_rows
 
 OPTIONS: dict[str, Any] = {
     "solver": "cg",
