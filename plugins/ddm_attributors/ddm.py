@@ -14,6 +14,8 @@ from ddm_framework.plugin import choose
 from ddm_framework.runs import Workspace
 from ddm_framework.stages import variant
 
+Direction = Literal["synset", "gradient", "influence"]
+
 
 def _sets(
     workspace: Workspace,
@@ -48,8 +50,12 @@ def _sets_anchored(
     return _sets(_anchored(workspace, passes, step_size), queries, objective, perturbations)
 
 
-def _replayed(workspace: Workspace, epochs: int | str, step_size: float) -> Workspace:
-    return workspace.with_online(start="target", anchor=0.0, replay=epochs, replay_step_size=step_size)
+def _replayed(
+    workspace: Workspace, epochs: int | str, step_size: float, direction: Direction, damping: float
+) -> Workspace:
+    return workspace.with_online(
+        start="target", anchor=0.0, replay=epochs, replay_step_size=step_size, direction=direction, damping=damping
+    )
 
 
 def _sets_replayed(
@@ -60,8 +66,11 @@ def _sets_replayed(
     /,
     epochs: int | str,
     step_size: float,
+    direction: Direction,
+    damping: float,
 ) -> Tensor:
-    return _sets(_replayed(workspace, epochs, step_size), queries, objective, perturbations)
+    other = _replayed(workspace, epochs, step_size, direction, damping)
+    return _sets(other, queries, objective, perturbations)
 
 
 @attributor(sets=_sets)
@@ -124,6 +133,8 @@ def attribute_by_replay(
     *,
     epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto",
     step_size: Annotated[float, Field(ge=0)] = 0.01,
+    direction: Direction = "synset",
+    damping: Annotated[float, Field(gt=0)] = 0.3,
 ) -> Tensor:
     """As `ddm`, but each network takes its step some epochs before the end, and then repeats them without the cluster.
 
@@ -134,11 +145,13 @@ def attribute_by_replay(
         objective: with m behaviours.
         epochs: E of `online.replay`; `auto` is a fifteenth of the target's epochs.
         step_size: instead of the recipe's `online.replay_step_size`.
+        direction: instead of the recipe's `online.direction`; the synset is matched and charged for `synset` alone.
+        damping: of the curvature, for `direction: influence`.
     Returns:
         As `ddm`.
     """
-    workspace.charge("partition", "matching")
-    return _replayed(workspace, epochs, step_size).attribution(queries, objective).effect
+    workspace.charge("partition", *(["matching"] if direction == "synset" else []))
+    return _replayed(workspace, epochs, step_size, direction, damping).attribution(queries, objective).effect
 
 
 def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
