@@ -27,6 +27,8 @@ results: $(VENV)/.installed-compare  ## Measure everything that README.md states
 	  > benchmarks/results/mnist_quick.json
 	$(BIN)/python benchmarks/fidelity.py fidelity_digits
 	$(BIN)/python benchmarks/fidelity.py fidelity_mnist $(DATA) --seeds 0
+	$(BIN)/python benchmarks/fidelity.py fidelity_cifar10 $(CIFAR10) --seeds 0
+	$(BIN)/python benchmarks/steps.py $(DATA) $(CIFAR10)
 	$(BIN)/python benchmarks/dial.py
 	$(BIN)/python benchmarks/bank.py
 	$(BIN)/python benchmarks/memory.py > benchmarks/results/memory.json

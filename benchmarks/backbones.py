@@ -12,6 +12,8 @@ import json
 import tempfile
 from pathlib import Path
 
+import stored
+
 import ddm_framework
 
 RESULT = Path(__file__).resolve().parent / "results" / "backbones.json"
@@ -28,8 +30,7 @@ def main() -> None:
     """Run the four recipes and keep their figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cifar10", type=Path)
-    given = parser.parse_args().cifar10.resolve()
-    source = [f"dataset.root={given}"] if given.is_dir() else ["dataset.use=npz", f"dataset.path={given}"]
+    source = stored.source(parser.parse_args().cifar10)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for backbone, small in SMALL.items():

@@ -2,6 +2,7 @@
 
 python benchmarks/fidelity.py fidelity_digits                    seeds 0, 1 and 2
 python benchmarks/fidelity.py fidelity_mnist DATA --seeds 0      DATA holds MNIST
+python benchmarks/fidelity.py fidelity_cifar10 DATA --seeds 0    DATA holds CIFAR-10, or is an .npz file of its images
 
 A seed changes the initial weights, the batch order, the clusters, the synset, the random deletions that the LDS is
 measured on and every method's own draws, but not the split of the data. Each seed has one run folder, in which the
@@ -34,11 +35,11 @@ DIGITS = 5
 def main() -> None:
     """Judge what has no result yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["fidelity_digits", "fidelity_mnist"])
+    parser.add_argument("name", choices=["fidelity_digits", "fidelity_mnist", "fidelity_cifar10"])
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     asked = parser.parse_args()
-    settings = [] if asked.data is None else [f"dataset.root={asked.data.resolve()}"]
+    settings = [] if asked.data is None else stored.source(asked.data)
     for seed in asked.seeds:
         missing = [each for each in methods(asked.name) if not is_current(asked.name, seed, each)]
         if missing:

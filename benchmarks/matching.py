@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import stored
 import torch
 
 import ddm_framework
@@ -163,13 +164,9 @@ def main() -> None:
         folder, name, way, threads = given.one
         one(Path(folder), name, way, int(threads))
         return
-    cifar = given.cifar10.resolve()
     source = {
         "mnist_quick": [f"dataset.root={given.mnist.resolve()}"],
-        **dict.fromkeys(
-            ("alexnet", "resnet", "vit"),
-            [f"dataset.root={cifar}"] if cifar.is_dir() else ["dataset.use=npz", f"dataset.path={cifar}"],
-        ),
+        **dict.fromkeys(("alexnet", "resnet", "vit"), stored.source(given.cifar10)),
     }
     found: dict[str, Any] = {"cores": num_cores(), "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as place:

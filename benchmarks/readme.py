@@ -38,7 +38,7 @@ def numbers() -> str:
     digits, mnist, bank = map(result, ("digits_convnet", "mnist_quick", "bank"))
     judged = [Figures.of(name, seeds) for name, seeds in fidelity.results("fidelity_digits").items() if seeds]
     parts = [_runs(digits, mnist), _backbones(result("backbones")), _fidelity(judged), _table(judged)]
-    parts += [*_told(judged), *_mnist(), _speed(bank), _how(bank)]
+    parts += [*_told(judged), *_slices(), _speed(bank), _how(bank)]
     return "\n\n".join(parts)
 
 
@@ -215,24 +215,39 @@ def _difference(by_name: dict[str, Figures], one: str, other: str, what: str) ->
     return f"`{one}` minus `{other}` {float(difference.mean()):+.2f} ({low:+.2f} to {high:+.2f}), {what}"
 
 
-def _mnist() -> Iterator[str]:
-    """One seed of a slice of MNIST, after a short training."""
-    judged = [Figures.of(name, seeds[:1]) for name, seeds in fidelity.results("fidelity_mnist").items() if seeds]
-    if not judged:
-        return
-    figures = {each.name: each.seeds[0]["figures"] for each in judged}
-    rows = ["| method | share of the oracle's Dist_1 | cluster LDS |", "|---|---|---|"]
-    for name, each in sorted(figures.items(), key=lambda item: -item[1]["recovered_share"]):
-        low, high = each["cluster_lds_interval"]
-        share = _percent(each["recovered_share"], tuple(each["recovered_share_interval"]))
-        rows.append(f"| {name} | {share} | {each['cluster_lds']:.2f} ({low:.2f}–{high:.2f}) |")
-    said = (
-        "On a slice of MNIST after eight epochs (`recipes/fidelity_mnist.yaml`) the true effects of single clusters"
-        f" themselves reach an LDS of {figures['exact']['cluster_lds']:.2f}. This is one seed: intervals are over"
-        " queries (and networks, for the LDS), and another seed may well differ by more."
-    )
-    yield said + "\n\n" + "\n".join(rows)
-    yield _beside_ddm(judged, "share", _shares, lambda values: mean_interval(values.flatten()))
+SLICES = {
+    "fidelity_mnist": "On a slice of MNIST after eight epochs",
+    "fidelity_cifar10": "On a slice of CIFAR-10 after twelve epochs",
+}
+
+
+def _slices() -> Iterator[str]:
+    """One seed of a slice of each larger data set, after a short training."""
+    for recipe, words in SLICES.items():
+        judged = [Figures.of(name, seeds[:1]) for name, seeds in fidelity.results(recipe).items() if seeds]
+        if not judged:
+            continue
+        figures = {each.name: each.seeds[0]["figures"] for each in judged}
+        rows = ["| method | share of the oracle's Dist_1 | cluster LDS | LDS of sets | R² |", "|---|---|---|---|---|"]
+        for name, each in sorted(figures.items(), key=lambda item: -item[1]["recovered_share"]):
+            share = _percent(each["recovered_share"], tuple(each["recovered_share_interval"]))
+            rest = " | ".join(_measured(each, figure) for figure in ("cluster_lds", "set_lds", "r2"))
+            rows.append(f"| {name} | {share} | {rest} |")
+        said = (
+            f"{words} (`recipes/{recipe}.yaml`, test accuracy {judged[0].seeds[0]['test_accuracy']:.0%}) the true"
+            f" effects of single clusters themselves reach an LDS of {figures['exact']['cluster_lds']:.2f}. This is one"
+            " seed: intervals are over queries (and networks, for the LDS), and another seed may well differ by more."
+        )
+        yield said + "\n\n" + "\n".join(rows)
+        yield _beside_ddm(judged, "share", _shares, lambda values: mean_interval(values.flatten()))
+
+
+def _measured(figures: dict[str, Any], name: str) -> str:
+    """A figure with its interval, or nothing where the method has none."""
+    if name not in figures:
+        return "–"
+    low, high = figures[f"{name}_interval"]
+    return f"{figures[name]:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _speed(bank: dict[str, Any]) -> str:

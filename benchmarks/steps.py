@@ -25,7 +25,7 @@ from ddm_framework.truth import cluster_lds, explained, leave_one_out_spearman, 
 
 RESULT = stored.RESULTS / "steps.json"
 SEED = 10
-LENGTHS = (0.0025, 0.005, 0.01, 0.02, 0.04)
+LENGTHS = (0.0025, 0.005, 0.01, 0.02)
 SHARES, MASKS = (0.05, 0.2, 0.5), 16
 """Shares of the clusters that the networks of sets lack, and networks for each share."""
 DIRECTIONS = ("synset", "gradient", "influence")
@@ -61,7 +61,7 @@ def main() -> None:
         if name in found and name != given.only:
             continue
         out = Path("runs", "results", f"steps_{name.replace(', ', '_').replace(' ', '_')}")
-        asked = [*_source(recipe, given.mnist.resolve(), given.cifar10.resolve()), *changes, *ONE_STUDY]
+        asked = [*_source(recipe, given.mnist, given.cifar10), *changes, *ONE_STUDY]
         found[name] = _measured(ddm_framework.run(stored.RECIPES / f"{recipe}.yaml", asked, out=out), epochs)
         found["machine"] = stored.machine("cpu")
         stored.write(RESULT, found)
@@ -70,8 +70,7 @@ def main() -> None:
 def _source(recipe: str, mnist: Path, cifar10: Path) -> list[str]:
     if recipe.startswith("fidelity_digits"):
         return []
-    place = cifar10 if recipe.startswith("cifar10") else mnist
-    return [f"dataset.root={place}"] if place.is_dir() else ["dataset.use=npz", f"dataset.path={place}"]
+    return stored.source(cifar10 if recipe.startswith("cifar10") else mnist)
 
 
 def _measured(run: ddm_framework.Run, epochs: tuple[int, ...]) -> dict[str, Any]:

@@ -46,3 +46,9 @@ def digest(recipe: dict[str, Any]) -> str:
 def machine(device: str) -> str:
     """What a result was made on."""
     return f"{platform.machine()} ({os.cpu_count()} cores), {device}, torch {torch.__version__}"
+
+
+def source(data: Path) -> list[str]:
+    """Settings of a recipe for its data set's folder, or for an .npz file with (part of) the images."""
+    found = data.resolve()
+    return [f"dataset.root={found}"] if found.is_dir() else ["dataset.use=npz", f"dataset.path={found}"]
