@@ -39,7 +39,12 @@ def main() -> None:
     """Measure every seed, or add what networks of sets say to what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", action="store_true", help="only networks of sets, with a step of their own")
-    sets_alone = parser.parse_args().sets
+    parser.add_argument("--again", action="store_true", help="only the seconds of a second question, on the first seed")
+    given = parser.parse_args()
+    if given.again:
+        again()
+        return
+    sets_alone = given.sets
     settings = {"recipe": "fidelity_digits", "epochs": list(EPOCHS), "step_size": STEPS, "step_size of sets": SET_STEPS}
     found: dict[str, Any] = {**(stored.read(RESULT) if sets_alone else {}), "settings": settings}
     for seed in SEEDS:
@@ -53,6 +58,24 @@ def main() -> None:
         found[str(seed)] = rows
         found["machine"] = stored.machine("cpu")
         RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def again() -> None:
+    """Seconds of a first question, and of a second one about other images, whose networks lie in the run folder."""
+    found = stored.read(RESULT)
+    asked = [f"seed={SEEDS[0]}", 'study={"use": "attribution", "show": 0}', "online.keep_mb=1024"]
+    run = ddm_framework.run(stored.RECIPES / "fidelity_digits.yaml", asked, out=Path("runs", "results", "dial_again"))
+    margin = run.workspace.objective("margin")
+    for epochs in (0, *EPOCHS):
+        workspace = run.workspace.with_online(replay=epochs)
+        seconds = []
+        for split in ("validation", "test"):
+            begun = time.monotonic()
+            workspace.attribution(workspace.queries_of(split), margin)
+            seconds.append(round(time.monotonic() - begun, 2))
+        found[str(SEEDS[0])][str(epochs)] |= dict(zip(("seconds_first", "seconds_again"), seconds, strict=True))
+        print(epochs, seconds, flush=True)
+    RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def _judge(run: ddm_framework.Run) -> Judge:

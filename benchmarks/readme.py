@@ -1,4 +1,4 @@
-"""Write the figures of README.md and docs/own_network.md from the committed result files, or check that they are those.
+"""Write the figures of README.md and of pages in docs/ from the committed result files, or check that they are those.
 
 python benchmarks/readme.py [--check]
 """
@@ -24,6 +24,7 @@ from ddm_framework.truth.agreement import Judged, recovered_share, recovered_sha
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 OWN_NETWORK = HERE.parent / "docs" / "own_network.md"
+DIAL = HERE.parent / "docs" / "dial.md"
 BEGIN, END = "<!-- numbers -->", "<!-- end of numbers -->"
 RETRAIN = {"exact", "datamodel"}
 
@@ -281,9 +282,31 @@ def own_network() -> str:
     return "\n".join(rows)
 
 
+def dial() -> str:
+    """What each replayed epoch buys on the digits, as means over the seeds with their range."""
+    found = result("dial")
+    seeds = [found[name] for name in sorted(found) if name.isdigit()]
+    rows = [
+        "| E | LDS, effects added | LDS of sets | Spearman | R² | R² of sets | first question, s | second, s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for epochs in seeds[0]:
+        each = [{**seed[epochs], **seed[epochs].get("sets", {})} for seed in seeds]
+        cells = [_range(each, name) for name in ("cluster_lds", "set_lds", "spearman", "r2", "set_r2")]
+        cells += [f"{each[0][name]:.1f}" if name in each[0] else "–" for name in ("seconds_first", "seconds_again")]
+        rows.append(f"| {epochs} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n\nMean and range over the seeds; seconds of 100 networks, on the first seed."
+
+
+def _range(seeds: Sequence[dict[str, Any]], name: str) -> str:
+    values = [each[name] for each in seeds if name in each]
+    return f"{mean(values):.2f} ({min(values):.2f}–{max(values):.2f})" if values else "–"
+
+
 def pages() -> dict[Path, str]:
     """Every page with its figures written anew."""
-    return {path: _rendered(path, text) for path, text in ((README, numbers()), (OWN_NETWORK, own_network()))}
+    written = ((README, numbers()), (OWN_NETWORK, own_network()), (DIAL, dial()))
+    return {path: _rendered(path, text) for path, text in written}
 
 
 def _rendered(path: Path, text: str) -> str:

@@ -1,4 +1,4 @@
-"""README.md, docs/own_network.md and RESULTS.md show the committed results, and no result is older than its recipe."""
+"""README.md, RESULTS.md and pages in docs/ show the committed results, and no result is older than its recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from ddm_studies.comparison.intervals import mean_interval
 
 
-@pytest.mark.parametrize("page", ["README.md", "own_network.md"])
+@pytest.mark.parametrize("page", ["README.md", "own_network.md", "dial.md"])
 def test_figures_are_those_of_the_result_files(page: str) -> None:
     ((path, text),) = [(path, text) for path, text in readme.pages().items() if path.name == page]
     assert path.read_text(encoding="utf-8") == text, f"{page} is stale: run python benchmarks/readme.py"
