@@ -85,7 +85,9 @@ def _measured(run: ddm_framework.Run, epochs: tuple[int, ...]) -> dict[str, Any]
     for count in epochs:
         for direction in DIRECTIONS:
             for length in LENGTHS:
-                asked = workspace.with_online(replay=count, replay_step_size=length, direction=direction, keep_mb=0)
+                asked = workspace.with_online(
+                    replay=count, replay_step_size=length, replay_set_power=0.0, direction=direction, keep_mb=0
+                )
                 rows[f"{count} {direction} {length}"] = figures = _figures(asked, singles, own, judges)
                 print(run.path.name, count, direction, length, figures, flush=True)
     return rows

@@ -132,9 +132,9 @@ class Online(Settings):
     target's checkpoint E epochs before the end, and is then trained through these epochs exactly as the target was,
     without the deleted samples. With 0 it is the paper's method, with all epochs exact retraining; `auto` is a
     fifteenth of them. The step is then `replay_step_size` long, scaled down with the part of the training that comes
-    before it: 0.01 suits the deletion of one cluster, 0.005 that of many. It needs the training data online, and costs
-    E epochs per network. The networks do not depend on the question, so up to `keep_mb` MiB of them are kept in the run
-    folder.
+    before it; a network that lacks n clusters takes each of their steps n^-`replay_set_power` as long. It needs the
+    training data online, and costs E epochs per network. The networks do not depend on the question, so up to `keep_mb`
+    MiB of them are kept in the run folder.
 
     `direction` says where the step leads: `synset` needs no data; `gradient` is the cluster's own mean gradient along
     the saved trajectory; `influence` is that gradient times the inverse of the training loss's curvature (Gauss-Newton,
@@ -153,6 +153,7 @@ class Online(Settings):
     anchor: NonNegativeFloat = 0.0
     replay: NonNegativeInt | Literal["auto"] = 0
     replay_step_size: NonNegativeFloat = 0.01
+    replay_set_power: Fraction = 0.25
     keep_mb: NonNegativeInt = 256
     direction: Literal["synset", "gradient", "influence"] = "synset"
     damping: PositiveFloat = 0.3

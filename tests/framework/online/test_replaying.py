@@ -18,7 +18,7 @@ from ddm_framework.network.target import Target
 from ddm_framework.network.training import TrainingState, _order, learning_rate, start, train
 from ddm_framework.offline.synset import Synset
 from ddm_framework.online.estimating import perturbed_networks
-from ddm_framework.online.replaying import Replay, replayed, share_of_step
+from ddm_framework.online.replaying import Replay, replayed, share_of_step, steps_of_sets
 from ddm_framework.plugin import load_plugins
 from ddm_framework.recipe import Recipe, load_recipe
 from ddm_framework.recipe.settings import Online, Training
@@ -78,6 +78,7 @@ def plain(toy: Toy, found: Trained, row: Tensor, epochs: int) -> Parameters:
         gradient = toy.gradient(theta, synset().images[cluster], synset().labels[cluster])
         length = torch.cat([each.flatten() for each in gradient.values()]).norm()
         factor = found.recipe.online.replay_step_size * sum(rates[:begin]) / sum(rates) * norm / length
+        factor = factor * float((row == 0).sum()) ** -0.25
         moved = {name: each - factor * gradient[name] for name, each in moved.items()}
     theta = moved
     for epoch in range(begin, EPOCHS):
@@ -101,7 +102,9 @@ def test_replayed_networks_agree_with_a_plain_loop(
     toy: Toy, changes: dict[str, Any], epochs: int, controlled: bool
 ) -> None:
     found = trained(toy, changes)
-    stack = replayed(found.target, synset(), ROWS, found.replay(toy, epochs, controlled=controlled), found.recipe)
+    stack = replayed(
+        found.target, synset(), ROWS.double(), found.replay(toy, epochs, controlled=controlled), found.recipe
+    )
     for index, row in enumerate(ROWS):
         torch.testing.assert_close(take(stack, index), plain(toy, found, row, epochs), rtol=0, atol=1e-10)
 
@@ -115,6 +118,13 @@ def test_a_network_that_lacks_nothing_is_the_target(
     found = trained(toy, changes)
     stack = replayed(found.target, synset(), ROWS, found.replay(toy, epochs, controlled=controlled), found.recipe)
     assert all(torch.equal(each[0], found.target.final[name]) for name, each in stack.items())
+
+
+def test_several_clusters_share_a_shorter_step_and_one_keeps_its_own() -> None:
+    rows = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1], [0.5, 1, 1, 1], [0, 0, 0, 0], [0, 0.5, 0.5, 1]])
+    wanted = [[0, 0, 0, 0], [1, 0, 0, 0], [0.5, 0, 0, 0], [0.5] * 4, [2**-0.5, 2**-1.5, 2**-1.5, 0]]
+    torch.testing.assert_close(1 - steps_of_sets(rows, 0.5), torch.tensor(wanted))
+    assert torch.equal(steps_of_sets(rows, 0.0), rows)
 
 
 @pytest.mark.parametrize("changes", TRAININGS, ids=str)
