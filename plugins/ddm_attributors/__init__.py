@@ -62,6 +62,42 @@ def ddm_register_attributors() -> Iterator[Component]:
         "Koh and Liang 2017",
     )
     yield Component(
+        "source",
+        "ddm_attributors.source:attribute",
+        "Gradient descent unrolled in segments, each with its curvature",
+        "Bae et al. 2024",
+    )
+    yield Component(
+        "linearised",
+        "ddm_attributors.linearised:attribute",
+        "The exact derivative of the whole training, the ceiling of linear methods",
+        "Hara et al. 2019",
+    )
+    yield Component(
+        "graddot",
+        "ddm_attributors.first_order:graddot",
+        "Inner products of gradients at the target",
+        "Charpiat et al. 2019",
+    )
+    yield Component(
+        "gradcos",
+        "ddm_attributors.first_order:gradcos",
+        "Cosines of gradients at the target",
+        "Charpiat et al. 2019",
+    )
+    yield Component(
+        "datainf",
+        "ddm_attributors.first_order:datainf",
+        "Influence with the mean of single samples' inverses",
+        "Kwon et al. 2024",
+    )
+    yield Component(
+        "knn_shapley",
+        "ddm_attributors.shapley:attribute",
+        "Shapley values of a nearest-neighbour classifier on features",
+        "Jia et al. 2019",
+    )
+    yield Component(
         "fastif",
         "ddm_attributors.fastif:attribute",
         "Influence among each query's nearest neighbours",

@@ -9,12 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ddm_attributors.gauss_newton import by_conjugate_gradients, by_lissa
-from ddm_attributors.gradients import behaviour_of, gradients
 from ddm_attributors.isolation import undisturbed
-from ddm_attributors.slopes import gathered, slopes
+from ddm_attributors.moves import effects_of, pulls
 from ddm_framework import attributor
-from ddm_framework.network import curvature_rows, flat
-from ddm_framework.offline import cluster_gradients
+from ddm_framework.network import curvature_rows
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
 
@@ -33,6 +31,7 @@ def attribute(
     depth: Annotated[int, Field(ge=1)] = 200,
     batch_size: Annotated[int, Field(ge=1)] = 32,
     repeats: Annotated[int, Field(ge=1)] = 1,
+    at: Literal["target", "trajectory"] = "target",
 ) -> Tensor:
     """Effect of deleting each cluster: ∇f·(H + damping)⁻¹Σ∇L / n at the target, by dattri's CG or LiSSA.
 
@@ -50,6 +49,7 @@ def attribute(
         depth: steps of LiSSA's recursion.
         batch_size: rows drawn for each step and cluster.
         repeats: recursions that are averaged.
+        at: where the clusters' gradients are taken: at θ_τ, or as the mean over the saved epochs of the trajectory.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Raises:
@@ -57,28 +57,15 @@ def attribute(
     Source: Koh and Liang 2017, Understanding Black-box Predictions via Influence Functions, Sec. 2.1, 3; Martens 2010.
     """
     network, target, budget = workspace.network, workspace.target, workspace.budget
-    reference = workspace.reference(queries)
-    directions = slopes(objective, reference.target_logits, reference)
     damping += workspace.recipe.training.weight_decay
     with workspace.offline_work(), undisturbed(workspace.device):
         draws = workspace.generator("koh")
         torch.manual_seed(draws.initial_seed())
         matrix = curvature_rows(network, target, workspace.data.train.images, rows, budget, draws)
-        pulls = _pulls(workspace)
+        checkpoints = [target] if at == "target" else list(workspace.trajectory.values())
+        pulled = torch.stack([pulls(workspace, each) for each in checkpoints]).mean(0)
         if solver == "cg":
-            moves = by_conjugate_gradients(matrix, pulls, damping, iterations, budget, "koh")
+            moves = by_conjugate_gradients(matrix, pulled, damping, iterations, budget, "koh")
         else:
-            moves = by_lissa(matrix, pulls, damping, depth, batch_size, repeats, budget, "koh")
-    effects = []
-    for slope in directions:
-        asked = gradients(behaviour_of(network), network, target, queries.images, slope, budget)
-        effects.append(torch.cat([rise.double() @ moves.double().T for rise in asked]))
-    return gathered(objective, effects)
-
-
-def _pulls(workspace: Workspace) -> Tensor:
-    """Gradient of each cluster's terms in the mean training loss, (K, weights)."""
-    divided = workspace.divided
-    means = cluster_gradients(workspace.network, workspace.target, divided, workspace.budget)
-    shares = divided.partition.sizes / len(divided.data)
-    return flat(means) * shares.to(divided.data.images.dtype)[:, None]
+            moves = by_lissa(matrix, pulled, damping, depth, batch_size, repeats, budget, "koh")
+    return effects_of(workspace, queries, objective, moves)
