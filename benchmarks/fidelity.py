@@ -27,6 +27,7 @@ from torch import Tensor
 import ddm_framework
 from ddm_framework.plugin.choosing import choose_grid
 
+NAMES = ("fidelity_digits", "fidelity_digits_rivals", "fidelity_mnist", "fidelity_cifar10")
 SEEDS = (0, 1, 2)
 DIGITS = 5
 """Significant digits of the values of single queries."""
@@ -35,7 +36,7 @@ DIGITS = 5
 def main() -> None:
     """Judge what has no result yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["fidelity_digits", "fidelity_mnist", "fidelity_cifar10"])
+    parser.add_argument("name", choices=NAMES)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     asked = parser.parse_args()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ddm_attributors.moves import effects_of
+from ddm_attributors.moves import effects_of, need_training
 from ddm_framework import attributor
 from ddm_framework.network import SECOND_ORDER, Network, Parameters, TrainingState, flat, take, train
 from ddm_framework.online import Objective, Queries
@@ -27,8 +27,11 @@ def attribute(workspace: Workspace, queries: Queries, objective: Objective, /) -
         objective: with m behaviours and a gradient.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
+    Raises:
+        DDMError: if the target was trained elsewhere, or the objective has no gradient.
     Source: Hara et al. 2019, Data Cleansing for Models Trained with SGD, Sec. 3, without its approximations.
     """
+    need_training(workspace, "linearised")
     with workspace.offline_work():
         moves = tangents(workspace)
     return effects_of(workspace, queries, objective, moves)

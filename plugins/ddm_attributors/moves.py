@@ -9,10 +9,24 @@ from torch import Tensor
 
 from ddm_attributors.gradients import behaviour_of, gradients
 from ddm_attributors.slopes import gathered, slopes
+from ddm_framework import DDMError
 from ddm_framework.network import Parameters, flat
 from ddm_framework.offline import cluster_gradients
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
+
+
+def need_training(workspace: Workspace, attributor: str) -> None:
+    """Refuse a target whose training is not known.
+
+    Raises:
+        DDMError: if the target was trained elsewhere.
+    """
+    if workspace.recipe.target.checkpoint is not None:
+        raise DDMError(
+            f"{attributor} follows the training of the target, and this one was trained elsewhere, nobody knows how; "
+            "koh, ekfac and trak need its final weights alone"
+        )
 
 
 def pulls(workspace: Workspace, parameters: Parameters) -> Tensor:

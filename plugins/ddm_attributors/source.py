@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_attributors.moves import effects_of, pulls
+from ddm_attributors.moves import effects_of, need_training, pulls
 from ddm_framework import attributor
 from ddm_framework.network import Parameters, curvature_rows, learning_rate
 from ddm_framework.online import Objective, Queries
@@ -44,8 +44,11 @@ def attribute(
         rows: largest number of rows of the square root of each H.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
+    Raises:
+        DDMError: if the target was trained elsewhere, or the objective has no gradient.
     Source: Bae et al. 2024, Training Data Attribution via Approximate Unrolled Differentiation, Sec. 3.
     """
+    need_training(workspace, "source")
     with workspace.offline_work():
         moves = _moves(workspace, segments, damping + workspace.recipe.training.weight_decay, rows)
     return effects_of(workspace, queries, objective, moves)

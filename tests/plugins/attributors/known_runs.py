@@ -34,7 +34,7 @@ def workspace_of(
     network: Network, trajectory: dict[int, Parameters], data: ImageSet, partition: Partition, training: Training
 ) -> Workspace:
     """What an attributor sees of a run, without a folder behind it."""
-    recipe: Any = SimpleNamespace(general=General(), training=training)
+    recipe: Any = SimpleNamespace(general=General(), training=training, target=SimpleNamespace(checkpoint=None))
     workspace = Workspace(recipe, None, None, torch.device("cpu"))  # type: ignore[arg-type]
     vars(workspace).update(
         info=network.info,

@@ -20,6 +20,7 @@ from known_runs import (
 )
 from torch import Tensor
 
+from ddm_framework import DDMError
 from ddm_framework.network import Budget, flat, start, train
 from ddm_framework.recipe import Training
 from ddm_framework.runs import Workspace
@@ -101,3 +102,11 @@ def test_the_tangent_of_a_network_foretells_retraining_whatever_the_chunk(monkey
     monkeypatch.setattr(Budget, "items", lambda *_args, **_options: 7)
     again = linearised.attribute(workspace, queries, MARGIN)
     torch.testing.assert_close(again, found, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("attribute", [source.attribute, linearised.attribute])
+def test_a_training_that_nobody_knows_is_refused(attribute: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = regression()
+    monkeypatch.setattr(known.workspace.recipe.target, "checkpoint", "net.pt")
+    with pytest.raises(DDMError, match="trained elsewhere"):
+        attribute(known.workspace, known.queries, MARGIN)
