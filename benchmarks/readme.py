@@ -5,6 +5,7 @@ python benchmarks/readme.py [--check]
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -295,7 +296,31 @@ def dial() -> str:
         cells = [_range(each, name) for name in ("cluster_lds", "set_lds", "spearman", "r2", "set_r2")]
         cells += [f"{each[0][name]:.1f}" if name in each[0] else "–" for name in ("seconds_first", "seconds_again")]
         rows.append(f"| {epochs} | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n\nMean and range over the seeds; seconds of 100 networks, on the first seed."
+    said = "Mean and range over the seeds; seconds of 100 networks, on the first seed."
+    return "\n".join(rows) + f"\n\n{said}\n\n{_steps()}"
+
+
+def _steps() -> str:
+    """Where the step leads and how long it is, on validation data: the best length and the default's figures."""
+    found = result("steps")
+    rows = [
+        "| data, network | E | direction | LDS, added | R² | LDS of sets | R² of sets | best lengths: one, sets |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for bed, (_, _, epochs) in found["settings"]["beds"].items():
+        for count, direction in itertools.product(epochs, ("synset", "gradient", "influence")):
+            lengths = found["settings"]["lengths"]
+            each = {length: found.get(bed, {}).get(f"{count} {direction} {length}") for length in lengths}
+            if None in each.values():
+                continue
+            best = [max(lengths, key=lambda length: each[length][name]) for name in ("lds 0.2", "set_lds 0.2")]
+            cells = [f"{each[0.01][name]:.2f}" for name in ("lds 0.2", "r2", "set_lds 0.2", "set_r2 0.2")]
+            rows.append(f"| {bed} | {count} | {direction} | {' | '.join(cells)} | {best[0]:g}, {best[1]:g} |")
+    said = (
+        "On validation data, figures at a length of 0.01 whatever the number of clusters (`benchmarks/steps.py`); best"
+        " lengths are those of the highest LDS, for one cluster and for a fifth of them at once:"
+    )
+    return f"{said}\n\n" + "\n".join(rows)
 
 
 def _range(seeds: Sequence[dict[str, Any]], name: str) -> str:

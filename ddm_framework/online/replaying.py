@@ -52,7 +52,7 @@ def share_of_step(training: Training, epoch: int) -> float:
 def steps_of_sets(perturbations: Tensor, power: float) -> Tensor:
     """The perturbations (P, K) with the steps of n deleted clusters n^-power as long; one cluster keeps its whole step.
 
-    The replay cannot undo so much: of many clusters at once, full steps together lead too far
+    Of many clusters at once, full steps along gradients lead further than the replay takes back
     (`benchmarks/steps.py`).
     """
     deleted = 1 - perturbations
@@ -91,7 +91,7 @@ def replayed(
     samples = rows[:, replay.clusters] if kept is None else kept.to(rows)
     if replay.controlled:
         rows, samples = (torch.cat([each, torch.ones_like(each[:1])]) for each in (rows, samples))
-    begins, steps = target.until(epoch), steps_of_sets(rows, online.replay_set_power)
+    begins, steps = target.until(epoch), steps_of_sets(rows, online.set_power)
     stack = finetune(begins, synset, steps, online, recipe.matching.direction, budget, displacements=displacements)
     begun = TrainingState(epoch, stack, broadcast(replay.velocity, len(rows)))
     *_, last = train(target.network, begun, replay.data, samples, training, recipe.general.seed)

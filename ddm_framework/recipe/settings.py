@@ -132,9 +132,10 @@ class Online(Settings):
     target's checkpoint E epochs before the end, and is then trained through these epochs exactly as the target was,
     without the deleted samples. With 0 it is the paper's method, with all epochs exact retraining; `auto` is a
     fifteenth of them. The step is then `replay_step_size` long, scaled down with the part of the training that comes
-    before it; a network that lacks n clusters takes each of their steps n^-`replay_set_power` as long. It needs the
-    training data online, and costs E epochs per network. The networks do not depend on the question, so up to `keep_mb`
-    MiB of them are kept in the run folder.
+    before it; a network that lacks n clusters takes each of their steps n^-`replay_set_power` as long, by default a
+    quarter, and 0 where `direction: influence` already knows how the steps add up. It needs the training data online,
+    and costs E epochs per network. The networks do not depend on the question, so up to `keep_mb` MiB of them are kept
+    in the run folder.
 
     `direction` says where the step leads: `synset` needs no data; `gradient` is the cluster's own mean gradient along
     the saved trajectory; `influence` is that gradient times the inverse of the training loss's curvature (Gauss-Newton,
@@ -153,10 +154,16 @@ class Online(Settings):
     anchor: NonNegativeFloat = 0.0
     replay: NonNegativeInt | Literal["auto"] = 0
     replay_step_size: NonNegativeFloat = 0.01
-    replay_set_power: Fraction = 0.25
+    replay_set_power: Fraction | None = None
     keep_mb: NonNegativeInt = 256
     direction: Literal["synset", "gradient", "influence"] = "synset"
     damping: PositiveFloat = 0.3
+
+    @property
+    def set_power(self) -> float:
+        """`replay_set_power`, or its default for the direction."""
+        by_direction = 0.0 if self.direction == "influence" else 0.25
+        return by_direction if self.replay_set_power is None else self.replay_set_power
 
     @model_validator(mode="after")
     def _anchored_from_the_target(self) -> Online:

@@ -22,6 +22,11 @@ def ddm_register_attributors() -> Iterator[Component]:
         "As ddm, with the last epochs of the training repeated",
     )
     yield Component(
+        "replay_influence",
+        "ddm_attributors.ddm:attribute_by_influence",
+        "As ddm_replay, with the step of an influence function",
+    )
+    yield Component(
         "ddm_hard",
         "ddm_attributors.ddm:attribute_with_hard_labels",
         "As ddm, with hard labels on the synthetic images",

@@ -154,6 +154,46 @@ def attribute_by_replay(
     return _replayed(workspace, epochs, step_size, direction, damping).attribution(queries, objective).effect
 
 
+def _sets_by_influence(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    perturbations: Tensor,
+    /,
+    epochs: int | str,
+    step_size: float,
+    damping: float,
+) -> Tensor:
+    return _sets_replayed(workspace, queries, objective, perturbations, epochs, step_size, "influence", damping)
+
+
+@attributor(sets=_sets_by_influence)
+def attribute_by_influence(
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    /,
+    *,
+    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto",
+    step_size: Annotated[float, Field(ge=0)] = 0.01,
+    damping: Annotated[float, Field(gt=0)] = 0.3,
+) -> Tensor:
+    """As `ddm_replay`, but the step before the replay is that of an influence function, and no synset is needed.
+
+    Args:
+        queries: N of them.
+        objective: with m behaviours.
+        epochs: E of `online.replay`; `auto` is a fifteenth of the target's epochs.
+        step_size: length of the step as a share of ‖θ‖, scaled down as for `ddm_replay`.
+        damping: added to the curvature.
+    Returns:
+        As `ddm`.
+    """
+    return attribute_by_replay(
+        workspace, queries, objective, epochs=epochs, step_size=step_size, direction="influence", damping=damping
+    )
+
+
 def attribute_with_hard_labels(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
     """As `ddm`, but the synthetic images keep the label of their class.
 
