@@ -191,6 +191,35 @@ def _listed(text: str | None, fits: Callable[[str], bool], rule: str) -> list[st
 
 
 @app.command()
+def members(
+    run_path: RunPath,
+    cluster: Annotated[int, typer.Argument(help="Its id, as reports and answers name it.")],
+    plugin: Plugins = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows of samples.csv, and nothing else.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the training samples of a cluster: file, place in the data set, class, and how suspicious each is.
+
+    `ddm members runs/digits_convnet 51`
+
+    `ddm members runs/photos 51 --csv > members.csv`
+    """
+    if as_csv and as_json:
+        raise DDMError("--csv and --json are two ways to print the same; leave one of them out")
+    from ddm_framework.runs import samples
+
+    known = samples.known_samples(run_path)
+    if known is None:  # a run of an older version
+        known = ddm_framework.open_run(run_path, plugins=plugin or []).samples
+    found = samples.members_of(known, cluster)
+    if as_csv:
+        sys.stdout.write(samples.as_csv(found))
+    else:
+        rows = [samples.as_dict(each) for each in found]
+        _tell(as_json, rows, partial(summaries.print_samples, rows))
+
+
+@app.command()
 def check(
     package: Annotated[str, typer.Argument(help="An installed package with plugins, or a Python file.")],
     settings: Annotated[

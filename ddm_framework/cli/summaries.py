@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -84,6 +84,25 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
                 table.add_row(f"cluster {cluster['cluster']}", Text(cluster["class"]), f"{cluster['effect']:+.4g}")
             console.print(table)
     console.print(Text(f"page: {answer['page']}"), soft_wrap=True)
+
+
+def print_samples(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Samples, one a line; names as text in which nothing can steer the terminal."""
+    console = console or Console(highlight=False)
+    named = any(row["file"] for row in rows)
+    columns = ["sample", *(["file"] if named else []), "class", "training_loss", "margin", "suspicion"]
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain_cell(row[column]) for column in columns))
+    console.print(table)
+
+
+def _plain_cell(value: Any) -> Text:
+    if isinstance(value, float):
+        return Text(f"{value:.4g}")
+    return Text("".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value)))
 
 
 def _sides(query: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

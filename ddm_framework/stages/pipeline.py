@@ -20,6 +20,7 @@ from ddm_framework.report.pages import caveats
 from ddm_framework.runs import STAGES, RunFolder, StageInputs, Workspace, artifacts, save_json, save_text, settle
 from ddm_framework.runs.provenance import environment
 from ddm_framework.runs.run_folder import locked
+from ddm_framework.runs.samples import save_samples
 from ddm_framework.stages import offline
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certificate import certified
@@ -110,6 +111,7 @@ def _online(workspace: Workspace, inputs: StageInputs) -> None:
         clock.used({name: inputs.code_of(name) for name in asked_for})
         artifacts.save_attribution(folder, report.tensors)
         clock.stop()
+        save_samples(workspace)
         _write_report(workspace, report)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddm_datasets.kept_pixels import kept_pixels
 from ddm_datasets.sizes import positions
-from ddm_framework.data import fitted, open_image, to_pixels, unreadable
+from ddm_framework.data import Origin, fitted, open_image, to_pixels, unreadable
 
 Samples = Sequence[tuple[str, int]]
 """Files, each with its class id."""
@@ -36,19 +36,24 @@ class Decoding:
     mode: Literal["L", "RGB"]
     cache: Path | None
 
-    def read(self, samples: Samples, size: int | None, option: str) -> tuple[Tensor, Tensor]:
-        """Pixels uint8 (N, C, size, size) and labels int64 (N,) of a split; files that are not drawn are not read.
+    def read(
+        self, samples: Samples, size: int | None, option: str, places: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor, Origin]:
+        """Pixels uint8 (N, C, size, size), labels int64 (N,) and files of a split; those not drawn are not read.
 
         Args:
             samples: all samples.
             size: how many of them the split keeps; None keeps all.
             option: the option of the recipe that sets it, for errors.
+            places: of the samples in the source's own order; by default these are all of it.
         Raises:
             DataError: if there are fewer samples, a file is not an image, or the cache cannot be written.
         """
         labels = torch.tensor([label for _, label in samples])
         kept = positions(labels, size, option)
-        return torch.from_numpy(self._pixels([Path(samples[i][0]) for i in kept.tolist()])), labels[kept]
+        files = tuple(samples[i][0] for i in kept.tolist())
+        origin = Origin(kept if places is None else torch.tensor(places)[kept], files)
+        return torch.from_numpy(self._pixels([Path(each) for each in files])), labels[kept], origin
 
     def _pixels(self, paths: Sequence[Path]) -> NDArray[np.uint8]:
         shape = (len(paths), len(self.mode), self.size, self.size)

@@ -57,13 +57,13 @@ def load(
     if len(found) == 1:
         raise DataError(f"{root} has a folder {found[0]} but no {train if found == [test] else test}; {layout}")
     if found:
-        trained, tested, classes = _two_folders(root / train, root / test, layout)
+        trained, tested, classes, *places = _two_folders(root / train, root / test, layout)
     else:
-        trained, tested, classes = _one_folder(root, test_share, layout)
+        trained, tested, classes, *places = _one_folder(root, test_share, layout)
     decoding = Decoding(size, "L" if grayscale else "RGB", cache)
     return DataSplits.from_pixels(
-        decoding.read(trained, train_size, "train_size"),
-        decoding.read(tested, test_size, "test_size"),
+        decoding.read(trained, train_size, "train_size", places[0] if places else None),
+        decoding.read(tested, test_size, "test_size", places[1] if places else None),
         class_names=classes,
         validation=validation,
     )
@@ -78,12 +78,14 @@ def _two_folders(train: Path, test: Path, layout: str) -> tuple[Samples, Samples
     return trained.samples, renumbered, tuple(trained.classes)
 
 
-def _one_folder(root: Path, test_share: float, layout: str) -> tuple[Samples, Samples, tuple[str, ...]]:
+def _one_folder(
+    root: Path, test_share: float, layout: str
+) -> tuple[Samples, Samples, tuple[str, ...], list[int], list[int]]:
     whole = _classes(root, layout)
     kept, held = (index.tolist() for index in hold_out(torch.tensor(whole.targets), test_share, seed=0))
     if not held:
         raise DataError(f"`test_share: {test_share}` of {len(whole)} images in {root} leaves no test images; raise it")
-    return [whole.samples[i] for i in kept], [whole.samples[i] for i in held], tuple(whole.classes)
+    return [whole.samples[i] for i in kept], [whole.samples[i] for i in held], tuple(whole.classes), kept, held
 
 
 def _classes(folder: Path, layout: str) -> ImageFolder:

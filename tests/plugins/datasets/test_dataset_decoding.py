@@ -44,7 +44,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_pixels_are_those_of_the_files(samples: Samples) -> None:
-    pixels, labels = Decoding(10, "RGB", None).read(samples, None, "train_size")
+    pixels, labels, _ = Decoding(10, "RGB", None).read(samples, None, "train_size")
     assert pixels.dtype == torch.uint8
     assert labels.tolist() == [0, 1, 2] * 3
     for image, (path, _) in zip(pixels, samples, strict=True):
@@ -52,17 +52,17 @@ def test_pixels_are_those_of_the_files(samples: Samples) -> None:
 
 
 def test_only_files_that_are_drawn_are_decoded(samples: Samples, opened: list[Path]) -> None:
-    pixels, labels = Decoding(8, "L", None).read(samples, 3, "train_size")
+    pixels, labels, _ = Decoding(8, "L", None).read(samples, 3, "train_size")
     assert pixels.shape == (3, 1, 8, 8)
     assert sorted(labels.tolist()) == [0, 1, 2]
     assert len(opened) == 3
 
 
 def test_cache_gives_the_same_pixels_and_decodes_once(samples: Samples, opened: list[Path], tmp_path: Path) -> None:
-    plain, _ = Decoding(8, "RGB", None).read(samples, None, "train_size")
-    first, _ = Decoding(8, "RGB", tmp_path / "a" / "cache").read(samples, None, "train_size")
+    plain, *_ = Decoding(8, "RGB", None).read(samples, None, "train_size")
+    first, *_ = Decoding(8, "RGB", tmp_path / "a" / "cache").read(samples, None, "train_size")
     assert len(opened) == 18
-    again, labels = Decoding(8, "RGB", tmp_path / "a" / "cache").read(samples, None, "train_size")
+    again, labels, _ = Decoding(8, "RGB", tmp_path / "a" / "cache").read(samples, None, "train_size")
     assert len(opened) == 18
     assert torch.equal(first, plain)
     assert torch.equal(again, plain)
@@ -75,7 +75,7 @@ def test_cached_pixels_stay_on_disk(samples: Samples, tmp_path: Path) -> None:
     many = samples * 200  # 1,800 images of 64x64: 22 MB
     tracemalloc.start()
     try:
-        pixels, _ = Decoding(64, "RGB", tmp_path / "cache").read(many, None, "train_size")
+        pixels, *_ = Decoding(64, "RGB", tmp_path / "cache").read(many, None, "train_size")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -86,7 +86,7 @@ def test_cached_pixels_stay_on_disk(samples: Samples, tmp_path: Path) -> None:
 
 def test_writing_to_cached_pixels_leaves_the_file_alone(samples: Samples, tmp_path: Path) -> None:
     decoding = Decoding(8, "RGB", tmp_path / "cache")
-    pixels, _ = decoding.read(samples, None, "train_size")
+    pixels, *_ = decoding.read(samples, None, "train_size")
     kept = pixels.clone()
     pixels.zero_()
     assert torch.equal(decoding.read(samples, None, "train_size")[0], kept)
@@ -108,7 +108,7 @@ def test_cache_is_not_used_for_something_else(
     elif change == "pillow":
         monkeypatch.setattr("PIL.__version__", "0")
     changed = Decoding(9 if change == "size" else 8, "L" if change == "mode" else "RGB", cache)
-    pixels, _ = changed.read(samples, None, "train_size")
+    pixels, *_ = changed.read(samples, None, "train_size")
     assert len(opened) == 9 + len(samples)
     assert torch.equal(pixels, Decoding(changed.size, changed.mode, None).read(samples, None, "train_size")[0])
 
