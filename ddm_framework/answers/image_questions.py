@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from ddm_framework.answers.deletion import without
-from ddm_framework.data import DataInfo, fitted, open_image, to_pixels
+from ddm_framework.data import SUFFIXES, DataInfo, fitted, open_image, to_pixels
 from ddm_framework.errors import DDMError, RunFolderError, suggestion
 from ddm_framework.online import Attribution, Objective, Queries, sides
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.report import Report, Section, Text, page, query_cards
 from ddm_framework.runs import Workspace, artifacts, save_text
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -128,6 +127,7 @@ def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tenso
 def _image_files(path: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
         if not found:
             raise DDMError(f"{path} holds no image ({', '.join(SUFFIXES)})")
         return found

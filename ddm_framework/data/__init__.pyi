@@ -1,16 +1,18 @@
 from .corruption import Corrupted, corrupted
-from .image_files import fitted, open_image, to_pixels, unreadable
+from .image_files import SUFFIXES, Opened, fitted, open_image, read_image, to_pixels, unreadable
 from .images import Images, StoredImages, taken
 from .loading import load_data
 from .origins import origin_of
 from .splits import DataInfo, DataSplits, ImageSet, Origin, hold_out, subset
 
 __all__ = [
+    "SUFFIXES",
     "Corrupted",
     "DataInfo",
     "DataSplits",
     "ImageSet",
     "Images",
+    "Opened",
     "Origin",
     "StoredImages",
     "corrupted",
@@ -19,6 +21,7 @@ __all__ = [
     "load_data",
     "open_image",
     "origin_of",
+    "read_image",
     "subset",
     "taken",
     "to_pixels",

@@ -114,7 +114,7 @@ class DataSplits:
         test: Part,
         *,
         class_names: tuple[str, ...],
-        validation: float = 0.1,
+        validation: float | Tensor = 0.1,
         split_seed: int = 0,
         notes: Sequence[str] = (),
     ) -> DataSplits:
@@ -129,7 +129,8 @@ class DataSplits:
                 `Origin`, which says which file, and which sample in the source's own order, each of them is.
             test: the same for the test split.
             class_names: one name per class.
-            validation: share of the training set that is held out, at least 0 and less than 1.
+            validation: share of the training set that is held out, at least 0 and less than 1; or which of its samples
+                are, bool (N,).
             split_seed: which samples are held out.
             notes: what must be known of how the data were read, a sentence each.
         Raises:
@@ -143,12 +144,13 @@ class DataSplits:
                 f"training images are {tuple(pixels.shape[1:])} and test images {tuple(test[0].shape[1:])}; "
                 "both must have the same (C, H, W)"
             )
-        kept, held = hold_out(labels, validation, split_seed)
+        kept, held = _cut(labels, validation, split_seed)
         missing = sorted(set(range(len(class_names))) - set(labels[kept].tolist()))
         if missing:
             names = ", ".join(class_names[c] for c in missing[:5])
             raise DataError(
-                f"no training image is left for class {names}; give it images or lower `validation` ({validation})"
+                f"no training image is left for class {names}; give it images or hold out fewer of them"
+                + ("" if isinstance(validation, Tensor) else f" (`validation`: {validation})")
             )
         mean, std = statistics(pixels, kept)
         shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
@@ -183,6 +185,13 @@ class DataSplits:
             return replace(split, images=split.images.to(device), labels=split.labels.to(device))
 
         return replace(self, train=moved(self.train), validation=moved(self.validation), test=moved(self.test))
+
+
+def _cut(labels: Tensor, validation: float | Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions kept and held out, by share or as they are given."""
+    if isinstance(validation, Tensor):
+        return (~validation).nonzero()[:, 0], validation.nonzero()[:, 0]
+    return hold_out(labels, validation, seed)
 
 
 def _image_set(part: Part, info: DataInfo) -> ImageSet:
