@@ -14,7 +14,7 @@ from ddm_framework.errors import DataError
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are decoded, whatever the file's name; some of Pillow's other formats start external programs."""
 SUFFIXES = (
-    *(".apng", ".bmp", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".pjpeg", ".png"),
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".apng", ".gif", ".bmp"),
     *(".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
 """How the names of such files end; by these, images are told from other files in a folder."""
