@@ -66,10 +66,12 @@ class Recipe:
 
     def in_words(self) -> str:
         """One line for `ddm validate`."""
+        size, number = self.clustering.cluster_size, self.clustering.clusters_per_class
+        clusters = f"{number} clusters per class" if size is None else f"clusters of about {size} images"
         return (
-            f"{self.dataset.name}, {self.backbone.name}, {self.clusterer.name} with "
-            f"{self.clustering.clusters_per_class} clusters per class, {self.distance.name} matching, "
-            f"{', '.join(objective.name for objective in self.objectives)}, study {self.study.name}"
+            f"{self.dataset.name}, {self.backbone.name}, {self.clusterer.name} with {clusters}, "
+            f"{self.distance.name} matching, {', '.join(objective.name for objective in self.objectives)}, "
+            f"study {self.study.name}"
         )
 
     def as_yaml(self) -> str:

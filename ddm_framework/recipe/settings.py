@@ -188,9 +188,14 @@ class TimmFeatures(Settings):
 
 
 class Clustering(Settings):
-    """The number of clusters per class, and the features that samples are clustered on (Sec. 6.1)."""
+    """The number of clusters per class, and the features that samples are clustered on (Sec. 6.1).
+
+    With a `cluster_size` each class has as many clusters as make them about so large, at least one, whatever
+    `clusters_per_class` is: for classes of very different size.
+    """
 
     clusters_per_class: PositiveInt = 10
+    cluster_size: PositiveInt | None = None
     features: Literal["target", "pixels"] | TimmFeatures = "target"
 
 

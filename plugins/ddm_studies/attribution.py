@@ -101,16 +101,23 @@ def _search_metrics(workspace: Workspace, asked: Queries, attribution: Attributi
     """Agreement between hierarchical and flat search over all queries, each searched separately."""
     if attribution.matrix.shape[2] != 1:
         return {}
-    classes, count = workspace.partition.classes.cpu(), workspace.info.num_classes
+    classes = workspace.partition.classes.cpu()
     found = search_each(workspace, asked, attribution.objective, attribution.effect)
     return {
         "hierarchical": {
             "same_class_as_flat": float((classes[found.flat] == found.label).float().mean()),
             "same_cluster_as_flat": float((found.flat == found.cluster).float().mean()),
-            "num_finetunings": count + len(classes) // count,
+            "num_finetunings": _networks_of_a_search(classes, found.label),
             "num_finetunings_flat": len(classes),
         }
     }
+
+
+def _networks_of_a_search(classes: Tensor, found: Tensor) -> int | float:
+    """One for each class and one for each cluster of the class that was found, mean over the queries."""
+    sizes = classes.bincount()
+    mean = float(sizes[found].double().mean()) + len(sizes)
+    return int(mean) if mean.is_integer() else mean
 
 
 def _asked_section(workspace: Workspace, asked: Queries) -> Section:
