@@ -1,4 +1,4 @@
-from .corruption import Corrupted, corrupted
+from .corruption import Corrupted, corrupted, corrupted_in
 from .image_files import SUFFIXES, Opened, fitted, open_image, read_image, to_pixels, unreadable
 from .images import Images, StoredImages, taken
 from .loading import load_data
@@ -16,6 +16,7 @@ __all__ = [
     "Origin",
     "StoredImages",
     "corrupted",
+    "corrupted_in",
     "fitted",
     "hold_out",
     "load_data",

@@ -38,6 +38,14 @@ def corrupted(settings: Corruption, count: int) -> Corrupted:
     return Corrupted(*(_drawn(what, share, settings.seed, count) for what, share in shares.items()))
 
 
+def corrupted_in(data: DataSplits, settings: Corruption) -> Corrupted:
+    """Which samples of a loaded training split are corrupted; those that were dropped count no longer."""
+    if data.kept is None:
+        return corrupted(settings, len(data.train))
+    found = corrupted(settings, data.kept.total)
+    return Corrupted(found.noisy[data.kept.positions], found.relabelled[data.kept.positions])
+
+
 def corrupt(data: DataSplits, settings: Corruption) -> DataSplits:
     """Corrupt the training split; validation, test and the normalisation stay those of the clean data.
 

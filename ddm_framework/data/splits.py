@@ -92,6 +92,19 @@ Part = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Origin]
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Which training samples are left after some were dropped.
+
+    Attributes:
+        total: how many there were.
+        positions: of those that are left among them, int64 (N,).
+    """
+
+    total: int
+    positions: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class DataSplits:
     """Train, validation (split from the training set) and test, and what they have in common.
 
@@ -99,6 +112,7 @@ class DataSplits:
         train, validation, test: the splits.
         info: shape, classes and normalisation.
         notes: what whoever reads the results must know of how the data were read, a sentence each.
+        kept: the training samples that are left, where some were dropped.
     """
 
     train: ImageSet
@@ -106,6 +120,7 @@ class DataSplits:
     test: ImageSet
     info: DataInfo
     notes: tuple[str, ...] = ()
+    kept: Kept | None = None
 
     @classmethod
     def from_pixels(
@@ -148,10 +163,8 @@ class DataSplits:
         missing = sorted(set(range(len(class_names))) - set(labels[kept].tolist()))
         if missing:
             names = ", ".join(class_names[c] for c in missing[:5])
-            raise DataError(
-                f"no training image is left for class {names}; give it images or hold out fewer of them"
-                + ("" if isinstance(validation, Tensor) else f" (`validation`: {validation})")
-            )
+            less = "hold out fewer" if isinstance(validation, Tensor) else f"lower `validation` ({validation})"
+            raise DataError(f"no training image is left for class {names}; give it images or {less}")
         mean, std = statistics(pixels, kept)
         shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
         info = DataInfo(shape, len(class_names), mean, std, class_names)
@@ -176,7 +189,7 @@ class DataSplits:
             return replace(split, images=info.normalise(pixels))
 
         train, validation, test = map(renormalised, (self.train, self.validation, self.test))
-        return DataSplits(train, validation, test, info, self.notes)
+        return replace(self, train=train, validation=validation, test=test, info=info)
 
     def to(self, device: torch.device) -> DataSplits:
         """The same splits on another device."""

@@ -14,6 +14,7 @@ from ddm_framework.recipe.settings import (
     General,
     Matching,
     Online,
+    Selection,
     Target,
     Training,
 )
@@ -34,6 +35,7 @@ class Recipe:
     general: General
     _: KW_ONLY
     dataset: Choice
+    selection: Selection = field(default_factory=Selection)
     corruption: Corruption = field(default_factory=Corruption)
     backbone: Choice
     clusterer: Choice
@@ -60,8 +62,9 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default spelled out, as plain values."""
         written = {each.name: plain(getattr(self, each.name)) for each in fields(self) if each.name != "name"}
-        general, clustering = written.pop("general"), written.pop("clustering")
-        written["clusterer"] |= clustering
+        general = written.pop("general")
+        for component, settings in {"dataset": "selection", "clusterer": "clustering"}.items():
+            written[component] |= written.pop(settings)
         return {**general, **written}
 
     def in_words(self) -> str:

@@ -199,6 +199,16 @@ class Clustering(Settings):
     features: Literal["target", "pixels"] | TimmFeatures = "target"
 
 
+class Selection(Settings):
+    """Training samples to do without: `drop` is a CSV file that lists them, by `file` or by `sample`.
+
+    `sample` is an index in the data set's own order. `ddm audit --drop` writes such a file. The validation and the test
+    split, the normalisation and any corruption stay as they are with all samples.
+    """
+
+    drop: Path | None = None
+
+
 class General(Settings):
     """Settings of the whole run; `memory_mb` bounds the memory of one chunk of networks."""
 
@@ -218,5 +228,5 @@ SECTIONS: dict[str, type[Settings]] = {
     "certificate": Certificate,
 }
 COMPONENT_SECTIONS = ("dataset", "backbone", "clusterer", "distance", "study")
-SHARED_SECTIONS: dict[str, type[Settings]] = {"clusterer": Clustering}
+SHARED_SECTIONS: dict[str, type[Settings]] = {"dataset": Selection, "clusterer": Clustering}
 """Sections of a component in which some keys belong to the core."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ddm_framework.data import ImageSet
 from ddm_framework.data.images import BLOCK
-from ddm_framework.errors import DDMError, RunFolderError
+from ddm_framework.errors import DDMError, RunFolderError, readable
 from ddm_framework.network import Network, Parameters
 from ddm_framework.runs.run_folder import SAMPLES, RunFolder
 from ddm_framework.runs.safe_files import AGAIN, save_text
@@ -135,11 +134,6 @@ def _named(workspace: Workspace, split: str) -> Iterator[tuple[int, str, str, st
     files = ("",) * len(images) if origin is None or not origin.files else origin.files
     for place, file, label in zip(places, files, images.labels.tolist(), strict=True):
         yield place, readable(file), split, readable(names[label])
-
-
-def readable(text: str) -> str:
-    """A file's or class's name as text that every file and terminal can hold; other bytes are written out."""
-    return os.fsencode(text).decode("utf-8", errors="backslashreplace")
 
 
 def save_samples(workspace: Workspace) -> None:
