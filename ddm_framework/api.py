@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ddm_framework.answers import unlearning
+from ddm_framework.answers.auditing import Audit, audit
 from ddm_framework.answers.deletion import Without, without
 from ddm_framework.errors import DDMError
 from ddm_framework.online import Attribution, Objective, Queries
@@ -93,6 +94,14 @@ class Run:
             DDMError: if there is no such cluster.
         """
         return members_of(self.samples, cluster)
+
+    def audit(self) -> Audit:
+        """Which training samples are suspicious: `.first(20)` are positions of the least believed, `.samples` all.
+
+        Raises:
+            DDMError: if the data are gone.
+        """
+        return audit(self.workspace)
 
     def without(
         self, clusters: Sequence[int] = (), classes: Sequence[int | str] = (), samples: Sequence[int] = ()

@@ -230,6 +230,40 @@ def members(
 
 
 @app.command()
+def audit(
+    run_path: RunPath,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many samples to show and to drop [those with a margin below 0].")
+    ] = None,
+    drop: Annotated[Path | None, typer.Option(help="Write a list of these samples, which dataset.drop takes.")] = None,
+    before: Annotated[
+        Path | None, typer.Option(help="A run with more samples, to compare with, as before some were dropped.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the page and the list [RUN/audit].")] = None,
+    plugin: Plugins = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the training samples whose labels the network did not believe, with a page and a list to check them.
+
+    `ddm audit runs/photos --drop mask.csv`
+
+    `ddm run photos.yaml --set dataset.drop=mask.csv --out runs/without`
+
+    `ddm audit runs/without --before runs/photos`
+    """
+    from ddm_framework.answers.auditing import told
+
+    opened, *earlier = (
+        ddm_framework.open_run(path, plugins=plugin or [], device=device or "auto").workspace
+        for path in (run_path, before)
+        if path is not None
+    )
+    found = told(opened, top=top, out=out, drop=drop, before=earlier[0] if earlier else None)
+    _tell(as_json, found, partial(summaries.print_audit, found))
+
+
+@app.command()
 def check(
     package: Annotated[str, typer.Argument(help="An installed package with plugins, or a Python file.")],
     settings: Annotated[

@@ -47,8 +47,8 @@ def on_sizes(partition: Partition) -> Iterator[str]:
     low, high = int(sizes.min()), int(sizes.max())
     if high >= UNEVEN * low:
         small = int((sizes * UNEVEN <= high).sum())
-        clusters = "cluster has" if small == 1 else "clusters have"
         yield (
-            f"{small} of {len(sizes)} {clusters} a twentieth of the {high} images of the largest one or less, down to"
-            f" {low}: effects of so few images drown in noise; with clusterer.cluster_size small classes have fewer"
+            f"{small} of {len(sizes)} clusters {'has' if small == 1 else 'have'} a twentieth of the {high} images of the"
+            f" largest one or less, down to {low}: effects of so few images drown in noise; with clusterer.cluster_size"
+            " small classes have fewer"
         )
