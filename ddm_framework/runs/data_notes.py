@@ -48,7 +48,7 @@ def on_sizes(partition: Partition) -> Iterator[str]:
     if high >= UNEVEN * low:
         small = int((sizes * UNEVEN <= high).sum())
         yield (
-            f"{small} of {len(sizes)} clusters {'has' if small == 1 else 'have'} a twentieth of the {high} images of the"
-            f" largest one or less, down to {low}: effects of so few images drown in noise; with clusterer.cluster_size"
-            " small classes have fewer"
+            f"{small} of {len(sizes)} clusters {'has' if small == 1 else 'have'} a twentieth of the {high} images of"
+            f" the largest one or less, down to {low}: effects of so few images drown in noise; with"
+            " clusterer.cluster_size small classes have fewer"
         )

@@ -42,11 +42,11 @@ def run(
     else:
         asked = first_test_images(workspace, queries)
     misread = _misread(workspace, asked)
-    single, whole = _attributions(workspace, asked, sets)
+    shown = torch.argsort(~misread, stable=True)[:show].tolist()  # misclassified queries first
+    single, whole = _attributions(workspace, asked, sets, shown)
     sections = [_asked_section(workspace, asked), *(_set_section(attribution) for attribution in whole)]
     metrics: dict[str, Any] = {}
     if single:
-        shown = torch.argsort(~misread, stable=True)[:show].tolist()  # misclassified queries first
         sections.append(_query_section(workspace, asked, single[0], shown))
         sections += _search_section(workspace, asked, single[0], shown)
         metrics = {**_agreements(workspace, asked, single), **_search_metrics(workspace, asked, single[0])}
@@ -59,9 +59,15 @@ def run(
     )
 
 
-def _attributions(workspace: Workspace, asked: Queries, sets: str) -> tuple[list[Attribution], list[Attribution]]:
+def _attributions(
+    workspace: Workspace, asked: Queries, sets: str, shown: list[int]
+) -> tuple[list[Attribution], list[Attribution]]:
     """Attributions by the query-level objectives and by the set-level ones."""
-    single = [workspace.attribution(asked, each) for each in workspace.objectives if not each.declaration.set_level]
+    single = [
+        workspace.attribution(asked, each, keep=shown)
+        for each in workspace.objectives
+        if not each.declaration.set_level
+    ]
     set_level = [each for each in workspace.objectives if each.declaration.set_level]
     if not set_level:
         return single, []
