@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ddm_framework.answers import unlearning
+from ddm_framework.answers.auditing import Audit, audit
 from ddm_framework.answers.deletion import Without, without
 from ddm_framework.errors import DDMError
 from ddm_framework.online import Attribution, Objective, Queries
@@ -20,6 +21,7 @@ from ddm_framework.recipe import load_recipe
 from ddm_framework.recipe.recipe import GIVEN
 from ddm_framework.runs import RunFolder, Workspace, artifacts, settle
 from ddm_framework.runs.opening import recorded_recipe
+from ddm_framework.runs.samples import Sample, members_of, read_samples, samples_of
 from ddm_framework.stages import pipeline, stage_inputs
 
 
@@ -79,6 +81,27 @@ class Run:
             DDMError: if they do not fit the run's data.
         """
         return checked_queries(images, labels, ids, self.workspace.info).to(self.workspace.device)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Every sample of the run, as `samples.csv` lists them; a run of an older version reads its data for that."""
+        return read_samples(self.workspace.folder) or samples_of(self.workspace)
+
+    def members(self, cluster: int) -> list[Sample]:
+        """The training samples of a cluster, with their files and indices in the source's own order.
+
+        Raises:
+            DDMError: if there is no such cluster.
+        """
+        return members_of(self.samples, cluster)
+
+    def audit(self) -> Audit:
+        """Which training samples are suspicious: `.first(20)` are positions of the least believed, `.samples` all.
+
+        Raises:
+            DDMError: if the data are gone.
+        """
+        return audit(self.workspace)
 
     def without(
         self, clusters: Sequence[int] = (), classes: Sequence[int | str] = (), samples: Sequence[int] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,11 @@ def shown(value: object) -> str:
     """The repr of a value, shortened to fit into a message."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def readable(text: str) -> str:
+    """A file's or class's name as text that every file can hold: bytes that are no UTF-8 are written out."""
+    return os.fsencode(text).decode("utf-8", errors="backslashreplace")
 
 
 def suggestion(name: str, known: Sequence[str], most: int = 3) -> str:

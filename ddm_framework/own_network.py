@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ddm_framework.api import Run
-from ddm_framework.data import DataInfo, DataSplits
+from ddm_framework.data import DataInfo, DataSplits, origin_of
 from ddm_framework.errors import DataError, DDMError
 from ddm_framework.network import read_state
 from ddm_framework.plugin import Choice, load_plugins
@@ -131,7 +131,8 @@ def _kept(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
 def _splits(train: Split, test: Split, class_names: Sequence[str] | None, validation: float) -> DataSplits:
     trained, tested = _pair(train, "train"), _pair(test, "test")
     names = class_names or [str(label) for label in range(int(torch.cat([trained[1], tested[1]]).max()) + 1)]
-    return DataSplits.from_pixels(trained, tested, class_names=tuple(names), validation=validation)
+    parts = ((*pair, origin_of(given, len(pair[1]))) for pair, given in ((trained, train), (tested, test)))
+    return DataSplits.from_pixels(*parts, class_names=tuple(names), validation=validation)
 
 
 def _pair(split: Split, name: str) -> tuple[Tensor, Tensor]:

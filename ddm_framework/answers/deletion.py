@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddm_framework.answers.unlearning import class_id
+from ddm_framework.answers.class_names import class_id
 from ddm_framework.data import Images
 from ddm_framework.errors import DDMError
 from ddm_framework.network import Parameters, take
@@ -98,7 +98,7 @@ def without(
     _among("cluster", clusters, count)
     _among("sample", samples, len(members))
     gone = torch.isin(members, torch.tensor([*clusters], dtype=torch.int64))
-    labels = torch.tensor([class_id(workspace, each) for each in classes], dtype=torch.int64)
+    labels = torch.tensor([class_id(each, workspace.info.class_names) for each in classes], dtype=torch.int64)
     gone |= torch.isin(partition.classes.cpu()[members], labels)
     gone[torch.tensor([*samples], dtype=torch.int64)] = True
     if gone.all():

@@ -98,7 +98,7 @@ def effects(
     partition = workspace.class_partition if by_class else workspace.partition
     rows = torch.ones(len(chosen) + 1, len(synset))
     rows[torch.arange(len(chosen)) + 1, chosen] = 0
-    logits = workspace.perturbed_logits(queries, rows, synset, "online: hierarchical search", partition)
+    logits = workspace.each_logits(queries, rows, synset, "online: hierarchical search", partition)
     design = leave_one_out(len(chosen))
     reference = workspace.reference(queries)
     return fit(objective, reference, design, logits, beta_weights(design, "uniform")).effect

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddm_framework.answers.class_names import class_id, listed_names
 from ddm_framework.answers.deletion import without
-from ddm_framework.data import DataInfo, fitted, open_image, to_pixels
-from ddm_framework.errors import DDMError, RunFolderError, suggestion
+from ddm_framework.data import SUFFIXES, DataInfo, fitted, open_image, to_pixels
+from ddm_framework.errors import DDMError, RunFolderError
 from ddm_framework.online import Attribution, Objective, Queries, sides
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.report import Report, Section, Text, page, query_cards
 from ddm_framework.runs import Workspace, artifacts, save_text
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def answer(
     workspace: Workspace,
     paths: Sequence[Path],
-    labels: str | None,
+    labels: Sequence[str],
     objective: str | None,
     *,
     top: int,
@@ -38,7 +38,8 @@ def answer(
     Args:
         workspace: of a finished run.
         paths: image files, or folders of them.
-        labels: classes by name or id, separated by commas; one, or one per image.
+        labels: classes by name or id, each text of one or several with commas between them; one in all, or one per
+            image; none if they are not known.
         objective: name, or None for the recipe's first.
         top: how many clusters to name for each image.
         out: the page; `RUN/questions/<n>.html` by default.
@@ -128,6 +129,7 @@ def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tenso
 def _image_files(path: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
         if not found:
             raise DDMError(f"{path} holds no image ({', '.join(SUFFIXES)})")
         return found
@@ -144,24 +146,14 @@ def _read(file: Path, info: DataInfo) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)) / 255
 
 
-def _labels(text: str | None, count: int, info: DataInfo) -> Tensor | None:
-    if text is None:
+def _labels(texts: Sequence[str], count: int, info: DataInfo) -> Tensor | None:
+    if not texts:
         return None
-    named = [each.strip() for each in text.split(",")]
+    named = listed_names(texts, info.class_names)
     if len(named) not in (1, count):
         raise DDMError(f"--labels names {len(named)} classes for {count} images; give one, or one for each image")
-    ids = [_class_id(each, info) for each in named]
+    ids = [class_id(each, info.class_names) for each in named]
     return torch.tensor(ids * count if len(ids) == 1 else ids)
-
-
-def _class_id(name: str, info: DataInfo) -> int:
-    if name in info.class_names:
-        return info.class_names.index(name)
-    if name.isdecimal() and int(name) < info.num_classes:
-        return int(name)
-    raise DDMError(
-        f"there is no class {name!r}{suggestion(name, info.class_names)}; classes are {info.class_names[:20]}"
-    )
 
 
 def _next_page(folder: Path) -> Path:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddm_framework.answers.class_names import class_id
 from ddm_framework.data import ImageSet, subset
-from ddm_framework.errors import DDMError, shown, suggestion
+from ddm_framework.errors import DDMError
 from ddm_framework.network import Parameters, broadcast, scaled, start, take, train
 from ddm_framework.randomness import derive_seed
 from ddm_framework.runs import Workspace, replayed_epochs, save_tensors
@@ -96,26 +97,10 @@ def request(workspace: Workspace, clusters: Sequence[int] = (), classes: Sequenc
         raise DDMError(f"there is no cluster {wrong[0]}; clusters are 0 to {count - 1}")
     if not len(classes):
         return Request(tuple(sorted(set(clusters))))
-    labels = tuple(sorted({class_id(workspace, each) for each in classes}))
+    labels = tuple(sorted({class_id(each, workspace.info.class_names) for each in classes}))
     if len(labels) == workspace.info.num_classes:
         raise DDMError("every class was named; keep at least one")
     return Request(tuple(cluster for label in labels for cluster in partition.of_class(label).tolist()), labels)
-
-
-def class_id(workspace: Workspace, named: int | str) -> int:
-    """The label of a class by its name or label.
-
-    Raises:
-        DDMError: if there is none.
-    """
-    names = workspace.info.class_names
-    if isinstance(named, str) and named in names:
-        return names.index(named)
-    text = str(named)
-    if text.isdecimal() and int(text) < len(names):
-        return int(text)
-    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    raise DDMError(f"there is no class {shown(text)}{suggestion(text, names)}; classes are {listed}")
 
 
 def repair_of(asked: Request, epochs: int | None = None, share: float = 1.0) -> Repair | None:

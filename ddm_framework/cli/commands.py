@@ -113,8 +113,13 @@ def attribute(
     images: Annotated[
         list[Path] | None, typer.Option(help="An image file, or a folder of them; may be repeated.")
     ] = None,
-    without: Annotated[str | None, typer.Option(help="Ids of clusters: what would it say without all of them?")] = None,
-    labels: Annotated[str | None, typer.Option(help="Their classes, by name or id, separated by commas.")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Ids of clusters, as in 3,17: what would it say without all of them? May be repeated."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="Their classes, by name or id, as in 3,cat; may be repeated.")
+    ] = None,
     objective: Annotated[str | None, typer.Option(help="Name of an objective [the recipe's first].")] = None,
     by: Annotated[str | None, typer.Option(help="Another attributor, by its defaults [the recipe's ddm].")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many clusters to print for each image.")] = 5,
@@ -131,7 +136,7 @@ def attribute(
 
     `ddm attribute runs/digits_convnet --without 3,17 --images my_five.png`
     """
-    ids = _listed(without, str.isdecimal, "--without takes ids separated by commas, as in 3,17")
+    ids = _ids(without, "--without")
     if images is None and without is None:
         raise DDMError("name images to ask about, --images, or clusters to do without, --without 3,17")
     from ddm_framework.answers.image_questions import answer, answer_without
@@ -139,11 +144,11 @@ def attribute(
     display = ProgressDisplay(quiet=as_json)
     opened = ddm_framework.open_run(run_path, plugins=plugin or [], display=display, device=device or "auto")
     if without is not None:
-        told = answer_without(opened.workspace, [int(each) for each in ids], images or [])
+        told = answer_without(opened.workspace, ids, images or [])
         _tell(as_json, told, partial(summaries.print_without, told))
         return
     assert images is not None
-    answered = answer(opened.workspace, images, labels, objective, top=top, out=out, attributor=by)
+    answered = answer(opened.workspace, images, labels or [], objective, top=top, out=out, attributor=by)
     _tell(as_json, answered, partial(summaries.print_answer, answered))
 
 
@@ -151,8 +156,13 @@ def attribute(
 def unlearn(
     run_path: RunPath,
     out: Annotated[Path, typer.Option(help="Where to write the weights, a safetensors file.")],
-    clusters: Annotated[str | None, typer.Option(help="Ids of the clusters to forget, as in 3,17.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Whole classes instead, by name or label, as in 3,cat.")] = None,
+    clusters: Annotated[
+        list[str] | None, typer.Option(help="Ids of the clusters to forget, as in 3,17; may be repeated.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(help="Whole classes instead, by name or label, as in 3,cat; may be repeated."),
+    ] = None,
     repair: Annotated[
         int | None, typer.Option(help="Epochs of training on the data that stay [0; 3 for classes].", min=0)
     ] = None,
@@ -172,22 +182,85 @@ def unlearn(
     """
     if (clusters is None) == (classes is None):
         raise DDMError("name what to forget: either --clusters, as in 3,17, or --classes, as in 3,cat")
-    ids = _listed(clusters, str.isdecimal, "--clusters takes ids separated by commas, as in 3,17")
-    named = _listed(classes, bool, "--classes takes names or labels separated by commas, as in 3,cat")
+    ids = _ids(clusters, "--clusters")
+    from ddm_framework.answers.class_names import listed_names
     from ddm_framework.answers.unlearning import unlearn_to
 
     opened = ddm_framework.open_run(run_path, plugins=plugin or [], device=device or "auto")
-    chosen = [int(each) for each in ids]
-    told = unlearn_to(out, opened.workspace, chosen, named, repair=repair, share=repair_share, step_size=step_size)
+    named = listed_names(classes or [], opened.workspace.info.class_names)
+    told = unlearn_to(out, opened.workspace, ids, named, repair=repair, share=repair_share, step_size=step_size)
     _tell(as_json, told, partial(summaries.print_unlearned, told))
 
 
-def _listed(text: str | None, fits: Callable[[str], bool], rule: str) -> list[str]:
-    """What a text lists between its commas, where every member fits."""
-    members = [] if text is None else [each.strip() for each in text.split(",")]
-    if not all(map(fits, members)):
-        raise DDMError(f"{rule}, found {text!r}")
-    return members
+def _ids(texts: list[str] | None, option: str) -> list[int]:
+    """The ids of clusters that an option lists, which may be repeated."""
+    for text in texts or ():
+        if not all(each.strip().isdecimal() for each in text.split(",")):
+            raise DDMError(f"{option} takes ids separated by commas, as in 3,17, found {text!r}")
+    return [int(each) for text in texts or () for each in text.split(",")]
+
+
+@app.command()
+def members(
+    run_path: RunPath,
+    cluster: Annotated[int, typer.Argument(help="Its id, as reports and answers name it.")],
+    plugin: Plugins = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows of samples.csv, and nothing else.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the training samples of a cluster: file, place in the data set, class, and how suspicious each is.
+
+    `ddm members runs/digits_convnet 51`
+
+    `ddm members runs/photos 51 --csv > members.csv`
+    """
+    if as_csv and as_json:
+        raise DDMError("--csv and --json are two ways to print the same; leave one of them out")
+    from ddm_framework.runs import samples
+
+    known = samples.known_samples(run_path)
+    if known is None:  # a run of an older version
+        known = ddm_framework.open_run(run_path, plugins=plugin or []).samples
+    found = samples.members_of(known, cluster)
+    if as_csv:
+        sys.stdout.write(samples.as_csv(found))
+    else:
+        rows = [samples.as_dict(each) for each in found]
+        _tell(as_json, rows, partial(summaries.print_samples, rows))
+
+
+@app.command()
+def audit(
+    run_path: RunPath,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many samples to show and to drop [those with a margin below 0].")
+    ] = None,
+    drop: Annotated[Path | None, typer.Option(help="Write a list of these samples, which dataset.drop takes.")] = None,
+    before: Annotated[
+        Path | None, typer.Option(help="A run with more samples, to compare with, as before some were dropped.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the page and the list [RUN/audit].")] = None,
+    plugin: Plugins = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the training samples whose labels the network did not believe, with a page and a list to check them.
+
+    `ddm audit runs/photos --drop mask.csv`
+
+    `ddm run photos.yaml --set dataset.drop=mask.csv --out runs/without`
+
+    `ddm audit runs/without --before runs/photos`
+    """
+    from ddm_framework.answers.auditing import told
+
+    opened, *earlier = (
+        ddm_framework.open_run(path, plugins=plugin or [], device=device or "auto").workspace
+        for path in (run_path, before)
+        if path is not None
+    )
+    found = told(opened, top=top, out=out, drop=drop, before=earlier[0] if earlier else None)
+    _tell(as_json, found, partial(summaries.print_audit, found))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -84,6 +84,66 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
                 table.add_row(f"cluster {cluster['cluster']}", Text(cluster["class"]), f"{cluster['effect']:+.4g}")
             console.print(table)
     console.print(Text(f"page: {answer['page']}"), soft_wrap=True)
+
+
+def print_samples(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Samples, one a line; names as text in which nothing can steer the terminal."""
+    console = console or Console(highlight=False)
+    named = any(row["file"] for row in rows)
+    columns = ["sample", *(["file"] if named else []), "class", "training_loss", "margin", "suspicion"]
+    _print_columns(rows, columns, console)
+
+
+def _print_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain_cell(row[column]) for column in columns))
+    console.print(table)
+
+
+def print_audit(told: Mapping[str, Any], console: Console | None = None) -> None:
+    """The most suspicious samples, the clusters that hold many, and where the page and the lists lie."""
+    console = console or Console(highlight=False)
+    console.print(
+        f"the network disbelieved {told['num_disbelieved']} of {told['num_samples']} training samples (margin below 0)",
+        soft_wrap=True,
+    )
+    if told["detection_auc"] is not None:
+        console.print(f"labels that the recipe spoilt come first with an AUC of {told['detection_auc']:.4f}")
+    if told["samples"]:
+        columns = ["sample", "file", "class", "predicted", "training_loss", "margin", "loss_without"]
+        named = any(each["file"] for each in told["samples"])
+        _print_columns(told["samples"], [each for each in columns if each != "file" or named], console)
+    if told["clusters"]:
+        _print_columns(told["clusters"], ["cluster", "class", "images", "disbelieved"], console)
+    if told["compared"] is not None:
+        _print_compared(told["compared"], console)
+    console.print(Text(f"list: {told['list']}"), soft_wrap=True)
+    if told["drop"] is not None:
+        console.print(Text(f"to drop: {told['drop']['file']} ({told['drop']['num_samples']} samples)"), soft_wrap=True)
+    console.print(Text(f"page: {told['page']}"), soft_wrap=True)
+
+
+def _print_compared(compared: Mapping[str, Any], console: Console) -> None:
+    table = Table("", "before", "after", box=None, pad_edge=False)
+    count = compared["num_training"]
+    table.add_row("training samples", str(count["before"]), str(count["after"]))
+    for split in ("validation", "test"):
+        if split in compared:
+            before, after = compared[split]["before"], compared[split]["after"]
+            table.add_row(f"{split} accuracy", f"{before['accuracy']:.1%}", f"{after['accuracy']:.1%}")
+            table.add_row(f"{split} loss", f"{before['loss']:.4g}", f"{after['loss']:.4g}")
+    console.print(table)
+
+
+def _plain_cell(value: Any) -> Text:
+    if value is None:
+        return Text("–")
+    if isinstance(value, float):
+        return Text(f"{value:.4g}")
+    return Text("".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value)))
 
 
 def _sides(query: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

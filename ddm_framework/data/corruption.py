@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework.data.images import BLOCK, Images, StoredImages
-from ddm_framework.data.splits import DataInfo, DataSplits, ImageSet
+from ddm_framework.data.splits import DataInfo, DataSplits
 from ddm_framework.randomness import generator
 from ddm_framework.recipe import Corruption
 
@@ -38,6 +38,14 @@ def corrupted(settings: Corruption, count: int) -> Corrupted:
     return Corrupted(*(_drawn(what, share, settings.seed, count) for what, share in shares.items()))
 
 
+def corrupted_in(data: DataSplits, settings: Corruption) -> Corrupted:
+    """Which samples of a loaded training split are corrupted; those that were dropped count no longer."""
+    if data.kept is None:
+        return corrupted(settings, len(data.train))
+    found = corrupted(settings, data.kept.total)
+    return Corrupted(found.noisy[data.kept.positions], found.relabelled[data.kept.positions])
+
+
 def corrupt(data: DataSplits, settings: Corruption) -> DataSplits:
     """Corrupt the training split; validation, test and the normalisation stay those of the clean data.
 
@@ -56,7 +64,7 @@ def corrupt(data: DataSplits, settings: Corruption) -> DataSplits:
         images = _with_noise(images, found.noisy.nonzero()[:, 0], data.info, settings)
     if found.relabelled.any():
         labels = _with_wrong_labels(labels, found.relabelled, data.info.num_classes, settings)
-    return replace(data, train=ImageSet(images, labels))
+    return replace(data, train=replace(data.train, images=images, labels=labels))
 
 
 def _drawn(what: str, share: float, seed: int, count: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,36 @@ from ddm_framework.errors import DataError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are decoded, whatever the file's name; some of Pillow's other formats start external programs."""
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".apng", ".gif", ".bmp"),
+    *(".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+"""How the names of such files end; by these, images are told from other files in a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An image file as it is used.
+
+    Attributes:
+        image: in the mode that was asked for.
+        over_white: whether it was transparent somewhere, and so was put on white.
+    """
+
+    image: Image.Image
+    over_white: bool
 
 
 def open_image(path: Path, mode: str) -> Image.Image:
-    """The image, turned upright, in Pillow's mode `L`, `RGB` or `RGBA`.
+    """The image alone, as `read_image` reads it."""
+    return read_image(path, mode).image
+
+
+def read_image(path: Path, mode: str) -> Opened:
+    """The image, turned upright, in Pillow's mode `L`, `RGB` or `RGBA`; the first one of an animation.
+
+    What is transparent becomes white, as on paper, where the mode knows no transparency. Of CMYK, each ink takes away
+    its light; colour profiles are not applied.
 
     Raises:
         DataError: if the file is damaged, is not an image, or has more than 8 bits per channel.
@@ -23,11 +50,22 @@ def open_image(path: Path, mode: str) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = ImageOps.exif_transpose(file)
+        if image.mode.startswith(("I", "F")):  # Pillow would silently clip it to white
+            raise DataError(f"{path} has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
+        return _opened(image, mode)
+    except DataError:
+        raise
     except Exception as error:  # for a damaged file, decoders can raise anything
         raise unreadable(path, error) from error
-    if image.mode.startswith(("I", "F")):  # Pillow would silently clip it to white
-        raise DataError(f"{path} has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
-    return image.convert(mode)
+
+
+def _opened(image: Image.Image, mode: str) -> Opened:
+    if mode == "RGBA" or not image.has_transparency_data:
+        return Opened(image.convert(mode), over_white=False)
+    layered = image.convert("RGBA")
+    white = Image.new("RGBA", layered.size, "white")
+    lowest, _ = layered.getchannel("A").getextrema()
+    return Opened(Image.alpha_composite(white, layered).convert(mode), over_white=lowest != 255)
 
 
 def fitted(image: Image.Image, height: int, width: int) -> Image.Image:

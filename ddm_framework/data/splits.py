@@ -49,41 +49,89 @@ class DataInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where samples come from, so that an answer about them leads back to it.
+
+    Attributes:
+        positions: of each sample in the source's own order, int64 (N,), on the CPU.
+        files: path of each sample; empty where samples are no files.
+    """
+
+    positions: Tensor
+    files: tuple[str, ...] = ()
+
+    def take(self, index: Tensor) -> Origin:
+        """Of the samples at these positions, int64 (M,)."""
+        chosen = index.cpu()
+        return Origin(self.positions[chosen], tuple(self.files[i] for i in chosen.tolist()) if self.files else ())
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSet:
     """Images float32 (N, C, H, W), normalised, and their labels int64 (N,).
 
-    The images are a tensor, or `StoredImages`, which holds them as uint8 and is indexed and split like a tensor.
+    The images are a tensor, or `StoredImages`, which holds them as uint8 and is indexed and split like a tensor. Their
+    origin is None where they were made here, as synthetic ones are.
     """
 
     images: Images
     labels: Tensor
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Tensor) -> ImageSet:
         """The samples at these positions, int64 (M,)."""
-        return ImageSet(taken(self.images, index), self.labels[index])
+        origin = None if self.origin is None else self.origin.take(index)
+        return ImageSet(taken(self.images, index), self.labels[index], origin)
+
+
+Part = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Origin]
+"""Pixels (N, C, H, W), labels (N,) and where they come from; by default their own order is the source's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which training samples are left after some were dropped.
+
+    Attributes:
+        total: how many there were.
+        positions: of those that are left among them, int64 (N,).
+    """
+
+    total: int
+    positions: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class DataSplits:
-    """Train, validation (split from the training set) and test, and what they have in common."""
+    """Train, validation (split from the training set) and test, and what they have in common.
+
+    Attributes:
+        train, validation, test: the splits.
+        info: shape, classes and normalisation.
+        notes: what whoever reads the results must know of how the data were read, a sentence each.
+        kept: the training samples that are left, where some were dropped.
+    """
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
     info: DataInfo
+    notes: tuple[str, ...] = ()
+    kept: Kept | None = None
 
     @classmethod
     def from_pixels(
         cls,
-        train: tuple[Tensor, Tensor],
-        test: tuple[Tensor, Tensor],
+        train: Part,
+        test: Part,
         *,
         class_names: tuple[str, ...],
-        validation: float = 0.1,
+        validation: float | Tensor = 0.1,
         split_seed: int = 0,
+        notes: Sequence[str] = (),
     ) -> DataSplits:
         """Splits from pixels.
 
@@ -92,34 +140,36 @@ class DataSplits:
         batch of them is read, so that the data may be larger than the memory.
 
         Args:
-            train: pixels (N, C, H, W), float in [0, 1] or uint8 from 0 to 255, and labels (N,).
+            train: pixels (N, C, H, W), float in [0, 1] or uint8 from 0 to 255, and labels (N,); perhaps also an
+                `Origin`, which says which file, and which sample in the source's own order, each of them is.
             test: the same for the test split.
             class_names: one name per class.
-            validation: share of the training set that is held out, at least 0 and less than 1.
+            validation: share of the training set that is held out, at least 0 and less than 1; or which of its samples
+                are, bool (N,).
             split_seed: which samples are held out.
+            notes: what must be known of how the data were read, a sentence each.
         Raises:
             DataError: for NaN, shapes or labels that do not fit, or a class without images.
         """
-        for name, (pixels, labels) in {"training": train, "test": test}.items():
-            check_pixels(name, pixels, labels, class_names)
+        for name, part in {"training": train, "test": test}.items():
+            check_pixels(name, part[0], part[1], class_names)
         pixels, labels = train[0], train[1].long()
         if pixels.shape[1:] != test[0].shape[1:]:
             raise DataError(
                 f"training images are {tuple(pixels.shape[1:])} and test images {tuple(test[0].shape[1:])}; "
                 "both must have the same (C, H, W)"
             )
-        kept, held = hold_out(labels, validation, split_seed)
+        kept, held = _cut(labels, validation, split_seed)
         missing = sorted(set(range(len(class_names))) - set(labels[kept].tolist()))
         if missing:
             names = ", ".join(class_names[c] for c in missing[:5])
-            raise DataError(
-                f"no training image is left for class {names}; give it images or lower `validation` ({validation})"
-            )
+            less = "hold out fewer" if isinstance(validation, Tensor) else f"lower `validation` ({validation})"
+            raise DataError(f"no training image is left for class {names}; give it images or {less}")
         mean, std = statistics(pixels, kept)
         shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
         info = DataInfo(shape, len(class_names), mean, std, class_names)
-        whole = ImageSet(_inputs(pixels, info), labels)
-        return cls(whole.take(kept), whole.take(held), ImageSet(_inputs(test[0], info), test[1].long()), info)
+        whole = _image_set(train, info)
+        return cls(whole.take(kept), whole.take(held), _image_set(test, info), info, tuple(notes))
 
     def fingerprint(self) -> str:
         """A digest of all images, labels and names: the same digest means the same data."""
@@ -132,21 +182,36 @@ class DataSplits:
 
         def renormalised(split: ImageSet) -> ImageSet:
             if isinstance(split.images, StoredImages):
-                return ImageSet(split.images.normalised_by(mean, std), split.labels)
+                return replace(split, images=split.images.normalised_by(mean, std))
             old = self.info
             # Not `to_pixels`, which would clamp values outside of [0, 1].
             pixels = split.images * old.channels(old.std, split.images) + old.channels(old.mean, split.images)
-            return ImageSet(info.normalise(pixels), split.labels)
+            return replace(split, images=info.normalise(pixels))
 
-        return DataSplits(renormalised(self.train), renormalised(self.validation), renormalised(self.test), info)
+        train, validation, test = map(renormalised, (self.train, self.validation, self.test))
+        return replace(self, train=train, validation=validation, test=test, info=info)
 
     def to(self, device: torch.device) -> DataSplits:
         """The same splits on another device."""
 
         def moved(split: ImageSet) -> ImageSet:
-            return ImageSet(split.images.to(device), split.labels.to(device))
+            return replace(split, images=split.images.to(device), labels=split.labels.to(device))
 
         return replace(self, train=moved(self.train), validation=moved(self.validation), test=moved(self.test))
+
+
+def _cut(labels: Tensor, validation: float | Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions kept and held out, by share or as they are given."""
+    if isinstance(validation, Tensor):
+        return (~validation).nonzero()[:, 0], validation.nonzero()[:, 0]
+    return hold_out(labels, validation, seed)
+
+
+def _image_set(part: Part, info: DataInfo) -> ImageSet:
+    """A split as a network sees it."""
+    pixels, labels, *given = part
+    [origin] = given or [Origin(torch.arange(len(labels)))]
+    return ImageSet(_inputs(pixels, info), labels.long(), origin)
 
 
 def _inputs(pixels: Tensor, info: DataInfo) -> Images:

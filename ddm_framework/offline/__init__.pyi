@@ -2,7 +2,7 @@ from .directions import Distance
 from .features import extract_features, penultimate
 from .matching import cluster_chunks, match, start_images
 from .pairing import Pair, possible_pairs
-from .partition import Divided, Partition, make_partition
+from .partition import Divided, Partition, make_partition, numbers_of_clusters
 from .real_gradients import class_gradients, cluster_gradients, trajectory_gradients
 from .synset import Synset, paired_gradients, synset_gradients
 
@@ -18,6 +18,7 @@ __all__ = [
     "extract_features",
     "make_partition",
     "match",
+    "numbers_of_clusters",
     "paired_gradients",
     "penultimate",
     "possible_pairs",

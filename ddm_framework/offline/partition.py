@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from ddm_framework.data.splits import ImageSet
 from ddm_framework.errors import DataError, PluginError
 from ddm_framework.plugin.choice import Choice
 from ddm_framework.randomness import generator
+from ddm_framework.recipe.settings import Clustering
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def make_partition(
     labels: Tensor,
     features: Tensor,
     clusterer: Choice,
-    clusters_per_class: int,
+    numbers: Sequence[int],
     class_names: tuple[str, ...],
     seed: int,
 ) -> Partition:
@@ -82,25 +84,42 @@ def make_partition(
         labels: int64 (N,).
         features: float (N, D).
         clusterer: called once per class.
-        clusters_per_class: C of Sec. 6.1.
+        numbers: of clusters of each class, as `numbers_of_clusters` finds them.
         class_names: for messages.
         seed: each class has its own random stream.
     Raises:
         DataError: if a class has fewer samples than clusters.
         PluginError: if the clusterer breaks its contract, for instance by leaving a cluster empty.
     """
-    clusters = torch.zeros(len(labels), dtype=torch.int64)
-    for label, name in enumerate(class_names):
+    clusters, start = torch.zeros(len(labels), dtype=torch.int64), 0
+    for label, (name, number) in enumerate(zip(class_names, numbers, strict=True)):
         members = (labels.cpu() == label).nonzero()[:, 0]
-        if len(members) < clusters_per_class:
+        if len(members) < number:
             raise DataError(
-                f"class {name} has {len(members)} training images, fewer than clusters_per_class "
-                f"({clusters_per_class}); lower clusterer.clusters_per_class or give the class more images"
+                f"class {name} has {len(members)} training images, fewer than clusters_per_class ({number}); lower"
+                " clusterer.clusters_per_class, give the class more images, or let each class have as many clusters as"
+                " fit its size, with clusterer.cluster_size"
             )
-        ids = clusterer(features[members].cpu(), clusters_per_class, generator(seed, "clusters", label))
-        _check_ids(ids, len(members), clusters_per_class, clusterer.name, name)
-        clusters[members] = ids + label * clusters_per_class
-    return Partition(clusters, torch.arange(len(class_names)).repeat_interleave(clusters_per_class))
+        ids = clusterer(features[members].cpu(), number, generator(seed, "clusters", label))
+        _check_ids(ids, len(members), number, clusterer.name, name)
+        clusters[members] = ids + start
+        start += number
+    return Partition(clusters, torch.arange(len(class_names)).repeat_interleave(torch.tensor(list(numbers))))
+
+
+def numbers_of_clusters(labels: Tensor, num_classes: int, settings: Clustering) -> list[int]:
+    """How many clusters each class is divided into: the same for all, or as many as its size asks for.
+
+    Args:
+        labels: int64 (N,).
+        num_classes: L.
+        settings: `clusters_per_class` is C of Sec. 6.1; with a `cluster_size` a class of n images has n / cluster_size
+            clusters, rounded, and at least one.
+    """
+    if settings.cluster_size is None:
+        return [settings.clusters_per_class] * num_classes
+    counts = labels.cpu().bincount(minlength=num_classes)
+    return [max(1, round(count / settings.cluster_size)) for count in counts.tolist()]
 
 
 def _check_ids(ids: object, count: int, num_clusters: int, clusterer: str, class_name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,9 @@ from ddm_framework.errors import DDMError
 from ddm_framework.offline.partition import Partition
 from ddm_framework.online.perturbations import check_determined
 from ddm_framework.online.questions import Objective, Reference
+
+VALUES_IN_A_REGRESSION = 2**20
+"""Behaviours that are regressed together, 8 MiB of them."""
 
 
 def fit_attribution(
@@ -39,12 +43,21 @@ def fit_attribution(
         )
     count, num_clusters = perturbations.shape
     _, num_queries, num_behaviours = behaviours.shape
-    # svd is exact for any scale of the behaviours; the other solvers iterate to a tolerance.
-    model = Ridge(alpha=ridge, solver="svd") if ridge else LinearRegression()
-    observed = behaviours.reshape(count, -1).double().cpu().numpy()
-    model.fit(perturbations.double().cpu().numpy(), observed, sample_weight=weights.double().cpu().numpy())
-    matrix = torch.as_tensor(model.coef_).reshape(num_queries, num_behaviours, num_clusters).transpose(1, 2)
-    return matrix.contiguous(), torch.as_tensor(model.intercept_).reshape(num_queries, num_behaviours)
+    matrix = torch.empty(num_queries, num_clusters, num_behaviours, dtype=torch.float64)
+    intercept = torch.empty(num_queries, num_behaviours, dtype=torch.float64)
+    kept, importance = perturbations.double().cpu().numpy(), weights.double().cpu().numpy()
+    # Queries do not depend on one another. The solver copies what it is given a few times, so it is given a part.
+    size = max(1, VALUES_IN_A_REGRESSION // (count * max(num_behaviours, 1)))
+    for low in range(0, num_queries, size):
+        part = slice(low, low + size)
+        # svd is exact for any scale of the behaviours; the other solvers iterate to a tolerance.
+        model = Ridge(alpha=ridge, solver="svd") if ridge else LinearRegression()
+        observed = behaviours[:, part].reshape(count, -1).double().cpu().numpy()
+        model.fit(kept, observed, sample_weight=importance)
+        found = torch.as_tensor(model.coef_).reshape(-1, num_behaviours, num_clusters)
+        matrix[part] = found.transpose(1, 2)
+        intercept[part] = torch.as_tensor(model.intercept_).reshape(-1, num_behaviours)
+    return matrix, intercept
 
 
 NEAR_TIE = 0.9
@@ -145,18 +158,36 @@ def fit(
     objective: Objective,
     reference: Reference,
     perturbations: Tensor,
-    logits: Tensor,
+    logits: Iterable[Tensor],
     weights: Tensor,
     ridge: float = 0.0,
 ) -> Attribution:
     """Measure every perturbed network and regress (Eq. 8).
 
     Args:
-        logits: (P, N, classes).
+        logits: (N, classes) of each of P networks; all at once or one after the other.
         weights: β, (P,).
     """
-    # A loop, not a vmap: objectives may use `.item()` or scikit-learn, and no network runs here.
-    behaviours = torch.stack([objective.measure(each, reference) for each in logits])
+    # A loop, not a vmap: objectives may use `.item()` or scikit-learn, and no network runs here. What an objective
+    # measures may be a part of the logits, and would keep all of them.
+    behaviours = torch.stack([objective.measure(each, reference).clone() for each in logits])
+    return regress(objective, reference, perturbations, behaviours, weights, ridge)
+
+
+def regress(
+    objective: Objective,
+    reference: Reference,
+    perturbations: Tensor,
+    behaviours: Tensor,
+    weights: Tensor,
+    ridge: float = 0.0,
+) -> Attribution:
+    """The attribution of what was measured (Eq. 8).
+
+    Args:
+        behaviours: (P, N, m).
+        weights: β, (P,).
+    """
     matrix, intercept = fit_attribution(perturbations, behaviours, weights, ridge)
     own = objective.measure(reference.target_logits, reference).double().cpu()
     return Attribution(objective, matrix, intercept, own)

@@ -37,9 +37,10 @@ class Queries:
         labels = None if self.labels is None else self.labels[index.to(self.labels.device)]
         return Queries(self.images[index.to(self.images.device)], labels, tuple(self.ids[i] for i in index.tolist()))
 
-    def digest(self) -> str:
-        """Of the images: the same digest means the same logits."""
-        return content_digest("", [self.images])
+    def digest(self, *, with_labels: bool = False) -> str:
+        """Of the images: the same digest means the same logits; with the labels, the same behaviours."""
+        labels = [self.labels] if with_labels and self.labels is not None else []
+        return content_digest("", [self.images, *labels])
 
     def to(self, device: torch.device) -> Queries:
         """The same queries on another device."""

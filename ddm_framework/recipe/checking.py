@@ -70,7 +70,8 @@ class _Checker(Fitting):
                 self.add(place, message)
         if self.misfits or general is None:
             return None
-        built = Recipe(name, general, clustering=shared["clusterer"], objectives=objectives, **choices, **sections)  # type: ignore[arg-type]
+        beside = {"selection": shared["dataset"], "clustering": shared["clusterer"]}
+        built = Recipe(name, general, objectives=objectives, **choices, **sections, **beside)  # type: ignore[arg-type]
         return built.with_target(built.target)
 
     def section(self, key: str, model: type[Settings]) -> Settings | None:

@@ -14,6 +14,7 @@ from ddm_framework.recipe.settings import (
     General,
     Matching,
     Online,
+    Selection,
     Target,
     Training,
 )
@@ -34,6 +35,7 @@ class Recipe:
     general: General
     _: KW_ONLY
     dataset: Choice
+    selection: Selection = field(default_factory=Selection)
     corruption: Corruption = field(default_factory=Corruption)
     backbone: Choice
     clusterer: Choice
@@ -60,16 +62,19 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default spelled out, as plain values."""
         written = {each.name: plain(getattr(self, each.name)) for each in fields(self) if each.name != "name"}
-        general, clustering = written.pop("general"), written.pop("clustering")
-        written["clusterer"] |= clustering
+        general = written.pop("general")
+        for component, settings in {"dataset": "selection", "clusterer": "clustering"}.items():
+            written[component] |= written.pop(settings)
         return {**general, **written}
 
     def in_words(self) -> str:
         """One line for `ddm validate`."""
+        size, number = self.clustering.cluster_size, self.clustering.clusters_per_class
+        clusters = f"{number} clusters per class" if size is None else f"clusters of about {size} images"
         return (
-            f"{self.dataset.name}, {self.backbone.name}, {self.clusterer.name} with "
-            f"{self.clustering.clusters_per_class} clusters per class, {self.distance.name} matching, "
-            f"{', '.join(objective.name for objective in self.objectives)}, study {self.study.name}"
+            f"{self.dataset.name}, {self.backbone.name}, {self.clusterer.name} with {clusters}, "
+            f"{self.distance.name} matching, {', '.join(objective.name for objective in self.objectives)}, "
+            f"study {self.study.name}"
         )
 
     def as_yaml(self) -> str:

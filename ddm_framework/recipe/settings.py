@@ -206,10 +206,25 @@ class TimmFeatures(Settings):
 
 
 class Clustering(Settings):
-    """The number of clusters per class, and the features that samples are clustered on (Sec. 6.1)."""
+    """The number of clusters per class, and the features that samples are clustered on (Sec. 6.1).
+
+    With a `cluster_size` each class has as many clusters as make them about so large, at least one, whatever
+    `clusters_per_class` is: for classes of very different size.
+    """
 
     clusters_per_class: PositiveInt = 10
+    cluster_size: PositiveInt | None = None
     features: Literal["target", "pixels"] | TimmFeatures = "target"
+
+
+class Selection(Settings):
+    """Training samples to do without: `drop` is a CSV file that lists them, by `file` or by `sample`.
+
+    `sample` is an index in the data set's own order. `ddm audit --drop` writes such a file. The validation and the test
+    split, the normalisation and any corruption stay as they are with all samples.
+    """
+
+    drop: Path | None = None
 
 
 class General(Settings):
@@ -231,5 +246,5 @@ SECTIONS: dict[str, type[Settings]] = {
     "certificate": Certificate,
 }
 COMPONENT_SECTIONS = ("dataset", "backbone", "clusterer", "distance", "study")
-SHARED_SECTIONS: dict[str, type[Settings]] = {"clusterer": Clustering}
+SHARED_SECTIONS: dict[str, type[Settings]] = {"dataset": Selection, "clusterer": Clustering}
 """Sections of a component in which some keys belong to the core."""

@@ -22,6 +22,7 @@ from ddm_framework.runs.tensor_files import check_tensors
 STAGES = ("training", "partition", "matching", "online")
 """The stages of a run, in their order."""
 MANIFEST = "manifest.json"
+SAMPLES = "samples.csv"
 LOCK = ".lock"
 NETWORKS = "networks"
 """Folder of the networks that are kept for the next question."""
@@ -261,7 +262,7 @@ def stage_files(path: Path, stage: str) -> list[Path]:
         ),
         "partition": ("offline/partition.safetensors",),
         "matching": ("offline/synset.safetensors", "offline/synset/*.safetensors"),
-        "online": ("online/attribution.safetensors", "metrics.json", "report.html"),
+        "online": ("online/attribution.safetensors", "metrics.json", "report.html", SAMPLES),
     }
     return sorted(file for pattern in patterns[stage] for file in path.glob(pattern) if file.is_file())
 

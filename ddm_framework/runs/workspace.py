@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ddm_framework.data import DataInfo, DataSplits, Images, ImageSet, load_data
 from ddm_framework.errors import PluginError, RunFolderError
-from ddm_framework.network import Budget, Network, Parameters, Target, build_network
+from ddm_framework.network import Budget, Network, Parameters, Target, build_network, chunks
 from ddm_framework.offline import Divided, Partition, Synset
 from ddm_framework.online import (
     Attribution,
@@ -38,6 +38,7 @@ from ddm_framework.recipe import Recipe
 from ddm_framework.runs import account, artifacts
 from ddm_framework.runs.kept_networks import estimated_networks
 from ddm_framework.runs.run_folder import RunFolder
+from ddm_framework.runs.streaming import SHARE, Streamed, fits, objective_key, stream
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Workspace:
     loaded_data: DataSplits | None = None
     parent: Workspace | None = None
     _answered: dict[tuple[str, str], Tensor] = field(default_factory=dict, init=False)
+    _streamed: dict[tuple[str, str], Streamed] = field(default_factory=dict, init=False)
 
     @property
     def root(self) -> RunFolder:
@@ -335,6 +337,23 @@ class Workspace:
                 advance()
         return torch.cat(collected)
 
+    def each_logits(
+        self,
+        queries: Queries,
+        perturbations: Tensor,
+        synset: Synset,
+        description: str = "online: fine-tuning",
+        partition: Partition | None = None,
+    ) -> Iterator[Tensor]:
+        """Logits (N, classes) of one estimated network after the other; only a few of them exist at a time."""
+        size = self.budget.items(2 * SHARE * len(queries) * self.info.num_classes)
+        with self.display.bar(description, len(chunks_of(self.network, len(perturbations), self.recipe))) as advance:
+            for rows, stack in self.perturbed(perturbations, synset, partition):
+                for part in chunks(rows.stop - rows.start, size):
+                    some = {name: each[part] for name, each in stack.items()}
+                    yield from self.stack_logits(some, queries.images)
+                advance()
+
     def perturbed(
         self,
         perturbations: Tensor,
@@ -368,6 +387,7 @@ class Workspace:
     def forget_queries(self) -> None:
         """Drop the cached logits of the last queries, so that the next question is answered from the start."""
         self._answered.clear()
+        self._streamed.clear()
 
     def design_logits(self, queries: Queries) -> Tensor:
         """Logits (P, N, classes) of the networks of the recipe's perturbations; cached for the last queries.
@@ -385,8 +405,19 @@ class Workspace:
         """What objectives measure against."""
         return Reference(queries.images, queries.labels, self.target_logits(queries.images), self.info)
 
-    def attribution(self, queries: Queries, objective: Objective) -> Attribution:
-        """The attribution matrix of an objective by the recipe's design (Alg. 1, online)."""
+    def attribution(self, queries: Queries, objective: Objective, keep: Sequence[int] = ()) -> Attribution:
+        """The attribution matrix of an objective by the recipe's design (Alg. 1, online).
+
+        Where the logits of all networks do not fit in the budget at once, every network is measured by all objectives
+        of the recipe and let go.
+
+        Args:
+            queries: N of them.
+            objective: with m behaviours.
+            keep: positions of queries whose `prediction_matrix` will be asked for.
+        """
+        if not fits(self, queries):
+            return self._pass(queries, objective, keep).attributions[objective_key(objective)]
         online = self.recipe.online
         found = fit(
             objective,
@@ -397,6 +428,21 @@ class Workspace:
             online.ridge,
         )
         return found if objective.declaration.set_level else replace(found, support=self._support(queries))
+
+    def _pass(self, queries: Queries, objective: Objective, keep: Sequence[int]) -> Streamed:
+        """One pass over the networks for this objective and those of the recipe; cached for the last queries."""
+        question = self.recipe.online.model_dump_json(), queries.digest(with_labels=True)
+        known = self._streamed.get(question)
+        if known and objective_key(objective) in known.attributions and set(keep) <= set(known.kept):
+            return known
+        self._streamed.clear()
+        others = (each for each in self.objectives if each.declaration.set_level == objective.declaration.set_level)
+        asked = {objective_key(objective): objective}
+        for each in others:
+            if queries.labels is not None or not each.declaration.needs_labels:
+                asked.setdefault(objective_key(each), each)
+        self._streamed[question] = stream(self, queries, list(asked.values()), keep)
+        return self._streamed[question]
 
     def _support(self, queries: Queries) -> Tensor:
         """What each cluster adds to the probability of the class that the target predicts, float64 (N, K)."""
@@ -409,6 +455,16 @@ class Workspace:
     def prediction_matrix(self, queries: Queries, chosen: Sequence[int]) -> Tensor:
         """W of the predicted probabilities of some of the queries (Eq. 7), float64 (len(chosen), K, classes)."""
         online, index = self.recipe.online, torch.tensor(list(chosen), dtype=torch.int64)
-        probabilities = self.design_logits(queries)[:, index.to(self.device)].softmax(2)
+        if fits(self, queries):
+            probabilities = self.design_logits(queries)[:, index.to(self.device)].softmax(2)
+        else:
+            probabilities = self._chosen_logits(queries, chosen).softmax(2)
         weights = beta_weights(self.perturbations, online.beta)
         return fit_attribution(self.perturbations, probabilities, weights, online.ridge)[0]
+
+    def _chosen_logits(self, queries: Queries, chosen: Sequence[int]) -> Tensor:
+        """Logits (P, len(chosen), classes) of some of many queries: those that were kept, or else of these alone."""
+        known = self._streamed.get((self.recipe.online.model_dump_json(), queries.digest(with_labels=True)))
+        if known and set(chosen) <= set(known.kept):
+            return known.logits[:, [known.kept.index(each) for each in chosen]]
+        return self.perturbed_logits(queries.take(torch.tensor(list(chosen))), self.perturbations, self.synset)

@@ -18,6 +18,7 @@ from ddm_framework.offline import (
     extract_features,
     make_partition,
     match,
+    numbers_of_clusters,
     possible_pairs,
     trajectory_gradients,
 )
@@ -77,7 +78,7 @@ def divide(workspace: Workspace, _clock: StageClock) -> None:
         data.labels,
         features,
         recipe.clusterer,
-        recipe.clustering.clusters_per_class,
+        numbers_of_clusters(data.labels, workspace.info.num_classes, recipe.clustering),
         workspace.info.class_names,
         recipe.general.seed,
     )

@@ -18,8 +18,10 @@ from ddm_framework.recipe import Recipe
 from ddm_framework.report import Report, Section, Text, page
 from ddm_framework.report.pages import caveats
 from ddm_framework.runs import STAGES, RunFolder, StageInputs, Workspace, artifacts, save_json, save_text, settle
+from ddm_framework.runs.data_notes import data_notes
 from ddm_framework.runs.provenance import environment
 from ddm_framework.runs.run_folder import locked
+from ddm_framework.runs.samples import save_samples
 from ddm_framework.stages import offline
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certificate import certified
@@ -46,6 +48,8 @@ def execute(
     recipe, device = settle(recipe, RunFolder.open(out))
     display.say("loading the data")
     data = load_data(recipe)
+    for sentence in data.notes:
+        display.say(sentence)
     inputs = stage_inputs(recipe, registry, data.fingerprint())
     with locked(out):
         folder = RunFolder.open(out)
@@ -110,6 +114,7 @@ def _online(workspace: Workspace, inputs: StageInputs) -> None:
         clock.used({name: inputs.code_of(name) for name in asked_for})
         artifacts.save_attribution(folder, report.tensors)
         clock.stop()
+        save_samples(workspace)
         _write_report(workspace, report)
 
 
@@ -117,10 +122,16 @@ def _write_report(workspace: Workspace, report: Report) -> None:
     folder, begun = workspace.folder, time.monotonic()
     metrics = core_metrics(workspace)
     metrics = {**metrics, **{key: _merged(metrics.get(key), value) for key, value in report.metrics.items()}}
-    if notes := caveats(workspace, metrics):
-        metrics["notes"] = notes
-        section = Section("A network that was trained elsewhere", [Text(each) for each in notes])
-        report = replace(report, sections=[*report.sections, section])
+    notes = {
+        "The data": data_notes(workspace),
+        "A network that was trained elsewhere": caveats(workspace, metrics),
+    }
+    for heading, told in notes.items():
+        if told:
+            section = Section(heading, [Text(each) for each in told])
+            report = replace(report, sections=[*report.sections, section])
+    if any(notes.values()):
+        metrics["notes"] = [each for told in notes.values() for each in told]
     seconds = {stage: value for stage, value in folder.seconds().items() if stage != "report"}
     text = page(workspace, report, seconds, metrics)
     save_text(folder.file("report.html"), text)

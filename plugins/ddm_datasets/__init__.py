@@ -1,4 +1,4 @@
-"""Data sets: digits, which needs no file, those of the paper, and two for your own images."""
+"""Data sets: digits, which needs no file, those of the paper, and three for your own images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ddm_framework import Component, hookimpl
 
 @hookimpl
 def ddm_register_datasets() -> Iterator[Component]:
-    """Digits; MNIST, CIFAR and TinyImageNet; arrays and folders of images."""
+    """Digits; MNIST, CIFAR and TinyImageNet; arrays, folders and lists of images."""
     yield Component(
         "digits",
         "ddm_datasets.digits:load",
@@ -42,3 +42,6 @@ def ddm_register_datasets() -> Iterator[Component]:
     )
     yield Component("npz", "ddm_datasets.npz:load", "Your images and labels as arrays, in one .npz file or a folder")
     yield Component("imagefolder", "ddm_datasets.imagefolder:load", "Your images as files, one folder per class")
+    yield Component(
+        "manifest", "ddm_datasets.manifest:load", "Your images as files that a table lists with their labels"
+    )

@@ -18,7 +18,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from ddm_datasets.plain_pickle import read_plain_pickle
 from ddm_datasets.published import Published, damaged, download_file, verify
 from ddm_datasets.sizes import drawn
-from ddm_framework.data import DataSplits
+from ddm_framework.data import DataSplits, Origin
 
 
 def cifar10(
@@ -117,8 +117,8 @@ def _md5(dataset: type[CIFAR10]) -> dict[str, str]:
 
 def _split(
     files: dict[str, dict[str, Any]], names: list[list[str]], key: str, size: int | None, option: str
-) -> tuple[Tensor, Tensor]:
-    """Pixels uint8 (N, 3, 32, 32) and labels int64 (N,)."""
+) -> tuple[Tensor, Tensor, Origin]:
+    """Pixels uint8 (N, 3, 32, 32), labels int64 (N,), and their places in the files."""
     parts = [files[name] for name, _ in names]
     pixels = torch.from_numpy(np.concatenate([part["data"] for part in parts])).reshape(-1, 3, 32, 32)
     labels = torch.tensor([label for part in parts for label in part[key]])

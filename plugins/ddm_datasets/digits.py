@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from ddm_datasets.sizes import positions
-from ddm_framework.data import DataSplits
+from ddm_framework.data import DataSplits, Origin
 
 
 def load(
@@ -33,9 +33,10 @@ def load(
     labels = table[:, -1].long()
     tested = torch.zeros(len(labels), dtype=torch.bool)
     tested[positions(labels, test, "test")] = True
+    train, test_set = ((pixels[chosen], labels[chosen], Origin(chosen.nonzero()[:, 0])) for chosen in (~tested, tested))
     return DataSplits.from_pixels(
-        (pixels[~tested], labels[~tested]),
-        (pixels[tested], labels[tested]),
+        train,
+        test_set,
         class_names=tuple("0123456789"),
         validation=validation,
     )

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torchvision.datasets import ImageFolder
 
-from ddm_datasets.decoding import Decoding, Samples
+from ddm_datasets.class_folders import ClassFolders, class_folders
+from ddm_datasets.decoding import Decoding, OnError, Samples
 from ddm_framework import DataError
 from ddm_framework.data import DataSplits, hold_out
 
@@ -26,11 +26,14 @@ def load(
     test_size: Annotated[int, Field(ge=1)] | None = None,
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     cache: Path | None = None,
+    on_error: OnError = "raise",
 ) -> DataSplits:
     """`root/train/<class>/*` and `root/test/<class>/*`, or `root/<class>/*` from which a test split is cut.
 
     Classes are the folders' names in alphabetical order. Images are turned upright as their EXIF data say, resized
-    to the shorter side and cropped to the centre: (N, 3, size, size), or (N, 1, size, size) in grey.
+    to the shorter side and cropped to the centre: (N, 3, size, size), or (N, 1, size, size) in grey. Of an animation
+    the first image is taken, and what is transparent becomes white. Names that start with a dot are passed over; what
+    else is left out is told in the run.
 
     Args:
         root: the folder that holds the folders of the classes, or of the two splits.
@@ -42,8 +45,9 @@ def load(
         train_size: number of training images (validation included), a stratified draw; all if left out.
         test_size: the same for the test images.
         validation: share of the training images held out for validation.
-        cache: a folder (outside of root) for the decoded pixels, which are then read from disk as needed. The next run
-            decodes nothing, and the images need not fit in memory.
+        cache: a folder for the decoded pixels, which are then read from disk as needed. The next run decodes nothing,
+            and the images need not fit in memory.
+        on_error: refuse a file that cannot be read as an image, or skip it.
     Raises:
         DataError: if the folders have another layout, an image cannot be read, there are fewer images than asked for,
             or the cache cannot be written.
@@ -56,38 +60,43 @@ def load(
     found = [name for name in (train, test) if (root / name).is_dir()]
     if len(found) == 1:
         raise DataError(f"{root} has a folder {found[0]} but no {train if found == [test] else test}; {layout}")
+    decoding = Decoding(size, "L" if grayscale else "RGB", cache, on_error)
     if found:
-        trained, tested, classes = _two_folders(root / train, root / test, layout)
+        trained, tested = (class_folders(root / name, layout, cache) for name in (train, test))
+        notes = [trained.told, tested.told]
+        samples = trained.samples, _renumbered(root / test, root / train, tested, trained, layout)
+        places = None, None
     else:
-        trained, tested, classes = _one_folder(root, test_share, layout)
-    decoding = Decoding(size, "L" if grayscale else "RGB", cache)
+        trained = class_folders(root, layout, cache)
+        notes = [trained.told]
+        places = _cut(root, trained, test_share)
+        samples = tuple([trained.samples[i] for i in chosen] for chosen in places)
+    parts = (
+        decoding.read(samples[0], train_size, "train_size", places[0]),
+        decoding.read(samples[1], test_size, "test_size", places[1]),
+    )
+    notes += [each for part in parts for each in part.told]
     return DataSplits.from_pixels(
-        decoding.read(trained, train_size, "train_size"),
-        decoding.read(tested, test_size, "test_size"),
-        class_names=classes,
+        parts[0].part,
+        parts[1].part,
+        class_names=trained.classes,
         validation=validation,
+        notes=[each for each in notes if each],
     )
 
 
-def _two_folders(train: Path, test: Path, layout: str) -> tuple[Samples, Samples, tuple[str, ...]]:
-    trained, tested = _classes(train, layout), _classes(test, layout)
-    strangers = [name for name in tested.classes if name not in trained.class_to_idx]
-    if strangers:
+def _renumbered(test: Path, train: Path, tested: ClassFolders, trained: ClassFolders, layout: str) -> Samples:
+    """The test samples with the class ids of the training folder."""
+    ids = {name: label for label, name in enumerate(trained.classes)}
+    if strangers := [name for name in tested.classes if name not in ids]:
         raise DataError(f"{test} has classes that {train} does not have: {', '.join(strangers[:5])}; {layout}")
-    renumbered = [(path, trained.class_to_idx[tested.classes[label]]) for path, label in tested.samples]
-    return trained.samples, renumbered, tuple(trained.classes)
+    return [(path, ids[tested.classes[label]]) for path, label in tested.samples]
 
 
-def _one_folder(root: Path, test_share: float, layout: str) -> tuple[Samples, Samples, tuple[str, ...]]:
-    whole = _classes(root, layout)
-    kept, held = (index.tolist() for index in hold_out(torch.tensor(whole.targets), test_share, seed=0))
+def _cut(root: Path, whole: ClassFolders, test_share: float) -> tuple[list[int], list[int]]:
+    """Places of the training and of the test samples."""
+    labels = torch.tensor([label for _, label in whole.samples])
+    kept, held = (index.tolist() for index in hold_out(labels, test_share, seed=0))
     if not held:
-        raise DataError(f"`test_share: {test_share}` of {len(whole)} images in {root} leaves no test images; raise it")
-    return [whole.samples[i] for i in kept], [whole.samples[i] for i in held], tuple(whole.classes)
-
-
-def _classes(folder: Path, layout: str) -> ImageFolder:
-    try:
-        return ImageFolder(folder)
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} is not a folder of classes: {error}\n{layout}") from error
+        raise DataError(f"`test_share: {test_share}` of {len(labels)} images in {root} leaves no test images; raise it")
+    return kept, held

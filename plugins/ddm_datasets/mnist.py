@@ -15,7 +15,7 @@ from torchvision.datasets import MNIST
 from ddm_datasets.published import Published, verify
 from ddm_datasets.sizes import drawn
 from ddm_framework import DataError
-from ddm_framework.data import DataSplits
+from ddm_framework.data import DataSplits, Origin
 
 UINT8 = 0x0800
 """An idx file starts with its type (this one) plus its number of dimensions, as a big-endian 32-bit integer."""
@@ -75,8 +75,8 @@ def read_idx(path: Path, md5: str, num_dimensions: int) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)
 
 
-def _split(root: Path, prefix: str, size: int | None, option: str) -> tuple[Tensor, Tensor]:
-    """Pixels uint8 (N, 1, 28, 28) and labels int64 (N,)."""
+def _split(root: Path, prefix: str, size: int | None, option: str) -> tuple[Tensor, Tensor, Origin]:
+    """Pixels uint8 (N, 1, 28, 28), labels int64 (N,), and their places in the files."""
     raw, md5 = root / "MNIST" / "raw", dict(MNIST.resources)
     images, labels = (
         read_idx(raw / name, md5[name], num_dimensions)

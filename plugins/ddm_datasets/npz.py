@@ -15,7 +15,7 @@ from torch import Tensor
 from ddm_datasets.archive import read_arrays
 from ddm_datasets.sizes import positions
 from ddm_framework import DataError
-from ddm_framework.data import DataSplits
+from ddm_framework.data import DataSplits, Origin
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 MOST_CHANNELS = 4
@@ -121,15 +121,15 @@ def to_labels(labels: NDArray[Any], where: str) -> Tensor:
 
 def _split(
     arrays: dict[str, NDArray[Any]], name: str, layout: str, size: int | None, path: Path
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Origin]:
     images, labels = arrays[f"x_{name}"], to_labels(arrays[f"y_{name}"], f"{path}: y_{name}")
     if images.ndim == 0 or len(images) != len(labels):
         raise DataError(f"{path}: x_{name} has shape {images.shape}, but y_{name} has {len(labels)} labels")
     check_values(images, f"{path}: x_{name}")
+    kept = positions(labels, size, f"{name}_size")
     if size is not None:
-        kept = positions(labels, size, f"{name}_size")
         images, labels = images[kept.numpy()], labels[kept]
-    return to_pixels(images, layout, f"{path}: x_{name}"), labels
+    return to_pixels(images, layout, f"{path}: x_{name}"), labels, Origin(kept)
 
 
 def _channel_axis(shape: tuple[int, ...], layout: str, where: str) -> int:

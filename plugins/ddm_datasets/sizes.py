@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework import DataError
-from ddm_framework.data import subset
+from ddm_framework.data import Origin, subset
 
 
 def positions(labels: Tensor, size: int | None, option: str) -> Tensor:
@@ -27,8 +27,9 @@ def positions(labels: Tensor, size: int | None, option: str) -> Tensor:
         raise DataError(f"`{option}: {size}`: {error}") from error
 
 
-def drawn(pixels: Tensor, labels: Tensor, size: int | None, option: str) -> tuple[Tensor, Tensor]:
-    """The samples that a split keeps; the same tensors if it keeps all, as these may be larger than the memory.
+def drawn(pixels: Tensor, labels: Tensor, size: int | None, option: str) -> tuple[Tensor, Tensor, Origin]:
+    """The samples that a split keeps, and their positions; the same tensors if it keeps all, as these may be larger
+    than the memory.
 
     Args:
         pixels: (N, C, H, W), of any dtype.
@@ -38,7 +39,6 @@ def drawn(pixels: Tensor, labels: Tensor, size: int | None, option: str) -> tupl
     Raises:
         DataError: if there are fewer samples than that.
     """
-    if size is None:
-        return pixels, labels
     kept = positions(labels, size, option)
-    return pixels[kept], labels[kept]
+    origin = Origin(kept)
+    return (pixels, labels, origin) if size is None else (pixels[kept], labels[kept], origin)

@@ -60,8 +60,8 @@ def load(
     chosen = {wnid: label for label, wnid in enumerate(listed[:classes])}
     decoding = Decoding(size, "RGB", cache)
     return DataSplits.from_pixels(
-        decoding.read(_training(folder, chosen), train_size, "train_size"),
-        decoding.read(_tested(folder, chosen, frozenset(listed)), test_size, "test_size"),
+        decoding.read(_training(folder, chosen), train_size, "train_size").part,
+        decoding.read(_tested(folder, chosen, frozenset(listed)), test_size, "test_size").part,
         class_names=tuple(names[wnid] for wnid in chosen),
         validation=validation,
     )

@@ -42,11 +42,11 @@ def run(
     else:
         asked = first_test_images(workspace, queries)
     misread = _misread(workspace, asked)
-    single, whole = _attributions(workspace, asked, sets)
+    shown = torch.argsort(~misread, stable=True)[:show].tolist()  # misclassified queries first
+    single, whole = _attributions(workspace, asked, sets, shown)
     sections = [_asked_section(workspace, asked), *(_set_section(attribution) for attribution in whole)]
     metrics: dict[str, Any] = {}
     if single:
-        shown = torch.argsort(~misread, stable=True)[:show].tolist()  # misclassified queries first
         sections.append(_query_section(workspace, asked, single[0], shown))
         sections += _search_section(workspace, asked, single[0], shown)
         metrics = {**_agreements(workspace, asked, single), **_search_metrics(workspace, asked, single[0])}
@@ -59,9 +59,15 @@ def run(
     )
 
 
-def _attributions(workspace: Workspace, asked: Queries, sets: str) -> tuple[list[Attribution], list[Attribution]]:
+def _attributions(
+    workspace: Workspace, asked: Queries, sets: str, shown: list[int]
+) -> tuple[list[Attribution], list[Attribution]]:
     """Attributions by the query-level objectives and by the set-level ones."""
-    single = [workspace.attribution(asked, each) for each in workspace.objectives if not each.declaration.set_level]
+    single = [
+        workspace.attribution(asked, each, keep=shown)
+        for each in workspace.objectives
+        if not each.declaration.set_level
+    ]
     set_level = [each for each in workspace.objectives if each.declaration.set_level]
     if not set_level:
         return single, []
@@ -101,16 +107,23 @@ def _search_metrics(workspace: Workspace, asked: Queries, attribution: Attributi
     """Agreement between hierarchical and flat search over all queries, each searched separately."""
     if attribution.matrix.shape[2] != 1:
         return {}
-    classes, count = workspace.partition.classes.cpu(), workspace.info.num_classes
+    classes = workspace.partition.classes.cpu()
     found = search_each(workspace, asked, attribution.objective, attribution.effect)
     return {
         "hierarchical": {
             "same_class_as_flat": float((classes[found.flat] == found.label).float().mean()),
             "same_cluster_as_flat": float((found.flat == found.cluster).float().mean()),
-            "num_finetunings": count + len(classes) // count,
+            "num_finetunings": _networks_of_a_search(classes, found.label),
             "num_finetunings_flat": len(classes),
         }
     }
+
+
+def _networks_of_a_search(classes: Tensor, found: Tensor) -> int | float:
+    """One for each class and one for each cluster of the class that was found, mean over the queries."""
+    sizes = classes.bincount()
+    mean = float(sizes[found].double().mean()) + len(sizes)
+    return int(mean) if mean.is_integer() else mean
 
 
 def _asked_section(workspace: Workspace, asked: Queries) -> Section:

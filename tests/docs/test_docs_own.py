@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 import ddm_framework
+from ddm_framework.cli.commands import app
 from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.recipe.reading import load_recipe
 
@@ -55,6 +59,54 @@ def test_the_command_for_a_folder_of_images_runs(photos: Path) -> None:
     assert settings == ["dataset.use=imagefolder", "dataset.root=photos"]
     done = ddm_framework.run("digits_convnet", [*settings, *SMALL, "backbone.width=4"], out=photos / "runs" / "photos")
     assert done.workspace.info.class_names == ("cat", "dog")
+
+
+def test_the_commands_that_act_on_an_answer_run(photos: Path) -> None:
+    """In the order of the page; a run is small, and its first command is the one that made it."""
+    lines = [line for block in blocks("own_images.md", "sh") for line in block.splitlines()]
+    Image.new("RGB", (40, 40)).save(photos / "misread.jpg")
+    small = [word for each in [*SMALL, "backbone.width=4"] for word in ("--set", each)]
+    assert [line.split()[1] for line in lines] == ["run", "attribute", "members", "members", "audit", "run", "audit"]
+    for line in lines:
+        command, _, target = line.partition(" > ")
+        words = shlex.split(command)[1:]
+        if words[0] == "audit" and "--drop" in words:
+            words += ["--top", "3"]  # so small a network believes anything
+        told = CliRunner().invoke(app, [*words, *(small if words[0] == "run" else [])], catch_exceptions=False)
+        assert told.exit_code == 0, (line, told.output)
+        if target:
+            (photos / target).write_text(told.stdout)
+    listed = list(csv.DictReader((photos / "members.csv").open()))
+    assert all(Path(row["file"]).is_file() and row["cluster"] == "1" for row in listed)
+    after = ddm_framework.open_run(photos / "runs" / "without")
+    assert (
+        len(after.workspace.data.train)
+        == len(ddm_framework.open_run(photos / "runs" / "photos").workspace.data.train) - 3
+    )
+    assert after.members(1) and after.audit().samples
+
+
+def test_the_table_of_images_is_one_that_is_read(photos: Path) -> None:
+    (text,) = blocks("own_images.md", "csv")
+    header, *rows = text.strip().splitlines()
+    lines = [header]
+    for number in range(6):  # as many images of each line as a run needs
+        for row in rows:
+            path, *rest = row.split(",")
+            own = path.replace(".png", f"_{number}.png")
+            (photos / own).parent.mkdir(exist_ok=True)
+            Image.new("L", (8, 8), 20 * number).save(photos / own)
+            lines.append(",".join([own, *rest]))
+            lines.append(",".join([own, rest[0], "test" if "train" in rest else "train", f"other {number}"]))
+    (photos / "scans.csv").write_text("\n".join(lines))
+    settings = yaml.safe_load(
+        re.findall(r"`(\{use: manifest, .*?\})`", (ROOT / "docs" / "own_images.md").read_text())[0]
+    )
+    chosen = [f"dataset.{key}={value}" for key, value in settings.items()]
+    done = ddm_framework.run(
+        "digits_convnet", [*chosen, *SMALL, "backbone.width=4", "dataset.size=8"], out=photos / "run"
+    )
+    assert done.workspace.info.class_names == ("benign", "malignant")
 
 
 def test_the_recipe_for_images_runs(photos: Path) -> None:

@@ -24,6 +24,7 @@ FILES = Path(tempfile.gettempdir()).resolve() / f"ddm-conformance-{np.random.def
 OPTIONS: dict[str, dict[str, Any]] = {
     "dataset.npz": {"path": FILES / "images.npz"},
     "dataset.imagefolder": {"root": FILES / "images", "size": 8},
+    "dataset.manifest": {"path": FILES / "manifest.csv", "size": 8},
     "backbone.alexnet": {"width": 8},
     "backbone.resnet": {"width": 4, "groups": 4},
     "study.architectures": {"backbones": [{"use": "convnet", "width": each, "depth": 1} for each in (2, 4)]},
@@ -50,6 +51,8 @@ def files() -> Iterator[None]:
             path = FILES / "images" / "ab"[label] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
+        listed = [f"images/{'ab'[label]}/{number}.png,{'ab'[label]}" for number, label in enumerate(labels)]
+        (FILES / "manifest.csv").write_text("\n".join(["path,label", *listed]))
         yield
         for path in sorted(FILES.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()

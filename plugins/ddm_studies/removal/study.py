@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ddm_framework import Choice, ComponentOf, Report, Section, Text, Workspace, use
-from ddm_framework.data import corrupted
+from ddm_framework.data import corrupted_in
 from ddm_framework.report import Block
 from ddm_studies.comparison.measured import Measured
 from ddm_studies.comparison.options import AtLeastThree
@@ -67,7 +67,7 @@ def run(
     """
     need_validation(workspace, "clusters have no value")
     steps = sorted({0.0, *percentages})
-    spoilt = corrupted(workspace.recipe.corruption, len(workspace.data.train)).samples
+    spoilt = corrupted_in(workspace.data, workspace.recipe.corruption).samples
     classes = workspace.partition.classes.cpu() if balanced else None
     rankings = rankings_of(workspace, methods, replicates, spoilt, classes)
     found, seconds = removals(workspace, rankings, steps, spoilt)

@@ -50,7 +50,7 @@ class Planted:
     def class_partition(self) -> Partition:
         return self.partition.class_wise(len(self.class_synset))
 
-    def perturbed_logits(
+    def each_logits(
         self, queries: Queries, rows: Tensor, synset: range, _description: str, partition: Partition
     ) -> Tensor:
         assert rows[0].all()

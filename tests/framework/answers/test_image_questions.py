@@ -135,7 +135,8 @@ def test_labels_are_names_or_ids_one_or_one_an_image(run: Path, pictures: Path) 
     [
         ("3,4", "--labels names 2 classes for 1 images; give one, or one for each image"),
         ("10", "there is no class '10'"),
-        ("three", "there is no class 'three'; classes are ("),
+        ("three", "there is no class 'three'; classes are 0, 1, "),
+        ("3,,4", "--labels names 3 classes for 1 images"),
         ("", "there is no class ''"),
         ("-1", "there is no class '-1'"),
     ],

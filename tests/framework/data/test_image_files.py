@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from ddm_framework.answers.image_questions import read_images
-from ddm_framework.data.image_files import fitted, open_image, to_pixels
+from ddm_framework.data.image_files import fitted, open_image, read_image, to_pixels
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DataError
 
@@ -73,6 +73,47 @@ def test_truncated_image(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(DataError, match=r"cut\.png cannot be read as an image"):
         open_image(path, "RGB")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+@pytest.mark.parametrize(
+    ("inks", "light"), [((255, 0, 0, 0), (0, 255, 255)), ((0, 0, 0, 255), (0, 0, 0)), ((0,) * 4, (255,) * 3)]
+)
+def test_each_ink_takes_away_its_light(
+    tmp_path: Path, kind: str, inks: tuple[int, ...], light: tuple[int, ...]
+) -> None:
+    Image.new("CMYK", (8, 8), inks).save(tmp_path / "printed", kind)
+    assert np.allclose(np.asarray(open_image(tmp_path / "printed", "RGB")), light, atol=2)
+
+
+def test_of_an_animation_the_first_image_is_taken(tmp_path: Path) -> None:
+    first, *later = (Image.new("RGB", (4, 4), colour) for colour in ((10, 200, 30), (0, 0, 0), (255, 255, 255)))
+    for name in ("x.gif", "x.webp"):
+        first.save(tmp_path / name, save_all=True, append_images=later, **({"lossless": True} if "w" in name else {}))
+        assert np.allclose(np.asarray(open_image(tmp_path / name, "RGB")), (10, 200, 30), atol=2)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_half_of_the_light_comes_through_what_is_half_transparent(tmp_path: Path, mode: str) -> None:
+    alpha = {"RGBA": (0, 0, 0, 128), "LA": (0, 128), "P": 0}[mode]
+    picture = Image.new(mode, (4, 4), alpha)
+    if mode == "P":
+        picture.putpalette([0, 0, 0])
+    picture.save(tmp_path / "x.png", **({"transparency": bytes([128])} if mode == "P" else {}))
+    for wanted in ("L", "RGB"):
+        read = read_image(tmp_path / "x.png", wanted)
+        assert np.allclose(np.asarray(read.image), 127, atol=1)
+        assert read.over_white
+    assert np.asarray(open_image(tmp_path / "x.png", "RGBA"))[0, 0].tolist() == [0, 0, 0, 128]  # kept where it fits
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"])
+def test_every_kind_of_pixel_is_read_or_refused_by_name(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (4, 4)).save(tmp_path / "x.tif")
+    try:
+        assert open_image(tmp_path / "x.tif", "L").mode == "L"
+    except DataError as error:
+        assert "x.tif" in str(error)
 
 
 def test_sixteen_bits_are_refused_instead_of_clipped(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ddm_framework.errors import DataError, PluginError
 from ddm_framework.network.memory import chunks
-from ddm_framework.offline.partition import Partition, make_partition
+from ddm_framework.offline.partition import Partition, make_partition, numbers_of_clusters
 from ddm_framework.plugin.choice import Choice
+from ddm_framework.recipe.settings import Clustering
 
 NAMES = ("cat", "dog", "owl")
 LABELS = torch.tensor([2, 0, 1, 0, 2, 0, 1, 0, 2, 1, 0, 2, 2])
@@ -23,7 +24,7 @@ FEATURES = torch.arange(13.0)[:, None] ** 2
 
 
 def divided(assign: Callable[..., Any], count: int = 3, seed: int = 0, **options: Any) -> Partition:
-    return make_partition(LABELS, FEATURES, Choice("clusterer", "mine", options, assign), count, NAMES, seed)
+    return make_partition(LABELS, FEATURES, Choice("clusterer", "mine", options, assign), [count] * 3, NAMES, seed)
 
 
 def test_sequential_runs_within_each_class() -> None:
@@ -68,7 +69,6 @@ def test_clusterer_sees_the_features_of_one_class_and_a_generator_of_its_own() -
     assert len(set(draws)) == 6
 
 
-@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 @given(st.lists(st.integers(4, 30), min_size=1, max_size=4), st.integers(1, 4), st.integers(0, 3))
 @settings(max_examples=15, deadline=None)
 def test_no_chunk_of_clusters_has_an_empty_one(sizes: list[int], clusters_per_class: int, seed: int) -> None:
@@ -78,7 +78,7 @@ def test_no_chunk_of_clusters_has_an_empty_one(sizes: list[int], clusters_per_cl
     features = torch.randint(3, (len(labels), 2), generator=random).float()
     choice = Choice("clusterer", "kmeans", {"restarts": 1}, kmeans.assign)
     names = tuple(map(str, range(len(sizes))))
-    partition = make_partition(labels, features, choice, clusters_per_class, names, seed)
+    partition = make_partition(labels, features, choice, [clusters_per_class] * len(names), names, seed)
     assert torch.equal(partition.classes[partition.clusters], labels)
     for part in chunks(partition.num_clusters, 3):
         assert (partition.sizes[part] > 0).all()
@@ -87,10 +87,25 @@ def test_no_chunk_of_clusters_has_an_empty_one(sizes: list[int], clusters_per_cl
 def test_class_with_fewer_images_than_clusters_is_named() -> None:
     wanted = (
         r"class dog has 3 training images, fewer than clusters_per_class \(4\); "
-        r"lower clusterer\.clusters_per_class or give the class more images"
+        r"lower clusterer\.clusters_per_class, give the class more images, or .* with clusterer\.cluster_size"
     )
     with pytest.raises(DataError, match=wanted):
         divided(sequential.assign, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [(None, [7, 7, 7]), (20, [8, 8, 1]), (50, [3, 3, 1]), (1, [150, 150, 8]), (1000, [1, 1, 1])]
+)
+def test_a_class_has_as_many_clusters_as_fit_its_size(size: int | None, wanted: list[int]) -> None:
+    labels = torch.arange(3).repeat_interleave(torch.tensor([150, 150, 8]))
+    numbers = numbers_of_clusters(labels, 3, Clustering(clusters_per_class=7, cluster_size=size))
+    assert numbers == wanted
+    features = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0))
+    choice = Choice("clusterer", "mine", {}, sequential.assign)
+    partition = make_partition(labels, features, choice, numbers, NAMES, 0)
+    assert partition.classes.bincount().tolist() == wanted
+    assert torch.equal(partition.classes[partition.clusters], labels)
+    assert int(partition.sizes.max()) <= max(2 * (size or 22), 22)
 
 
 def test_as_many_clusters_as_images_is_allowed() -> None:

@@ -142,8 +142,8 @@ def test_a_choice_passes_the_options_on_to_its_target() -> None:
             "clusters_per_class: 2",
             "cluster_per_class: 2",
             "clusterer",
-            "clusterer 'kmeans' has no option 'cluster_per_class'; did you mean 'clusters_per_class'? "
-            "(options: restarts, max_iterations, clusters_per_class, features); "
+            "clusterer 'kmeans' has no option 'cluster_per_class'; did you mean 'clusters_per_class' or"
+            " 'cluster_size'? (options: restarts, max_iterations, clusters_per_class, cluster_size, features); "
             "`ddm show clusterer kmeans` explains them",
         ),
         (

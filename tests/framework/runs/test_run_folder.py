@@ -24,7 +24,7 @@ FILES = {
     "training": ("offline/trajectory/epoch_000.safetensors", "offline/trajectory/epoch_001.safetensors"),
     "partition": ("offline/partition.safetensors",),
     "matching": ("offline/synset.safetensors",),
-    "online": ("online/attribution.safetensors", "metrics.json", "report.html"),
+    "online": ("online/attribution.safetensors", "metrics.json", "report.html", "samples.csv"),
 }
 
 

@@ -13,7 +13,7 @@ from ddm_datasets import decoding as module
 from ddm_datasets.decoding import Decoding
 from PIL import Image
 
-from ddm_framework.data.image_files import open_image
+from ddm_framework.data.image_files import Opened, read_image
 from ddm_framework.errors import DataError
 
 Samples = list[tuple[str, int]]
@@ -35,16 +35,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are decoded from now on."""
     paths: list[Path] = []
 
-    def counted(path: Path, mode: str) -> Image.Image:
+    def counted(path: Path, mode: str) -> Opened:
         paths.append(path)
-        return open_image(path, mode)
+        return read_image(path, mode)
 
-    monkeypatch.setattr(module, "open_image", counted)
+    monkeypatch.setattr(module, "read_image", counted)
     return paths
 
 
 def test_pixels_are_those_of_the_files(samples: Samples) -> None:
-    pixels, labels = Decoding(10, "RGB", None).read(samples, None, "train_size")
+    pixels, labels, _ = Decoding(10, "RGB", None).read(samples, None, "train_size").part
     assert pixels.dtype == torch.uint8
     assert labels.tolist() == [0, 1, 2] * 3
     for image, (path, _) in zip(pixels, samples, strict=True):
@@ -52,17 +52,17 @@ def test_pixels_are_those_of_the_files(samples: Samples) -> None:
 
 
 def test_only_files_that_are_drawn_are_decoded(samples: Samples, opened: list[Path]) -> None:
-    pixels, labels = Decoding(8, "L", None).read(samples, 3, "train_size")
+    pixels, labels, _ = Decoding(8, "L", None).read(samples, 3, "train_size").part
     assert pixels.shape == (3, 1, 8, 8)
     assert sorted(labels.tolist()) == [0, 1, 2]
     assert len(opened) == 3
 
 
 def test_cache_gives_the_same_pixels_and_decodes_once(samples: Samples, opened: list[Path], tmp_path: Path) -> None:
-    plain, _ = Decoding(8, "RGB", None).read(samples, None, "train_size")
-    first, _ = Decoding(8, "RGB", tmp_path / "a" / "cache").read(samples, None, "train_size")
+    plain, *_ = Decoding(8, "RGB", None).read(samples, None, "train_size").part
+    first, *_ = Decoding(8, "RGB", tmp_path / "a" / "cache").read(samples, None, "train_size").part
     assert len(opened) == 18
-    again, labels = Decoding(8, "RGB", tmp_path / "a" / "cache").read(samples, None, "train_size")
+    again, labels, _ = Decoding(8, "RGB", tmp_path / "a" / "cache").read(samples, None, "train_size").part
     assert len(opened) == 18
     assert torch.equal(first, plain)
     assert torch.equal(again, plain)
@@ -75,7 +75,7 @@ def test_cached_pixels_stay_on_disk(samples: Samples, tmp_path: Path) -> None:
     many = samples * 200  # 1,800 images of 64x64: 22 MB
     tracemalloc.start()
     try:
-        pixels, _ = Decoding(64, "RGB", tmp_path / "cache").read(many, None, "train_size")
+        pixels, *_ = Decoding(64, "RGB", tmp_path / "cache").read(many, None, "train_size").part
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -86,10 +86,10 @@ def test_cached_pixels_stay_on_disk(samples: Samples, tmp_path: Path) -> None:
 
 def test_writing_to_cached_pixels_leaves_the_file_alone(samples: Samples, tmp_path: Path) -> None:
     decoding = Decoding(8, "RGB", tmp_path / "cache")
-    pixels, _ = decoding.read(samples, None, "train_size")
+    pixels, *_ = decoding.read(samples, None, "train_size").part
     kept = pixels.clone()
     pixels.zero_()
-    assert torch.equal(decoding.read(samples, None, "train_size")[0], kept)
+    assert torch.equal(decoding.read(samples, None, "train_size").part[0], kept)
 
 
 @pytest.mark.parametrize("change", ["content", "time", "files", "size", "mode", "pillow"])
@@ -108,22 +108,22 @@ def test_cache_is_not_used_for_something_else(
     elif change == "pillow":
         monkeypatch.setattr("PIL.__version__", "0")
     changed = Decoding(9 if change == "size" else 8, "L" if change == "mode" else "RGB", cache)
-    pixels, _ = changed.read(samples, None, "train_size")
+    pixels, *_ = changed.read(samples, None, "train_size").part
     assert len(opened) == 9 + len(samples)
-    assert torch.equal(pixels, Decoding(changed.size, changed.mode, None).read(samples, None, "train_size")[0])
+    assert torch.equal(pixels, Decoding(changed.size, changed.mode, None).read(samples, None, "train_size").part[0])
 
 
 @pytest.mark.parametrize("damage", ["empty", "short", "cut", "header", "pixel", "checksum", "longer"])
 def test_damaged_cache_is_made_again(samples: Samples, opened: list[Path], tmp_path: Path, damage: str) -> None:
     decoding = Decoding(8, "RGB", tmp_path / "cache")
-    wanted = decoding.read(samples, None, "train_size")[0].clone()
+    wanted = decoding.read(samples, None, "train_size").part[0].clone()
     (file,) = (tmp_path / "cache").iterdir()
     whole = file.read_bytes()
     content = bytearray(whole)
     cut = {"empty": b"", "short": whole[:10], "cut": whole[:-100], "longer": whole + b"x"}
     content[{"header": 3, "pixel": 500, "checksum": -1}.get(damage, 0)] ^= 1
     file.write_bytes(cut.get(damage, bytes(content)))
-    assert torch.equal(decoding.read(samples, None, "train_size")[0], wanted)
+    assert torch.equal(decoding.read(samples, None, "train_size").part[0], wanted)
     assert len(opened) == 18
     assert file.read_bytes() == whole
 

@@ -11,7 +11,16 @@ import ddm_datasets
 
 def test_registered_names_and_targets() -> None:
     components = {component.name: component for component in ddm_datasets.ddm_register_datasets()}
-    assert sorted(components) == ["cifar10", "cifar100", "digits", "imagefolder", "mnist", "npz", "tinyimagenet"]
+    assert sorted(components) == [
+        "cifar10",
+        "cifar100",
+        "digits",
+        "imagefolder",
+        "manifest",
+        "mnist",
+        "npz",
+        "tinyimagenet",
+    ]
     for component in components.values():
         module, function = component.target.split(":")
         assert callable(getattr(importlib.import_module(module), function))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ddm_datasets.imagefolder import load
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
 from ddm_framework.data.images import StoredImages
 from ddm_framework.errors import DataError
@@ -118,7 +119,7 @@ def test_no_classes(tmp_path: Path) -> None:
 
 def test_empty_class(split: Path) -> None:
     (split / "train" / "green").mkdir()
-    with pytest.raises(DataError, match="train is not a folder of classes: Found no valid file for the classes green"):
+    with pytest.raises(DataError, match="train is not a folder of classes: there is no image in green"):
         load(root=split)
 
 
@@ -142,6 +143,127 @@ def test_cache_gives_the_same_data_and_is_used_again(split: Path, tmp_path_facto
     assert len(kept) == 2  # one file a split
     assert load(root=split, size=8, cache=cache).fingerprint() == wanted.fingerprint()
     assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.GIF", "x.jfif", "x.jpe", "x.webp", "x.tif", "x.bmp", "x.ppm"])
+def test_whatever_is_decoded_is_taken(split: Path, name: str) -> None:
+    (split / "train" / "red" / "0.png").unlink()
+    kinds = {".jfif": "JPEG", ".jpe": "JPEG"}
+    Image.new("RGB", (12, 10), RED).save(split / "train" / "red" / name, format=kinds.get(Path(name).suffix))
+    splits = load(root=split, size=8, validation=0)
+    assert splits.train.labels.bincount().tolist() == [5, 5]
+    pixels = splits.info.to_pixels(splits.train.images[:])[splits.train.labels == 1]
+    assert torch.allclose(pixels, torch.tensor(RED)[:, None, None] / 255, atol=0.02)
+    assert splits.notes == ()
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("where", ["train", "train/red", "test", "."])
+def test_names_that_start_with_a_dot_are_passed_over(split: Path, where: str, full: bool) -> None:
+    wanted = load(root=split, size=8).fingerprint()
+    hidden = split / where / ".ipynb_checkpoints"
+    hidden.mkdir()
+    if full:
+        paint(hidden / "0.png", BLUE)
+    paint(split / "train" / "red" / "._0.png", BLUE)
+    splits = load(root=split, size=8)
+    assert splits.fingerprint() == wanted
+    count = 1 if where in {"test", "."} else 2
+    assert f"left out in {split / 'train'}: {count} with a name that starts with a dot" in splits.notes
+
+
+def test_what_is_left_out_is_counted(split: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.HEIC", "Thumbs"):
+        (split / "train" / "red" / name).touch()
+    (split / "train" / "index.csv").touch()
+    paint(split / "train" / "lonely.png", RED)
+    [told] = load(root=split, size=8).notes
+    assert told.startswith(f"left out in {split / 'train'}: 5 of another format (.txt 2, ")
+    assert told.endswith("), 1 in no folder of a class")
+    assert ".heic 1" in told
+    assert "no ending 1" in told
+
+
+def test_a_class_of_another_format_is_told(split: Path) -> None:
+    for path in (split / "train" / "red").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(
+        DataError, match=r"there is no image in red \(left out in .*: 5 of another format \(.heic 5\)\)"
+    ):
+        load(root=split)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_file_that_is_no_image_is_skipped_if_asked(
+    split: Path, cache: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (split / "train" / "red" / "3.png").write_bytes(b"hello")
+    Image.fromarray(np.full((4, 4), 30000, np.uint16)).save(split / "train" / "blue" / "1.png")
+    folder = tmp_path_factory.mktemp("cache") if cache else None
+    for _ in range(2):  # the second time from the cache, where there is one
+        splits = load(root=split, size=8, validation=0, on_error="skip", cache=folder)
+        assert splits.train.labels.bincount().tolist() == [4, 4]
+        [told] = splits.notes
+        assert told.startswith("2 files were left out because no image can be read from them: ")
+        assert "1.png has more than 8 bits per channel" in told
+        assert splits.train.origin is not None
+        assert [Path(each).stem for each in splits.train.origin.files] == ["0", "2", "3", "4", "0", "1", "2", "4"]
+        assert splits.train.origin.positions.tolist() == [0, 2, 3, 4, 5, 6, 7, 9]
+    with pytest.raises(
+        DataError, match=r"1\.png has more than 8 bits .* or leave such files out with `on_error: skip`"
+    ):
+        load(root=split, size=8, cache=folder)
+
+
+def test_a_class_of_which_nothing_can_be_read(split: Path) -> None:
+    for path in (split / "train" / "red").iterdir():
+        path.write_bytes(b"hello")
+    with pytest.raises(DataError, match="no training image is left for class red"):
+        load(root=split, on_error="skip")
+
+
+@pytest.mark.parametrize("where", ["pixels", ".pixels", "train/pixels", "train/red/pixels"])
+@pytest.mark.parametrize("one_folder", [True, False])
+def test_our_own_cache_is_no_class_whoever_comes_later(split: Path, where: str, one_folder: bool) -> None:
+    root = split / "train" if one_folder else split
+    wanted = load(root=root, size=8).fingerprint()
+    for cache in (split / where, split / where, None, split / "train" / "other", None):
+        assert load(root=root, size=8, cache=cache).fingerprint() == wanted
+    (next((split / where).iterdir())).write_bytes(b"cut short")
+    assert load(root=root, size=8, cache=split / where).fingerprint() == wanted
+
+
+def test_what_is_transparent_becomes_white_and_is_told(split: Path) -> None:
+    picture = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    picture.paste((*RED, 255), (0, 0, 4, 8))
+    picture.save(split / "test" / "red" / "0.png")
+    (split / "test" / "red" / "0.jpg").unlink()
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([*RED, 0, 0, 0])
+    palette.save(split / "test" / "red" / "1.png", transparency=1)
+    (split / "test" / "red" / "1.jpg").unlink()
+    Image.new("RGBA", (8, 8), (*BLUE, 255)).save(split / "test" / "blue" / "opaque.png")
+    splits = load(root=split, size=8)
+    pixels = splits.info.to_pixels(splits.test.images[:])[splits.test.labels == 1]
+    assert torch.allclose(pixels[0, :, :, 4:], torch.ones(3, 8, 4), atol=1e-4)
+    assert torch.allclose(pixels[0, :, :, :4], torch.tensor(RED)[:, None, None] / 255, atol=1e-4)
+    assert torch.allclose(pixels[1], torch.ones(3, 8, 8), atol=1e-4)
+    assert splits.notes == ("2 images are transparent in part and put on white",)
+
+
+def test_folders_within_a_class_and_links_in_a_circle(split: Path) -> None:
+    paint(split / "train" / "red" / "more" / "9.png", RED)
+    (split / "train" / "red" / "more" / "again").symlink_to(split / "train" / "red", target_is_directory=True)
+    assert load(root=split, size=8, validation=0).train.labels.bincount().tolist() == [5, 6]
+
+
+def test_the_order_is_that_of_torchvision(split: Path) -> None:
+    paint(split / "train" / "red" / "B" / "9.png", RED)
+    paint(split / "train" / "red" / "10.png", RED)
+    splits = load(root=split, size=8, validation=0)
+    assert splits.train.origin is not None
+    wanted = [path for path, _ in ImageFolder(str(split / "train")).samples]
+    assert list(splits.train.origin.files) == wanted
 
 
 def test_real_photographs(real_data: Path) -> None:
