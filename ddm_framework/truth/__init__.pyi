@@ -19,6 +19,7 @@ from .agreement import (
     top_overlap,
 )
 from .bank import Bank, Coupling, Retraining
+from .calibration import Calibration, amounts_of, calibrate
 from .certificate import Certificate, certify
 from .corrected import Corrected, correct_sets, correct_singles, random_fifths
 from .correction import Correction, Strength, best_scale, choose_strength, correct, left_out
@@ -27,6 +28,7 @@ from .retraining import bank_logits, retrained
 __all__ = [
     "Agreement",
     "Bank",
+    "Calibration",
     "Certificate",
     "Corrected",
     "Correction",
@@ -35,9 +37,11 @@ __all__ = [
     "Retraining",
     "Strength",
     "agreement_interval",
+    "amounts_of",
     "bank_logits",
     "best_scale",
     "bootstrap_interval",
+    "calibrate",
     "certify",
     "choose_strength",
     "cluster_lds",

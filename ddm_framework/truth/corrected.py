@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ddm_framework.errors import DDMError
 from ddm_framework.online import Objective, Queries
-from ddm_framework.online.questions import EVERY_LOGIT
 from ddm_framework.runs import Workspace
 from ddm_framework.truth.correction import Correction, Strength, choose_strength, correct
 from ddm_framework.truth.retraining import bank_logits, retrained
@@ -61,28 +60,23 @@ def random_fifths(workspace: Workspace, count: int) -> Tensor:
     return torch.ones(count, num_clusters).scatter(1, lacking, 0.0)
 
 
-def correct_singles(
-    workspace: Workspace, queries: Queries, retrainings: Tensor, strength: Strength | None = None
-) -> Corrected:
+def correct_singles(workspace: Workspace, queries: Queries, retrainings: Tensor) -> Corrected:
     """Corrected changes without each single cluster: w = s w_est + Dᵀ (D Dᵀ + λI)⁻¹ (y - s D w_est).
 
     Args:
         workspace: a run; its `online` settings estimate w_est.
         queries: N of them.
         retrainings: (R, K), what was or will be retrained without; 0 = deleted.
-        strength: the scale and the penalty, where they are known.
     Returns:
         Changes (K, N, classes).
     Raises:
         DDMError: as `retrained`.
     """
-    asked = queries if strength is not None else _with_seen(workspace, queries)
-    deleted = 1 - retrainings.double()
-    raw = workspace.attribution(asked, EVERY_LOGIT).effect.transpose(0, 1)
-    estimated = centred(raw)
-    sums = (deleted @ estimated.flatten(1)).view(len(deleted), *estimated.shape[1:])
+    asked = _with_seen(workspace, queries)
+    raw = workspace.logit_effects(asked)
+    sums = added(1 - retrainings, centred(raw))
     every = torch.eye(len(raw), dtype=torch.float64)
-    return _corrected(workspace, asked, retrainings, sums, (every, raw), len(queries), strength)
+    return _corrected(workspace, asked, retrainings, sums, (every, raw), len(queries))
 
 
 def correct_sets(workspace: Workspace, queries: Queries, retrainings: Tensor, perturbations: Tensor) -> Corrected:
@@ -103,7 +97,7 @@ def correct_sets(workspace: Workspace, queries: Queries, retrainings: Tensor, pe
         known = estimated_changes(workspace, asked, retrainings)
     raw = estimated_changes(workspace, asked, perturbations)
     new = 1 - perturbations.double()
-    return _corrected(workspace, asked, retrainings, centred(known), (new, raw), len(queries), None)
+    return _corrected(workspace, asked, retrainings, centred(known), (new, raw), len(queries))
 
 
 def _corrected(
@@ -113,18 +107,21 @@ def _corrected(
     estimated: Tensor,
     wanted: tuple[Tensor, Tensor],
     count: int,
-    strength: Strength | None,
 ) -> Corrected:
     """Fit on the retrainings, apply to what is wanted: deleted clusters (P, K) and their raw changes (P, N', classes).
 
     The first `count` images are the queries, and strength is chosen on the first test images.
     """
     deleted, true = 1 - retrainings.double(), true_changes(workspace, asked, retrainings)
-    if strength is None:
-        seen = slice(0, SEEN) if len(asked) == count else slice(count, None)
-        strength = choose_strength(deleted, estimated[:, seen].flatten(1), true[:, seen].flatten(1))
+    seen = slice(0, SEEN) if len(asked) == count else slice(count, None)
+    strength = choose_strength(deleted, estimated[:, seen].flatten(1), true[:, seen].flatten(1))
     fitted = correct(deleted, estimated[:, :count].flatten(1), true[:, :count].flatten(1), strength)
     return Corrected(applied(fitted, wanted[0], wanted[1][:, :count]), strength)
+
+
+def added(deleted: Tensor, effects: Tensor) -> Tensor:
+    """Sums of the effects (K, N, m) of the clusters that each network lacks, float64 (R, N, m)."""
+    return (deleted.double() @ effects.flatten(1)).view(len(deleted), *effects.shape[1:])
 
 
 def applied(correction: Correction, deleted: Tensor, raw: Tensor) -> Tensor:
