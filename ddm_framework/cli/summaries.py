@@ -10,8 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ddm_framework.report import in_percent
-
 if TYPE_CHECKING:
     from ddm_framework.api import Run
 
@@ -95,6 +93,8 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
 
 def _amount(told: Mapping[str, Any]) -> str:
     """A probability with its interval."""
+    from ddm_framework.report import in_percent  # imports torch, which an answer has needed anyway
+
     value = in_percent(told["value"])
     if told["retrained"]:
         return f"{value} (retrained without it)"

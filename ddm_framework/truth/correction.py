@@ -166,14 +166,16 @@ def _left_out_operator(shared: Tensor, penalty: float) -> Tensor:
     if math.isinf(penalty):
         return identity
     inverse = torch.linalg.inv(shared + penalty * identity)
-    return inverse / inverse.diagonal()[:, None]
+    errors: Tensor = inverse / inverse.diagonal()[:, None]
+    return errors
 
 
 def _solved(shared: Tensor, penalty: float, residual: Tensor) -> Tensor:
     """(D Dᵀ + λI)⁻¹ residual, zeros for an infinite λ."""
     if math.isinf(penalty):
         return torch.zeros_like(residual)
-    return torch.linalg.solve(shared + penalty * torch.eye(len(shared), dtype=shared.dtype), residual)
+    weights: Tensor = torch.linalg.solve(shared + penalty * torch.eye(len(shared), dtype=shared.dtype), residual)
+    return weights
 
 
 def _checked(deleted: Tensor, estimated: Tensor, true: Tensor, least: int) -> tuple[Tensor, Tensor, Tensor]:
