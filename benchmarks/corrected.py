@@ -4,9 +4,9 @@
 
 `ddm_corrected` stands beside the replay that it corrects and an ordinary datamodel of the same retrainings. The
 networks that judge lack other random clusters than those that correct, and nothing is chosen on them. Amounts are
-what a certificate of 20 sets and 6 single clusters says of the first cluster that made the network say what it says, for
-every test image, beside the network that was retrained without that cluster. Each seed uses the run folder and the bank
-of `benchmarks/fidelity.py`.
+what a certificate of 20 sets and 6 single clusters says of the first cluster that made the network say what it says,
+for every test image, beside the network that was retrained without that cluster. Each seed uses the run folder and the
+bank of `benchmarks/fidelity.py`.
 """
 
 from __future__ import annotations
