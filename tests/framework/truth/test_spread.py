@@ -33,9 +33,9 @@ def test_intervals_of_other_effects_of_the_kind_hold_the_truth(level: float) -> 
     spread = fit_spread(estimated, true, matters, level)
     others, truth, _ = effects(1)
     held = (truth - others).abs() <= spread.half_width(others)
-    assert held.double().mean() == pytest.approx(level, abs=0.04)
+    assert level - 0.02 <= held.double().mean() <= level + 0.06  # rather too wide than too narrow
     for rows in (others.abs() < 0.2, others.abs() > 2):  # for small and for large effects alike
-        assert held[rows].double().mean() == pytest.approx(level, abs=0.08)
+        assert level - 0.06 <= held[rows].double().mean() <= level + 0.08
 
 
 def test_small_effects_have_small_intervals() -> None:
@@ -56,9 +56,18 @@ def test_the_half_width_is_the_wider_of_the_two() -> None:
 def test_clusters_that_matter_widen_it_where_their_errors_are_larger() -> None:
     estimated, true, matters = effects(3)
     worse = torch.where(matters, estimated * 3, true)
-    assert fit_spread(estimated, worse, matters).near == pytest.approx(2.0)
+    assert fit_spread(estimated, worse, matters).near == pytest.approx(2.0)  # the same for all, so without error
     few = torch.zeros_like(matters)
     assert fit_spread(estimated, worse, few).near == 0
+
+
+def test_clusters_that_err_differently_widen_it_further() -> None:
+    estimated = torch.ones(50, 4, dtype=torch.float64)
+    errors = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64).expand(50, 4)
+    spread = fit_spread(estimated, estimated + errors, torch.ones(50, 4, dtype=torch.bool))
+    without = torch.tensor([0.4, 0.4, 0.4, 0.3], dtype=torch.float64)  # the quantile without each cluster
+    wanted = 0.4 + float((3 * ((without - without.mean()) ** 2).mean()) ** 0.5)
+    assert spread.near == pytest.approx(wanted)
 
 
 def test_the_unit_does_not_matter() -> None:
