@@ -19,7 +19,8 @@ from ddm_framework.truth.correction import Correction, Strength, choose_strength
 from ddm_framework.truth.retraining import bank_logits, retrained
 
 SEEN = 500
-"""The first so many test images are those that scale and penalty are chosen on."""
+"""Scale and penalty are chosen on the first so many test images, or on fewer where there are very many clusters."""
+_FEWEST, _VALUES = 50, 2**25
 _SHARE = 5
 """A network lacks one cluster in so many."""
 
@@ -113,7 +114,7 @@ def _corrected(
     The first `count` images are the queries, and strength is chosen on the first test images.
     """
     deleted, true = 1 - retrainings.double(), true_changes(workspace, asked, retrainings)
-    seen = slice(0, SEEN) if len(asked) == count else slice(count, None)
+    seen = slice(0, num_seen(workspace)) if len(asked) == count else slice(count, None)
     strength = choose_strength(deleted, estimated[:, seen].flatten(1), true[:, seen].flatten(1))
     fitted = correct(deleted, estimated[:, :count].flatten(1), true[:, :count].flatten(1), strength)
     return Corrected(applied(fitted, wanted[0], wanted[1][:, :count]), strength)
@@ -150,7 +151,13 @@ def estimated_changes(workspace: Workspace, queries: Queries, perturbations: Ten
 
 def seen_queries(workspace: Workspace) -> Queries:
     """The images that scale and penalty are chosen on."""
-    return workspace.queries_of("test", SEEN)
+    return workspace.queries_of("test", num_seen(workspace))
+
+
+def num_seen(workspace: Workspace) -> int:
+    """How many images those are at most: a number for each image, class and cluster is held in memory at once."""
+    fitting = _VALUES // (workspace.partition.num_clusters * workspace.info.num_classes)
+    return min(SEEN, max(_FEWEST, fitting))
 
 
 def _with_seen(workspace: Workspace, queries: Queries) -> Queries:

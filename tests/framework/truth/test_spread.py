@@ -35,7 +35,7 @@ def test_intervals_of_other_effects_of_the_kind_hold_the_truth(level: float) -> 
     held = (truth - others).abs() <= spread.half_width(others)
     assert level - 0.02 <= held.double().mean() <= level + 0.06  # rather too wide than too narrow
     for rows in (others.abs() < 0.2, others.abs() > 2):  # for small and for large effects alike
-        assert level - 0.06 <= held[rows].double().mean() <= level + 0.08
+        assert level - 0.06 <= held[rows].double().mean() <= level + 0.1
 
 
 def test_small_effects_have_small_intervals() -> None:
