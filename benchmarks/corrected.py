@@ -1,6 +1,7 @@
 """What a few exact retrainings add to the estimates on the digits, beside exact retraining, over three seeds.
 
     python benchmarks/corrected.py    (fifteen minutes on two cores; writes benchmarks/results/corrected.json)
+    python benchmarks/corrected.py --seeds 1    (one seed alone; the others stay as they are)
 
 `ddm_corrected` stands beside the replay that it corrects and an ordinary datamodel of the same retrainings. The
 networks that judge lack other random clusters than those that correct, and nothing is chosen on them. Amounts are
@@ -11,7 +12,7 @@ bank of `benchmarks/fidelity.py`.
 
 from __future__ import annotations
 
-import json
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,14 @@ FIGURES = ("cluster_lds", "set_lds", "spearman", "r2", "set_r2", "recovered_shar
 SECONDS = ("seconds_offline", "seconds_online")
 
 
+SETTINGS = {"recipe": "fidelity_digits", "retrainings": RETRAININGS, "singles": SINGLES, "epochs": EPOCHS}
+
+
 def main() -> None:
-    """Measure every seed."""
-    found: dict[str, Any] = {"settings": {"recipe": "fidelity_digits", "retrainings": RETRAININGS, "epochs": EPOCHS}}
-    for seed in SEEDS:
+    """Measure every seed that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    for seed in parser.parse_args().seeds:
         asked = [f"seed={seed}", 'study.methods=[{"use": "ddm"}]']
         out = Path("runs", "results", f"fidelity_digits_{seed}")
         run = ddm_framework.run(stored.RECIPES / "fidelity_digits.yaml", asked, out=out, fresh=True)
@@ -51,9 +56,10 @@ def main() -> None:
             run.workspace, **{key: options[key] for key in ("queries", "masks", "deleted", "resamples")}
         )
         amounts = {str(epochs): _amounts(judge, epochs) for epochs in REPLAYED}
-        found[str(seed)] = {**{name: _figures(judge, name) for name in METHODS}, "amounts": amounts}
-        found["machine"] = stored.machine("cpu")
-        RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        rows = {**{name: _figures(judge, name) for name in METHODS}, "amounts": amounts}
+        before = stored.read(RESULT) if RESULT.is_file() else {}
+        measured = {key: each for key, each in before.items() if key in map(str, SEEDS)} | {str(seed): rows}
+        stored.write(RESULT, {"settings": SETTINGS, **dict(sorted(measured.items())), "machine": stored.machine("cpu")})
 
 
 def _figures(judge: Judge, name: str) -> dict[str, Any]:
