@@ -13,7 +13,7 @@ from ddm_framework.answers import unlearning
 from ddm_framework.answers.auditing import Audit, audit
 from ddm_framework.answers.deletion import Without, without
 from ddm_framework.errors import DDMError
-from ddm_framework.online import Attribution, Objective, Queries
+from ddm_framework.online import Amounts, Attribution, Objective, Queries
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.plugin import load_plugins
 from ddm_framework.progress import SILENT, ProgressDisplay
@@ -23,6 +23,7 @@ from ddm_framework.runs import RunFolder, Workspace, artifacts, settle
 from ddm_framework.runs.opening import recorded_recipe
 from ddm_framework.runs.samples import Sample, members_of, read_samples, samples_of
 from ddm_framework.stages import pipeline, stage_inputs
+from ddm_framework.truth import amounts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,26 @@ class Run:
     def ask(self, queries: Queries, objective: Objective) -> Attribution:
         """The attribution of prepared queries by a prepared objective."""
         return self.workspace.attribution(queries, objective)
+
+    def amounts(self, images: Tensor, labels: Tensor | None = None) -> Amounts | None:
+        """The probability of what the network says without each cluster, with its interval.
+
+        Args:
+            images: network inputs, float32 (N, C, H, W), normalised.
+            labels: int64 (N,), where they are known.
+        Returns:
+            None where nothing says how wrong amounts may be: without `certificate.singles`, or if the retrained
+            networks, which lie beside the run folder, are gone.
+        Raises:
+            DDMError: for images that do not fit.
+        """
+        return amounts_of(self.workspace, self.queries(images, labels))
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What a few exact retrainings said of the estimates, as metrics.json holds it; None if there were none."""
+        found: dict[str, Any] | None = self.metrics.get("certificate")
+        return found
 
     def objective(self, name: str | None = None, **options: Any) -> Objective:
         """An objective by name, or the recipe's first."""

@@ -84,7 +84,7 @@ def from_module(
         display.say("how the network was trained is not known: nothing is retrained or repeated (certificate, replay)")
         asked = replace(
             asked,
-            certificate=asked.certificate.changed({"retrainings": 0}),
+            certificate=asked.certificate.changed({"retrainings": 0, "singles": None}),
             online=asked.online.changed({"replay": 0}),
         )
     if asked.corruption.share or asked.corruption.labels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from ddm_framework.answers.class_names import class_id, listed_names
 from ddm_framework.answers.deletion import without
 from ddm_framework.data import SUFFIXES, DataInfo, fitted, open_image, to_pixels
 from ddm_framework.errors import DDMError, RunFolderError
-from ddm_framework.online import Attribution, Objective, Queries, sides
+from ddm_framework.online import Amounts, Attribution, Objective, Queries, sides
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.report import Report, Section, Text, page, query_cards
 from ddm_framework.runs import Workspace, artifacts, save_text
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def _no_amounts(_workspace: Workspace, _queries: Queries) -> Amounts | None:
+    return None
 
 
 def answer(
@@ -32,6 +36,7 @@ def answer(
     top: int,
     out: Path | None,
     attributor: str | None = None,
+    amounts_of: Callable[[Workspace, Queries], Amounts | None] = _no_amounts,
 ) -> dict[str, Any]:
     """Attribute predictions on image files to clusters, and write a page.
 
@@ -44,6 +49,8 @@ def answer(
         top: how many clusters to name for each image.
         out: the page; `RUN/questions/<n>.html` by default.
         attributor: the method that answers; None for the recipe's own matching and online settings.
+        amounts_of: tells amounts where the run's certificate knows how wrong they may be; those of other methods are
+            never told.
     Returns:
         The answer as plain values: for each query its prediction and top clusters.
     Raises:
@@ -61,8 +68,9 @@ def answer(
         )
     attribution = _attributed(workspace, queries, chosen, attributor)
     target = out or _next_page(workspace.folder.file("questions"))
-    answered = _as_values(workspace, queries, attribution, top, target)
-    text = _page(workspace, queries, attribution, attributor)
+    amounts = amounts_of(workspace, queries) if attributor is None else None
+    answered = _as_values(workspace, queries, attribution, top, target, amounts)
+    text = _page(workspace, queries, attribution, attributor, amounts)
     try:
         save_text(target, text)
     except RunFolderError as error:
@@ -162,7 +170,12 @@ def _next_page(folder: Path) -> Path:
 
 
 def _as_values(
-    workspace: Workspace, queries: Queries, attribution: Attribution, top: int, target: Path
+    workspace: Workspace,
+    queries: Queries,
+    attribution: Attribution,
+    top: int,
+    target: Path,
+    amounts: Amounts | None,
 ) -> dict[str, Any]:
     probabilities = workspace.target_logits(queries.images).softmax(1).cpu()
     ranking = attribution.objective.ranking(attribution.effect)
@@ -174,7 +187,15 @@ def _as_values(
 
         def listed(clusters: list[int], row: int = index) -> list[dict[str, Any]]:
             effect = attribution.effect[row, :, 0].tolist()
-            return [{"cluster": each, "class": names[classes[each]], "effect": effect[each]} for each in clusters[:top]]
+            return [
+                {
+                    "cluster": each,
+                    "class": names[classes[each]],
+                    "effect": effect[each],
+                    **({} if amounts is None else {"probability_without": _amount(amounts, row, each)}),
+                }
+                for each in clusters[:top]
+            ]
 
         answered.append(
             {
@@ -190,10 +211,23 @@ def _as_values(
     return {"objective": attribution.objective.name, "queries": answered, "page": str(target)}
 
 
-def _page(workspace: Workspace, queries: Queries, attribution: Attribution, attributor: str | None) -> str:
+def _amount(amounts: Amounts, query: int, cluster: int) -> dict[str, Any]:
+    """The probability of what the network says without one cluster, as plain values."""
+    value, low, high = (float(each[query, cluster]) for each in (amounts.without, amounts.low, amounts.high))
+    known = bool(amounts.retrained[cluster])
+    return {"value": value, "interval": [low, high], "level": amounts.level, "retrained": known}
+
+
+def _page(
+    workspace: Workspace,
+    queries: Queries,
+    attribution: Attribution,
+    attributor: str | None,
+    amounts: Amounts | None,
+) -> str:
     # Other methods have effects without a unit, or none on probabilities: their cards name clusters alone.
     matrix = workspace.prediction_matrix(queries, range(len(queries))) if attributor is None else None
-    cards = query_cards(workspace, queries, attribution, matrix, range(len(queries)))
+    cards = query_cards(workspace, queries, attribution, matrix, range(len(queries)), amounts)
     by = "" if attributor is None else f", answered by {attributor}"
     asked = Text(f"{len(queries)} images, objective {attribution.objective.name}{by}.")
     report = Report(

@@ -140,6 +140,7 @@ def attribute(
     if images is None and without is None:
         raise DDMError("name images to ask about, --images, or clusters to do without, --without 3,17")
     from ddm_framework.answers.image_questions import answer, answer_without
+    from ddm_framework.truth import amounts_of
 
     display = ProgressDisplay(quiet=as_json)
     opened = ddm_framework.open_run(run_path, plugins=plugin or [], display=display, device=device or "auto")
@@ -148,7 +149,9 @@ def attribute(
         _tell(as_json, told, partial(summaries.print_without, told))
         return
     assert images is not None
-    answered = answer(opened.workspace, images, labels or [], objective, top=top, out=out, attributor=by)
+    answered = answer(
+        opened.workspace, images, labels or [], objective, top=top, out=out, attributor=by, amounts_of=amounts_of
+    )
     _tell(as_json, answered, partial(summaries.print_answer, answered))
 
 

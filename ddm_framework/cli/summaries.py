@@ -80,8 +80,13 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
         console.print(Text(f"{query['id']}: {predicted}{labelled}", "bold"))
         for told, clusters in _sides(query).items():
             table = Table(escape(told), "class", answer["objective"] + " without it", box=None, pad_edge=False)
+            amounts = all("probability_without" in each for each in clusters)
+            if amounts:
+                table.add_column(f"probability of {escape(query['predicted'])} without it")
             for cluster in clusters:
-                table.add_row(f"cluster {cluster['cluster']}", Text(cluster["class"]), f"{cluster['effect']:+.4g}")
+                amount = [_amount(cluster["probability_without"])] if amounts else []
+                effect = f"{cluster['effect']:+.4g}"
+                table.add_row(f"cluster {cluster['cluster']}", Text(cluster["class"]), effect, *amount)
             console.print(table)
     console.print(Text(f"page: {answer['page']}"), soft_wrap=True)
 
@@ -144,6 +149,17 @@ def _plain_cell(value: Any) -> Text:
     if isinstance(value, float):
         return Text(f"{value:.4g}")
     return Text("".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value)))
+
+
+def _amount(told: Mapping[str, Any]) -> str:
+    """A probability with its interval."""
+    from ddm_framework.report import in_percent  # imports torch, which an answer has needed anyway
+
+    value = in_percent(told["value"])
+    if told["retrained"]:
+        return f"{value} (retrained without it)"
+    low, high = map(in_percent, told["interval"])
+    return f"about {value} ({told['level']:.0%} interval: {low} to {high})"
 
 
 def _sides(query: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -1,3 +1,4 @@
+from .amounts import Amounts, amounts_from, log_odds
 from .attribution import Attribution, Estimate, Sides, fit, fit_attribution, nearly_tied, sides
 from .displacements import Displacements
 from .estimating import chunks_of, perturbed_networks
@@ -7,6 +8,7 @@ from .questions import Objective, Queries, Reference, declared
 from .replaying import Replay
 
 __all__ = [
+    "Amounts",
     "Anchor",
     "Attribution",
     "Displacements",
@@ -16,6 +18,7 @@ __all__ = [
     "Reference",
     "Replay",
     "Sides",
+    "amounts_from",
     "beta_weights",
     "chunks_of",
     "declared",
@@ -23,6 +26,7 @@ __all__ = [
     "fit",
     "fit_attribution",
     "leave_one_out",
+    "log_odds",
     "nearly_tied",
     "perturbed_networks",
     "random_deletions",

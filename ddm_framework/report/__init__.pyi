@@ -1,5 +1,5 @@
 from .blocks import Block, Card, Chart, Clusters, Heatmap, Pictures, Report, Section, Table, Text
-from .cards import query_cards
+from .cards import amount_sentence, in_percent, query_cards
 from .pages import page
 from .rendering import render
 
@@ -14,6 +14,8 @@ __all__ = [
     "Section",
     "Table",
     "Text",
+    "amount_sentence",
+    "in_percent",
     "page",
     "query_cards",
     "render",

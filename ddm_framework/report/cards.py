@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ddm_framework.online import Attribution, Queries, nearly_tied, sides
+from ddm_framework.online import Amounts, Attribution, Queries, nearly_tied, sides
 from ddm_framework.report.blocks import Block, Card, Clusters, Heatmap, Text
 from ddm_framework.runs import Workspace
 
@@ -15,7 +15,12 @@ NUM_SHOWN = 4
 
 
 def query_cards(
-    workspace: Workspace, queries: Queries, attribution: Attribution, predictions: Tensor | None, shown: Sequence[int]
+    workspace: Workspace,
+    queries: Queries,
+    attribution: Attribution,
+    predictions: Tensor | None,
+    shown: Sequence[int],
+    amounts: Amounts | None = None,
 ) -> list[Card]:
     """Cards of some queries.
 
@@ -25,6 +30,8 @@ def query_cards(
         predictions: W of the predicted probabilities of the shown queries, (len(shown), K, classes); None where there
             is none, and then the cards name clusters alone.
         shown: positions of the queries, in order.
+        amounts: of the shown queries, in the same order; None where they are not known, and then the cards tell
+            directions alone.
     """
     probabilities = workspace.target_logits(queries.images).softmax(1).cpu()
     ranking = attribution.objective.ranking(attribution.effect)
@@ -39,6 +46,8 @@ def query_cards(
         wrong = labelled is not None and labelled != predicted
         said = names[predicted]
         blocks: list[Block] = [*_told(workspace, attribution, position, said, wrong)]
+        if amounts is not None:
+            blocks += _amounts_told(attribution, position, amounts, row, said)
         blocks += _named(attribution, ranking[position], position, said)
         if predictions is not None:
             blocks.append(_heatmap(workspace, predictions[row]))
@@ -62,6 +71,42 @@ def _told(workspace: Workspace, attribution: Attribution, position: int, said: s
             sentences.append(f"{first} {did} most of all{tie}")
     opening = "The culprit, by this estimate: " if wrong and found.made else "By this estimate "
     return [Text(opening + "; ".join(sentences) + ".")] if sentences else []
+
+
+def _amounts_told(attribution: Attribution, position: int, amounts: Amounts, row: int, said: str) -> list[Text]:
+    """How much the first cluster on either side did, with its interval."""
+    found = sides(attribution, position)
+    if found is None:
+        return []
+    firsts = [clusters[0] for clusters in (found.made, found.against) if clusters]
+    return [Text(" ".join(amount_sentence(amounts, row, each, said) for each in firsts))] if firsts else []
+
+
+def amount_sentence(amounts: Amounts, query: int, cluster: int, said: str) -> str:
+    """The probability of what the network says without one cluster, in words.
+
+    Args:
+        amounts: of some queries.
+        query: position among them.
+        cluster: its id.
+        said: name of the class that the network predicts.
+    """
+    before, without = float(amounts.before[query]), float(amounts.without[query, cluster])
+    told = f"Without cluster {cluster} the probability of {said} is"
+    if amounts.retrained[cluster]:
+        return f"{told} {in_percent(without)} instead of {in_percent(before)}: the network was retrained without it."
+    low, high = (in_percent(float(each[query, cluster])) for each in (amounts.low, amounts.high))
+    return (
+        f"{told} about {in_percent(without)} instead of {in_percent(before)}"
+        f" ({amounts.level:.0%} interval: {low} to {high})."
+    )
+
+
+def in_percent(probability: float) -> str:
+    """A probability with as many digits as tell it from 0 and 1."""
+    edge = min(probability, 1 - probability)
+    digits = 0 if edge >= 0.1 else 1 if edge >= 0.01 else 2
+    return f"{probability:.{digits}%}"
 
 
 def cluster_name(workspace: Workspace, cluster: int) -> str:

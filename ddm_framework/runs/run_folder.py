@@ -241,6 +241,15 @@ class StageClock:
         """Record digests of the code that the stage looked up while it ran; if one changes, the stage is redone."""
         self._record["used"] = dict(code)
 
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What is done here is not the stage's own work, and does not count."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._begun += time.monotonic() - begun
+
     def stop(self) -> None:
         """Stop counting: what the stage does from here on is not its own work."""
         self.saved()

@@ -55,6 +55,8 @@ class Workspace:
     display: ProgressDisplay = SILENT
     loaded_data: DataSplits | None = None
     parent: Workspace | None = None
+    certificate: Mapping[str, Any] | None = None
+    """What the certificate of this run found, as metrics.json will hold it, while its study is at work."""
     _answered: dict[tuple[str, str], Tensor] = field(default_factory=dict, init=False)
     _streamed: dict[tuple[str, str], Streamed] = field(default_factory=dict, init=False)
 
@@ -446,25 +448,31 @@ class Workspace:
 
     def _support(self, queries: Queries) -> Tensor:
         """What each cluster adds to the probability of the class that the target predicts, float64 (N, K)."""
-        online, predicted = self.recipe.online, self.target_logits(queries.images).argmax(1)
+        predicted = self.target_logits(queries.images).argmax(1)
         rows = torch.arange(len(queries), device=predicted.device)
         probabilities = self.design_logits(queries).softmax(2)[:, rows, predicted, None]
-        weights = beta_weights(self.perturbations, online.beta)
-        return fit_attribution(self.perturbations, probabilities, weights, online.ridge)[0][:, :, 0]
+        return self._matrix(probabilities)[:, :, 0]
+
+    def logit_effects(self, queries: Queries, chosen: Sequence[int] | None = None) -> Tensor:
+        """Estimated change of every logit without each cluster, float64 (K, N, classes), of all or some queries."""
+        logits = self.design_logits(queries) if chosen is None else self._chosen_logits(queries, chosen)
+        return -self._matrix(logits).transpose(0, 1)
 
     def prediction_matrix(self, queries: Queries, chosen: Sequence[int]) -> Tensor:
         """W of the predicted probabilities of some of the queries (Eq. 7), float64 (len(chosen), K, classes)."""
-        online, index = self.recipe.online, torch.tensor(list(chosen), dtype=torch.int64)
-        if fits(self, queries):
-            probabilities = self.design_logits(queries)[:, index.to(self.device)].softmax(2)
-        else:
-            probabilities = self._chosen_logits(queries, chosen).softmax(2)
-        weights = beta_weights(self.perturbations, online.beta)
-        return fit_attribution(self.perturbations, probabilities, weights, online.ridge)[0]
+        return self._matrix(self._chosen_logits(queries, chosen).softmax(2))
 
     def _chosen_logits(self, queries: Queries, chosen: Sequence[int]) -> Tensor:
         """Logits (P, len(chosen), classes) of some of many queries: those that were kept, or else of these alone."""
+        if fits(self, queries):
+            return self.design_logits(queries)[:, torch.tensor(list(chosen), dtype=torch.int64, device=self.device)]
         known = self._streamed.get((self.recipe.online.model_dump_json(), queries.digest(with_labels=True)))
         if known and set(chosen) <= set(known.kept):
             return known.logits[:, [known.kept.index(each) for each in chosen]]
         return self.perturbed_logits(queries.take(torch.tensor(list(chosen))), self.perturbations, self.synset)
+
+    def _matrix(self, behaviours: Tensor) -> Tensor:
+        """W of behaviours (P, N, m) of the networks of the recipe's design, float64 (N, K, m)."""
+        online = self.recipe.online
+        weights = beta_weights(self.perturbations, online.beta)
+        return fit_attribution(self.perturbations, behaviours, weights, online.ridge)[0]

@@ -20,11 +20,11 @@ from ddm_framework.report.pages import caveats
 from ddm_framework.runs import STAGES, RunFolder, StageInputs, Workspace, artifacts, save_json, save_text, settle
 from ddm_framework.runs.data_notes import data_notes
 from ddm_framework.runs.provenance import environment
-from ddm_framework.runs.run_folder import locked
+from ddm_framework.runs.run_folder import StageClock, locked
 from ddm_framework.runs.samples import save_samples
 from ddm_framework.stages import offline
 from ddm_framework.stages.inputs import stage_inputs
-from ddm_framework.truth.certificate import certified
+from ddm_framework.truth.certified import Certified, certificate_of, certified_queries
 
 SPLITS = ("train", "validation", "test")
 
@@ -105,20 +105,34 @@ def _online(workspace: Workspace, inputs: StageInputs) -> None:
     folder = workspace.folder
     with folder.stage("online", inputs) as clock:
         workspace.registry.used.clear()
+        found, spent = _certify(workspace, clock)
         report = workspace.recipe.study(workspace)
         if not isinstance(report, Report):
             name = workspace.recipe.study.name
             raise PluginError(f"study {name!r} must return a Report, returned {type(report).__name__}")
-        report = certified(workspace, report)
+        if found is not None:
+            report = found.added_to(report)
         asked_for = [f"{kind} {name}" for kind, name in workspace.registry.used]
         clock.used({name: inputs.code_of(name) for name in asked_for})
         artifacts.save_attribution(folder, report.tensors)
         clock.stop()
         save_samples(workspace)
-        _write_report(workspace, report)
+        _write_report(workspace, report, {} if found is None else {"certificate": round(spent, 3)})
 
 
-def _write_report(workspace: Workspace, report: Report) -> None:
+def _certify(workspace: Workspace, clock: StageClock) -> tuple[Certified | None, float]:
+    """The certificate, if the recipe asks for one, and the seconds that it took; they are not the online stage's."""
+    if not workspace.recipe.certificate.retrainings:
+        return None, 0.0
+    workspace.design_logits(certified_queries(workspace))  # the study asks the same, so this is online work
+    begun = time.monotonic()
+    with clock.apart():
+        found = certificate_of(workspace)
+    workspace.certificate = None if found is None else found.metrics
+    return found, time.monotonic() - begun
+
+
+def _write_report(workspace: Workspace, report: Report, apart: Mapping[str, float]) -> None:
     folder, begun = workspace.folder, time.monotonic()
     metrics = core_metrics(workspace)
     metrics = {**metrics, **{key: _merged(metrics.get(key), value) for key, value in report.metrics.items()}}
@@ -132,7 +146,7 @@ def _write_report(workspace: Workspace, report: Report) -> None:
             report = replace(report, sections=[*report.sections, section])
     if any(notes.values()):
         metrics["notes"] = [each for told in notes.values() for each in told]
-    seconds = {stage: value for stage, value in folder.seconds().items() if stage != "report"}
+    seconds = {**{stage: value for stage, value in folder.seconds().items() if stage != "report"}, **apart}
     text = page(workspace, report, seconds, metrics)
     save_text(folder.file("report.html"), text)
     seconds["report"] = round(time.monotonic() - begun, 3)

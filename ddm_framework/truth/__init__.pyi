@@ -19,28 +19,44 @@ from .agreement import (
     top_overlap,
 )
 from .bank import Bank, Coupling, Retraining
+from .calibration import Calibration, amounts_of, calibrate
 from .certificate import Certificate, certify
+from .corrected import Corrected, correct_sets, correct_singles, random_fifths
+from .correction import Correction, Strength, best_scale, choose_strength, correct, left_out
 from .retraining import bank_logits, retrained
 
 __all__ = [
     "Agreement",
     "Bank",
+    "Calibration",
     "Certificate",
+    "Corrected",
+    "Correction",
     "Coupling",
     "Judged",
     "Retraining",
+    "Strength",
     "agreement_interval",
+    "amounts_of",
     "bank_logits",
+    "best_scale",
     "bootstrap_interval",
+    "calibrate",
     "certify",
+    "choose_strength",
     "cluster_lds",
     "cluster_lds_interval",
+    "correct",
+    "correct_sets",
+    "correct_singles",
     "displacement_cosine",
     "empirical_error_agreement",
     "explained",
     "explained_interval",
     "judge",
     "leave_one_out_spearman",
+    "left_out",
+    "random_fifths",
     "recovered_share",
     "recovered_share_interval",
     "retrained",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -368,6 +369,41 @@ def sampled_spearman_interval(effect: Tensor, true_effect: Tensor, level: float 
     reach = float(scipy.stats.t.ppf((1 + level) / 2, count - 2)) * variance**0.5 / (1 - value**2)
     low, high = np.tanh([np.arctanh(value) - reach, np.arctanh(value) + reach])
     return float(low), float(high)
+
+
+def sampled_explained_interval(effect: Tensor, true_effect: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Interval of `explained` over all clusters or sets, from a random sample of them.
+
+    The sampled ones are shared by all queries, so they are left out one at a time (the jackknife), and the variance
+    over queries is added, on the logarithm of the share that is not explained. Student's t with C - 2 degrees of
+    freedom makes up for the few.
+
+    Args:
+        effect: (N, C), behaviour without each sampled cluster or set minus behaviour of the target, estimated.
+        true_effect: (N, C), the same of exactly retrained networks.
+        level: wanted coverage, between 0 and 1.
+    Returns:
+        Low and high end; minus infinity and 1 for fewer than 5 clusters or sets.
+    Raises:
+        ValueError: as `explained`, or if level makes no sense.
+    Source: Quenouille 1956.
+    """
+    _check_request(level, 1)
+    value = explained(effect, true_effect)
+    effect, true_effect = _checked(effect=(effect, "NC"), true_effect=(true_effect, "NC"))
+    num_queries, count = effect.shape
+    if count < FEWEST_CLUSTERS:
+        return -math.inf, 1.0
+    if value == 1:
+        return 1.0, 1.0
+    missed, total = (true_effect - effect).square(), true_effect.square()
+    left = [(each.sum() - each.sum(0)).clamp_min(TINY).log() for each in (missed, total)]
+    variance = float((count - 1) * (left[0] - left[1]).var(correction=0))
+    if num_queries > 1:
+        shares = missed.sum(1) / missed.sum() - total.sum(1) / total.sum()
+        variance += float(shares.square().sum()) * num_queries / (num_queries - 1)
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, count - 2)) * variance**0.5
+    return 1 - (1 - value) * math.exp(reach), 1 - (1 - value) * math.exp(-reach)
 
 
 def _checked(**arguments: tuple[Tensor, str]) -> list[Tensor]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import scipy
 import torch
 from torch import Tensor
 
-from ddm_framework.errors import DDMError
 from ddm_framework.online import Objective, Queries, leave_one_out
-from ddm_framework.report import Report, Section, Table, Text
 from ddm_framework.runs import Workspace
 from ddm_framework.truth.retraining import bank_logits, retrained
 
@@ -39,6 +36,7 @@ class Certificate:
     def metrics(self) -> dict[str, Any]:
         """By the names of metrics.json."""
         return {
+            "of": "clusters",
             "num_retrainings": len(self.clusters),
             "objective": self.objective,
             "clusters": list(self.clusters),
@@ -93,7 +91,7 @@ def certify(workspace: Workspace, queries: Queries, objective: Objective, count:
     return Certificate(objective.name, tuple(clusters.tolist()), spearman, interval, bank.seconds)
 
 
-def certified_interval(effect: Tensor, true_effect: Tensor, total: int) -> tuple[float, float]:
+def certified_interval(effect: Tensor, true_effect: Tensor, total: float) -> tuple[float, float]:
     """Interval that holds the mean rank correlation over all K clusters in at least 95 % of samples of C of them.
 
     It is the jackknife's, which shrinks to a point where every query orders the sampled clusters almost as the truth
@@ -102,7 +100,7 @@ def certified_interval(effect: Tensor, true_effect: Tensor, total: int) -> tuple
     Args:
         effect: (N, C), estimated.
         true_effect: (N, C), of exactly retrained networks.
-        total: K.
+        total: K; infinity for sets of clusters, which are drawn from very many.
     Returns:
         Low and high end, with the correlation over the sample between them; -1 and 1 for fewer than 5 clusters.
     Source: Fieller, Hartley and Pearson 1957, for the variance 1.06 / (C - 3) on Fisher's scale.
@@ -123,13 +121,13 @@ def certified_interval(effect: Tensor, true_effect: Tensor, total: int) -> tuple
     return max(low, -1.0), min(high, 1.0)
 
 
-def _over_all(spearman: float, kendall: float, count: int, total: int) -> float:
+def _over_all(spearman: float, kendall: float, count: int, total: float) -> float:
     """Unbiased estimate of Spearman's correlation over all clusters; that over a sample is nearer to 0 on average.
 
     Source: Hoeffding 1948, by which Spearman's correlation over C is (3 τ + (C - 2) U) / (C + 1), U free of bias.
     """
     unbiased = ((count + 1) * spearman - 3 * kendall) / (count - 2)
-    return (3 * kendall + (total - 2) * unbiased) / (total + 1)
+    return unbiased if math.isinf(total) else (3 * kendall + (total - 2) * unbiased) / (total + 1)
 
 
 def _kendall(effect: Tensor, true_effect: Tensor) -> float:
@@ -144,31 +142,3 @@ def _alike(effect: Tensor) -> float:
     ranks = torch.from_numpy(scipy.stats.rankdata(effect.detach().cpu().numpy(), axis=1)).double()
     ranks = torch.nn.functional.normalize(ranks - ranks.mean(1, keepdim=True), dim=1)
     return float(ranks.mean(0).square().sum())
-
-
-def certified(workspace: Workspace, report: Report) -> Report:
-    """The report, with a certificate if the recipe asks for one."""
-    count = workspace.recipe.certificate.retrainings
-    if count == 0:
-        return report
-    ranked = [each for each in workspace.objectives if not each.declaration.set_level]
-    queries = workspace.queries_of("test")
-    objective = next((each for each in ranked if _has_rank(workspace, queries, each)), None)
-    if objective is None:
-        raise DDMError("certificate: no objective of the recipe ranks clusters for single queries; add output_shift")
-    found = certify(workspace, queries, objective, count)
-    partition, names = workspace.partition, workspace.info.class_names
-    rows = [(each, names[int(partition.classes[each])], int(partition.sizes[each])) for each in found.clusters]
-    section = Section("Certificate", [Text(found.sentence()), Table(["cluster", "class", "images"], rows, _CAPTION)])
-    metrics: Mapping[str, Any] = {**report.metrics, "certificate": found.metrics()}
-    sections = [*report.sections[:1], section, *report.sections[1:]]
-    return replace(report, sections=sections, metrics=metrics)
-
-
-_CAPTION = "The clusters that the network was retrained without"
-
-
-def _has_rank(workspace: Workspace, queries: Queries, objective: Objective) -> bool:
-    few = queries.take(torch.arange(min(2, len(queries))))
-    reference = workspace.reference(few)
-    return objective.measure(reference.target_logits, reference).shape[1] == 1

@@ -44,20 +44,31 @@ def retrained(
             " (`target.checkpoint`); let `training` train it, or ask for methods that need no retraining"
         )
     begun = time.monotonic()
-    clusters = (partition or workspace.partition).clusters.cpu()
     numbers = [replicate] * len(perturbations) if isinstance(replicate, int) else replicate
+    clusters = (partition or workspace.partition).clusters.cpu()
     wanted = [
         Retraining(row.bool()[clusters], _seed(workspace, row, coupling, number))
         for row, number in zip(perturbations.cpu(), numbers, strict=True)
     ]
-    training = str(workspace.root.manifest["stages"]["training"]["hash"])
-    files = [bank_folder(workspace) / f"{each.address(training)}.safetensors" for each in wanted]
+    files = _files(workspace, wanted)
     missing = {file: each for file, each in zip(files, wanted, strict=True) if not is_whole(file)}
     if missing:
         train_missing(workspace, missing)
     bank = Bank(tuple(files), workspace.device)
     account.enter(time.monotonic() - begun, bank.seconds)
     return bank
+
+
+def is_retrained(workspace: Workspace, perturbations: Tensor) -> bool:
+    """Whether the bank holds all networks without the clusters with a 0 in a row, coupled with the target."""
+    clusters, seed = workspace.partition.clusters.cpu(), workspace.recipe.general.seed
+    wanted = [Retraining(row.bool()[clusters], seed) for row in perturbations.cpu()]
+    return all(map(is_whole, _files(workspace, wanted)))
+
+
+def _files(workspace: Workspace, wanted: Sequence[Retraining]) -> list[Path]:
+    training = str(workspace.root.manifest["stages"]["training"]["hash"])
+    return [bank_folder(workspace) / f"{each.address(training)}.safetensors" for each in wanted]
 
 
 def bank_folder(workspace: Workspace) -> Path:

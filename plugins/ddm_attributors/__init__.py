@@ -27,6 +27,11 @@ def ddm_register_attributors() -> Iterator[Component]:
         "As ddm_replay, with the step of an influence function",
     )
     yield Component(
+        "ddm_corrected",
+        "ddm_attributors.corrected:attribute",
+        "As ddm_replay, corrected by a few exact retrainings",
+    )
+    yield Component(
         "ddm_hard",
         "ddm_attributors.ddm:attribute_with_hard_labels",
         "As ddm, with hard labels on the synthetic images",

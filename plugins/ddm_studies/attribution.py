@@ -13,6 +13,7 @@ from ddm_framework.answers import search, search_each
 from ddm_framework.online import Attribution
 from ddm_framework.report import Block, query_cards
 from ddm_framework.runs import replayed_epochs
+from ddm_framework.truth import amounts_of
 from ddm_studies.comparison.grids import set_options
 from ddm_studies.comparison.options import Count
 from ddm_studies.comparison.running import cluster_name, first_test_images, need_validation
@@ -158,7 +159,8 @@ def _query_section(workspace: Workspace, asked: Queries, attribution: Attributio
         return Section("Queries", [Text(told)])
     cards = []
     if shown:
-        cards = query_cards(workspace, asked, attribution, workspace.prediction_matrix(asked, shown), shown)
+        matrix, amounts = workspace.prediction_matrix(asked, shown), amounts_of(workspace, asked, shown)
+        cards = query_cards(workspace, asked, attribution, matrix, shown, amounts)
     wrong = sum(card.alarm for card in cards)
     note = Text(f"{len(cards)} of {len(asked)} queries, misclassified ones first ({wrong} of these).")
     return Section("Queries", [note, *cards])
@@ -253,6 +255,8 @@ def _answer(workspace: Workspace, misread: Tensor, *, shown: bool) -> str:
         "Below, misread ones first, are the clusters that made the network say what it said, and those that spoke"
         " against it, by this estimate. "
     )
+    if workspace.recipe.certificate.singles:
+        return f"{said}Amounts stand beside them with their intervals; the certificate says how good they are."
     if workspace.recipe.certificate.retrainings:
         return f"{said}The certificate says how far their order can be trusted."
     return f"{said}A certificate (certificate.retrainings: 8) would say how far their order can be trusted."

@@ -1,0 +1,61 @@
+"""`ddm_corrected` is the replay, corrected by its retrainings, which count as offline work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from run_fixtures import tiny
+
+import ddm_framework
+from ddm_framework import Workspace
+from ddm_framework.plugin import choose
+from ddm_framework.runs import open_account
+from ddm_framework.truth import correct_sets, correct_singles, random_fifths, retrained
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    folder = tmp_path_factory.mktemp("corrected")
+    return ddm_framework.run(tiny(folder), out=folder / "runs" / "tiny").workspace
+
+
+def test_it_is_the_correction_of_the_replay(workspace: Workspace) -> None:
+    queries, margin = workspace.queries_of("test"), workspace.objective("margin")
+    rows = random_fifths(workspace, 5)
+    estimate = workspace.effects_by(queries, margin, "ddm_corrected", retrainings=5, epochs=2)
+    replayed = workspace.with_online(replay=2, replay_step_size=0.01)
+    wanted = correct_singles(replayed, queries, rows).effect(workspace, queries, margin)
+    torch.testing.assert_close(estimate.effect, wanted)
+    choice = choose(workspace.registry, "attributor", "ddm_corrected", {"retrainings": 5, "epochs": 2})
+    masks = torch.ones(2, 6)
+    masks[0, [1, 4]] = 0
+    sets = workspace.set_effects_by(queries, margin, choice, masks)
+    replayed = workspace.with_online(replay=2, replay_step_size=0.005)
+    found = correct_sets(replayed, queries, rows, masks).effect(workspace, queries, margin)
+    assert sets is not None
+    torch.testing.assert_close(sets, found.transpose(0, 1))
+
+
+def test_by_default_the_last_sixth_is_replayed_from_a_saved_checkpoint(workspace: Workspace) -> None:
+    queries, margin = workspace.queries_of("test"), workspace.objective("margin")
+    by_default = workspace.effects_by(queries, margin, "ddm_corrected", retrainings=5)
+    nearest = workspace.effects_by(queries, margin, "ddm_corrected", retrainings=5, epochs=2)  # of 4, 0 and 2 are saved
+    torch.testing.assert_close(by_default.effect, nearest.effect)
+
+
+def test_retrained_networks_are_offline_work(workspace: Workspace) -> None:
+    queries, margin = workspace.queries_of("test"), workspace.objective("margin")
+    seconds = retrained(workspace, random_fifths(workspace, 7)).seconds
+    with open_account() as ledger:
+        workspace.effects_by(queries, margin, "ddm_corrected", retrainings=7)
+    spent = workspace.folder.seconds()
+    assert ledger.charged >= seconds + spent["partition"] + spent["matching"]
+
+
+def test_objectives_of_sets_and_of_several_behaviours_are_answered(workspace: Workspace) -> None:
+    queries = workspace.queries_of("test")
+    whole = workspace.effects_by(queries, workspace.objective("performance"), "ddm_corrected", retrainings=5)
+    assert whole.effect.shape == (1, 6, 1)
+    several = workspace.effects_by(queries, workspace.objective("predictions"), "ddm_corrected", retrainings=5)
+    assert several.effect.shape == (len(queries), 6, 3)
+    assert float(several.effect.sum(2).abs().max()) < 1e-6  # probabilities still add up to one
