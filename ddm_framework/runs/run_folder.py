@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.recipe.yaml_source import is_file
+from ddm_framework.files import is_file
 from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words, worth_telling
 from ddm_framework.runs.safe_files import PARTIAL, load_json, save_json
 from ddm_framework.runs.tensor_files import check_tensors
