@@ -10,8 +10,8 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from ddm_framework.errors import DDMError
 
@@ -20,7 +20,7 @@ _REASONS = {
     errno.ENOTDIR: "there is no such file",
     errno.ENAMETOOLONG: "the name is longer than the system allows",
     errno.ELOOP: "its links run in a circle",
-    errno.EACCES: "permission to read it is denied",
+    errno.EACCES: "permission is denied",
     errno.EISDIR: "it is a folder, not a file",
 }
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
@@ -76,7 +76,7 @@ def check_file(path: Path, most: int | None = None) -> int:
     return status.st_size
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BufferedReader:
     """A regular file, open for reading; nothing that takes its place between the look and the opening can hang.
 
     Raises:
@@ -121,8 +121,13 @@ def is_folder(path: Path) -> bool:
     return _is(path, stat.S_ISDIR)
 
 
-def _is(path: Path, kind: Callable[[int], bool]) -> bool:
+def is_link(path: Path) -> bool:
+    """Whether a path is a symbolic link itself; False also if the system cannot tell."""
+    return _is(path, stat.S_ISLNK, follow=False)
+
+
+def _is(path: Path, kind: Callable[[int], bool], follow: bool = True) -> bool:
     try:
-        return kind(path.stat().st_mode)
+        return kind(path.stat(follow_symlinks=follow).st_mode)
     except (OSError, ValueError):
         return False

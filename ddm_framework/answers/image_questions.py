@@ -14,6 +14,7 @@ from torch import Tensor
 from ddm_framework.answers.deletion import without
 from ddm_framework.data import DataInfo, fitted, open_image, to_pixels
 from ddm_framework.errors import DDMError, RunFolderError, suggestion
+from ddm_framework.files import FileError, check_file, is_file, is_folder
 from ddm_framework.online import Attribution, Objective, Queries, sides
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.report import Report, Section, Text, page, query_cards
@@ -126,13 +127,15 @@ def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tenso
 
 
 def _image_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if is_folder(path):
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and is_file(file))
         if not found:
             raise DDMError(f"{path} holds no image ({', '.join(SUFFIXES)})")
         return found
-    if not path.is_file():
-        raise DDMError(f"there is no image {path}")
+    try:
+        check_file(path)
+    except FileError as error:
+        raise DDMError(f"there is no image {path}: {error.reason}") from None
     return [path]
 
 
@@ -157,7 +160,7 @@ def _labels(text: str | None, count: int, info: DataInfo) -> Tensor | None:
 def _class_id(name: str, info: DataInfo) -> int:
     if name in info.class_names:
         return info.class_names.index(name)
-    if name.isdecimal() and int(name) < info.num_classes:
+    if name.isdecimal() and len(name) < 10 and int(name) < info.num_classes:
         return int(name)
     raise DDMError(
         f"there is no class {name!r}{suggestion(name, info.class_names)}; classes are {info.class_names[:20]}"

@@ -131,7 +131,7 @@ def attribute(
 
     `ddm attribute runs/digits_convnet --without 3,17 --images my_five.png`
     """
-    ids = _listed(without, str.isdecimal, "--without takes ids separated by commas, as in 3,17")
+    ids = _listed(without, _is_id, "--without takes ids separated by commas, as in 3,17")
     if images is None and without is None:
         raise DDMError("name images to ask about, --images, or clusters to do without, --without 3,17")
     from ddm_framework.answers.image_questions import answer, answer_without
@@ -172,7 +172,7 @@ def unlearn(
     """
     if (clusters is None) == (classes is None):
         raise DDMError("name what to forget: either --clusters, as in 3,17, or --classes, as in 3,cat")
-    ids = _listed(clusters, str.isdecimal, "--clusters takes ids separated by commas, as in 3,17")
+    ids = _listed(clusters, _is_id, "--clusters takes ids separated by commas, as in 3,17")
     named = _listed(classes, bool, "--classes takes names or labels separated by commas, as in 3,cat")
     from ddm_framework.answers.unlearning import unlearn_to
 
@@ -180,6 +180,10 @@ def unlearn(
     chosen = [int(each) for each in ids]
     told = unlearn_to(out, opened.workspace, chosen, named, repair=repair, share=repair_share, step_size=step_size)
     _tell(as_json, told, partial(summaries.print_unlearned, told))
+
+
+def _is_id(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10
 
 
 def _listed(text: str | None, fits: Callable[[str], bool], rule: str) -> list[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from ddm_framework.errors import Place, PluginError, shown, suggestion
@@ -32,7 +33,12 @@ NUM_CORE_ARGUMENTS = {
 
 _STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
-STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+LARGEST_INT = 2**63 - 1
+"""Of 64 bits, with sign: PyTorch and NumPy count no further."""
+LARGEST_FLOAT = 1e30
+SMALLEST_FLOAT = 1e-30
+"""Networks compute in 32 bits: what is larger soon becomes infinite there, what is smaller becomes 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,9 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
             raise PluginError(f"{who}: option {option.name!r} must not start with an underscore")
     return Signature(
         tuple(Option(p.name, hints[p.name], p.default) for p in options),
-        _model({p.name: (_fillable(hints[p.name]), p.default) for p in options}, who),
+        _model(
+            {p.name: (Annotated[_fillable(hints[p.name]), AfterValidator(bearable)], p.default) for p in options}, who
+        ),
     )
 
 
@@ -168,6 +176,30 @@ def _fillable(hint: Any) -> Any:
     if origin is typing.Annotated:
         return typing.Annotated[arguments]
     return origin[arguments] if origin in (list, dict) else hint
+
+
+def bearable(value: Any) -> Any:
+    """A value as it is, if every number in it fits into what computes with it.
+
+    Raises:
+        ValueError: for integers beyond 64 bits, floats beyond 32, infinity and NaN.
+    """
+    if isinstance(value, Mapping):
+        held: Any = value.values()
+    else:
+        held = value if isinstance(value, list | tuple | set | frozenset) else ()
+    for each in held:
+        bearable(each)
+    if isinstance(value, int) and not -LARGEST_INT <= value <= LARGEST_INT:
+        raise ValueError("input should fit into 64 bits")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("input should be a finite number")
+        if value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
+            raise ValueError(
+                f"input should be 0 or lie between {SMALLEST_FLOAT:g} and {LARGEST_FLOAT:g}, or their negatives"
+            )
+    return value
 
 
 def mentions(hint: Any, wanted: Any) -> bool:

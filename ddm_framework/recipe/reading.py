@@ -96,7 +96,7 @@ def _apply_setting(source: Source, setting: str) -> None:
     place: Place = ()
     around = source.value
     for part in parts:
-        if isinstance(around, list) and part.isdecimal() and int(part) < len(around):
+        if isinstance(around, list) and part.isdecimal() and len(part) < 10 and int(part) < len(around):
             place = (*place, int(part))
         elif isinstance(around, dict):
             place = (*place, part)

@@ -6,23 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ddm_framework.errors import DDMError
+from ddm_framework.plugin.signatures import LARGEST_INT, bearable
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+Number = Annotated[float, AfterValidator(bearable)]
+"""Numbers that networks compute with, in 32 bits."""
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+MANY = 1_000_000
+"""More epochs, steps or retrainings than anybody waits for."""
+Count = Annotated[int, Field(gt=0, le=MANY)]
+CountOrNone = Annotated[int, Field(ge=0, le=MANY)]
+Size = Annotated[int, Field(gt=0, le=LARGEST_INT)]
+"""Of something that is cut to what there is: a batch, a bound of memory."""
+Seed = Annotated[int, Field(ge=0, le=LARGEST_INT)]
 
 
 class Settings(BaseModel):
@@ -55,10 +56,10 @@ class Corruption(Settings):
     """
 
     share: Share = 0.0
-    noise: PositiveFloat = 0.1
+    noise: Positive = 0.1
     norm: Literal["per_pixel", "euclidean"] = "per_pixel"
     labels: Share = 0.0
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
 
 class Training(Settings):
@@ -68,14 +69,14 @@ class Training(Settings):
     applies to training only: gradients are matched on the original images.
     """
 
-    epochs: PositiveInt = 30
-    lr: PositiveFloat = 0.05
-    batch_size: PositiveInt = 64
+    epochs: Count = 30
+    lr: Positive = 0.05
+    batch_size: Size = 64
     momentum: Fraction = 0.0
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegative = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     augmentation: list[Literal["crop", "flip"]] = []
-    checkpoint_every: PositiveInt = 1
+    checkpoint_every: Count = 1
 
 
 class Target(Settings):
@@ -88,8 +89,8 @@ class Target(Settings):
 
     checkpoint: Path | None = None
     trajectory: list[Path] = []
-    mean: list[float] | None = None
-    std: list[PositiveFloat] | None = None
+    mean: list[Number] | None = None
+    std: list[Positive] | None = None
 
 
 class Matching(Settings):
@@ -104,15 +105,15 @@ class Matching(Settings):
 
     direction: Literal["reverse", "forward"] = "reverse"
     pairing: Literal["offset", "mirror", "final"] = "offset"
-    step_length: NonNegativeInt = 4
-    steps: PositiveInt = 300
-    images_per_cluster: PositiveInt = 1
+    step_length: CountOrNone = 4
+    steps: Annotated[int, Field(gt=0, le=10 * MANY)] = 300
+    images_per_cluster: Count = 1
     labels: Literal["learned", "hard"] = "learned"
     init: Literal["real", "noise"] = "real"
     optimizer: Literal["adam", "sgd"] = "adam"
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
-    lr: PositiveFloat = 0.1
-    label_lr: PositiveFloat = 0.1
+    lr: Positive = 0.1
+    label_lr: Positive = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
 
 
@@ -138,18 +139,18 @@ class Online(Settings):
     """
 
     perturbations: Literal["leave_one_out", "random"] = "leave_one_out"
-    num_perturbations: PositiveInt | None = None
-    keep_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    num_perturbations: Count | None = None
+    keep_probability: Annotated[Number, Field(gt=0, lt=1)] = 0.5
     start: Literal["target", "initial"] = "target"
-    steps: PositiveInt = 1
+    steps: Count = 1
     scale: Literal["common", "cluster_share", "raw"] = "common"
-    step_size: NonNegativeFloat = 5e-4
+    step_size: NonNegative = 5e-4
     beta: Literal["uniform", "inverse"] = "uniform"
-    ridge: NonNegativeFloat = 0.0
-    anchor: NonNegativeFloat = 0.0
-    replay: NonNegativeInt | Literal["auto"] = 0
-    replay_step_size: NonNegativeFloat = 0.01
-    keep_mb: NonNegativeInt = 256
+    ridge: NonNegative = 0.0
+    anchor: Annotated[Number, Field(ge=0, le=1000)] = 0.0
+    replay: CountOrNone | Literal["auto"] = 0
+    replay_step_size: NonNegative = 0.01
+    keep_mb: Annotated[int, Field(ge=0, le=LARGEST_INT)] = 256
 
     @model_validator(mode="after")
     def _anchored_from_the_target(self) -> Online:
@@ -169,7 +170,7 @@ class Certificate(Settings):
     A rank correlation needs at least three.
     """
 
-    retrainings: NonNegativeInt = 0
+    retrainings: CountOrNone = 0
 
     @field_validator("retrainings")
     @classmethod
@@ -184,13 +185,13 @@ class TimmFeatures(Settings):
 
     timm: str
     checkpoint: Path
-    size: PositiveInt | None = None
+    size: Annotated[int, Field(gt=0, le=10_000)] | None = None
 
 
 class Clustering(Settings):
     """The number of clusters per class, and the features that samples are clustered on (Sec. 6.1)."""
 
-    clusters_per_class: PositiveInt = 10
+    clusters_per_class: Count = 10
     features: Literal["target", "pixels"] | TimmFeatures = "target"
 
 
@@ -198,10 +199,10 @@ class General(Settings):
     """Settings of the whole run; `memory_mb` bounds the memory of one chunk of networks."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt | Literal["auto"] = "auto"
-    memory_mb: Annotated[int, Field(ge=16)] = 256
+    threads: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
+    memory_mb: Annotated[int, Field(ge=16, le=LARGEST_INT)] = 256
 
 
 SECTIONS: dict[str, type[Settings]] = {

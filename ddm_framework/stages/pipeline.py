@@ -12,14 +12,16 @@ import torch
 
 from ddm_framework.data import load_data
 from ddm_framework.errors import PluginError
+from ddm_framework.files import FileError, read_bytes
 from ddm_framework.plugin import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe import Recipe
+from ddm_framework.recipe.yaml_source import MAX_BYTES
 from ddm_framework.report import Report, Section, Text, page
 from ddm_framework.report.pages import caveats
 from ddm_framework.runs import STAGES, RunFolder, StageInputs, Workspace, artifacts, save_json, save_text, settle
 from ddm_framework.runs.provenance import environment
-from ddm_framework.runs.run_folder import locked
+from ddm_framework.runs.run_folder import RECIPE, locked
 from ddm_framework.stages import offline
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certificate import certified
@@ -87,10 +89,10 @@ def note(workspace: Workspace) -> None:
 
 def save_recipe(workspace: Workspace) -> None:
     """Write the recipe if it changed: the data may have moved, and a finished run may be read-only."""
-    path, text = workspace.folder.file("recipe.yaml"), workspace.recipe.as_yaml()
+    path, text = workspace.folder.file(RECIPE), workspace.recipe.as_yaml()
     try:
-        old = path.read_bytes()
-    except OSError:
+        old = read_bytes(path, MAX_BYTES)
+    except FileError:
         old = b""
     if old != text.encode():
         save_text(path, text)

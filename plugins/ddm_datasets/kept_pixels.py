@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddm_framework import DataError
+from ddm_framework import DataError, is_file
 from ddm_framework.runs import PARTIAL
 
 CHECKSUM_BYTES = hashlib.sha256().digest_size
@@ -41,7 +41,7 @@ def kept_pixels(path: Path, shape: tuple[int, ...], images: Iterable[NDArray[np.
 
 
 def _is_whole(path: Path) -> bool:
-    if not path.is_file() or path.stat().st_size <= CHECKSUM_BYTES:
+    if not is_file(path) or path.stat().st_size <= CHECKSUM_BYTES:
         return False
     content = np.memmap(path, np.uint8, mode="r")
     return hashlib.sha256(content[:-CHECKSUM_BYTES].data).digest() == content[-CHECKSUM_BYTES:].tobytes()

@@ -17,29 +17,11 @@ from ddm_framework.runs.provenance import git_revision
 HARMLESS = ("ddm_framework.truth.engine", "'uname'", "/sbin/ldconfig")
 """ddm's own workers, and what Python itself asks the system for."""
 
-MODULES = [
-    "torch",
-    "numpy",
-    "yaml",
-    "json",
-    "typing_extensions",
-    "sitecustomize",
-    "usercustomize",
-    "conftest",
-    "ddm_backbones",
+MODULES = (
+    *("torch", "numpy", "yaml", "json", "typing_extensions", "sitecustomize", "usercustomize", "conftest", "sklearn"),
+    *("scipy", "matplotlib", "PIL", "rich", "pydantic", "filelock", "safetensors", "timm", "ddm_backbones", "evil"),
     "ddm_local_evil",
-    "sklearn",
-    "scipy",
-    "matplotlib",
-    "PIL",
-    "rich",
-    "pydantic",
-    "filelock",
-    "evil",
-    "safetensors",
-    "timm",
-    "antigravity",
-]
+)
 SCRIPT = """\
 import json, sys, os
 
