@@ -37,8 +37,7 @@ STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, a
 LARGEST_INT = 2**63 - 1
 """Of 64 bits, with sign: PyTorch and NumPy count no further."""
 LARGEST_FLOAT = 1e30
-SMALLEST_FLOAT = 1e-30
-"""Networks compute in 32 bits: what is larger soon becomes infinite there, what is smaller becomes 0."""
+"""Networks compute in 32 bits, where what is larger soon becomes infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +139,7 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
             raise PluginError(f"{who}: option {option.name!r} must not start with an underscore")
     return Signature(
         tuple(Option(p.name, hints[p.name], p.default) for p in options),
-        _model(
-            {p.name: (Annotated[_fillable(hints[p.name]), AfterValidator(bearable)], p.default) for p in options}, who
-        ),
+        _model({p.name: (_held_in_bounds(hints[p.name]), p.default) for p in options}, who),
     )
 
 
@@ -192,14 +189,16 @@ def bearable(value: Any) -> Any:
         bearable(each)
     if isinstance(value, int) and not -LARGEST_INT <= value <= LARGEST_INT:
         raise ValueError("input should fit into 64 bits")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError("input should be a finite number")
-        if value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
-            raise ValueError(
-                f"input should be 0 or lie between {SMALLEST_FLOAT:g} and {LARGEST_FLOAT:g}, or their negatives"
-            )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("input should be a finite number")
+    if isinstance(value, float) and abs(value) > LARGEST_FLOAT:
+        raise ValueError(f"input should be at most {LARGEST_FLOAT:g} in size, for networks compute in 32 bits")
     return value
+
+
+def _held_in_bounds(hint: Any) -> Any:
+    """The hint of an option whose numbers are bounded, whatever holds them."""
+    return Annotated[_fillable(hint), AfterValidator(bearable)]
 
 
 def mentions(hint: Any, wanted: Any) -> bool:

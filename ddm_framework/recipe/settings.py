@@ -11,9 +11,23 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ddm_framework.errors import DDMError
 from ddm_framework.plugin.signatures import LARGEST_INT, bearable
 
+
+def above_nothing(value: float) -> float:
+    """A number above 0, if it is above 0 in 32 bits too.
+
+    Raises:
+        ValueError: for one that becomes 0 there.
+    """
+    if value < SMALLEST_FLOAT:
+        raise ValueError(f"input should be at least {SMALLEST_FLOAT:g}, for networks compute in 32 bits")
+    return value
+
+
+SMALLEST_FLOAT = 1e-30
+"""Networks compute in 32 bits, where what is much smaller becomes 0."""
 Number = Annotated[float, AfterValidator(bearable)]
 """Numbers that networks compute with, in 32 bits."""
-Positive = Annotated[Number, Field(gt=0)]
+Positive = Annotated[Number, Field(gt=0), AfterValidator(above_nothing)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Share = Annotated[Number, Field(ge=0, le=1)]

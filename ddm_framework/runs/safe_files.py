@@ -9,8 +9,8 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,27 @@ def partial_name(path: Path) -> Path:
     machine = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
     name = path.name if len(os.fsencode(path.name)) <= 200 else hashlib.sha256(os.fsencode(path.name)).hexdigest()
     return path.with_name(f".{name}.{machine}-{os.getpid()}{PARTIAL}")
+
+
+@contextmanager
+def temporary_folder(beside: Path) -> Iterator[Path]:
+    """A folder for this process alone, in an existing one or a new one; what a killed process left there is removed.
+
+    Raises:
+        RunFolderError: if it cannot be made.
+    """
+    path = partial_name(beside / "jobs")
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        remove_partials(beside)
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+    except OSError as error:
+        raise RunFolderError(_why_not_written(path, error)) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_partials(folder: Path) -> None:

@@ -86,7 +86,7 @@ Put = Callable[[Path], Path]
 def _no_hang() -> Iterator[None]:
     """Whoever opens a pipe waits for ever."""
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("it hangs")))
-    signal.alarm(30)
+    signal.alarm(120)
     yield
     signal.alarm(0)
 
