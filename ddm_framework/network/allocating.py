@@ -57,7 +57,7 @@ def naming(build: Any) -> Iterator[None]:
         MemoryShortageError: where memory ends.
         PluginError: for anything but a user's mistake.
     """
-    who = getattr(build, "who", "the backbone")
+    who = named(build)
     with memory_told(f"building {who}", _LOWER):
         try:
             yield
@@ -70,11 +70,16 @@ def naming(build: Any) -> Iterator[None]:
             raise PluginError(f"{who} fails on these data: {type(error).__name__}: {text}") from error
 
 
-def check_stateless(module: nn.Module, sample: Tensor) -> None:
+def named(build: Any) -> str:
+    """How a backbone is named in a message."""
+    return getattr(build, "who", "the backbone")
+
+
+def check_stateless(module: nn.Module, sample: Tensor, who: str) -> None:
     """Refuse a module in evaluation mode whose answer depends on what it was asked before.
 
     Raises:
-        DDMError: if a second call answers otherwise, or a call changes what the module keeps.
+        PluginError: if a second call answers otherwise, or a call changes what the module keeps.
     """
     random = torch.Generator().manual_seed(0)
     images = torch.randn(2, *sample.shape[1:], generator=random).to(sample)
@@ -83,9 +88,11 @@ def check_stateless(module: nn.Module, sample: Tensor) -> None:
         first, second = module(images), module(images)
     changed = [name for name, each in _held(module).items() if not _same(each, kept[name])]
     if changed:
-        raise DDMError(f"a call changes {changed[0]!r}, and a network must be a function of its weights and the image")
+        told = "and a network must be a function of its weights and of the image"
+        raise PluginError(f"{who}: a call changes {changed[0]!r}, {told}")
     if not _same(first, second):
-        raise DDMError("the same images give other logits at a second call: it draws at random or keeps state")
+        told = "it draws at random or keeps state"
+        raise PluginError(f"{who}: the same images give other logits at a second call; {told}")
 
 
 def _held(module: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from ddm_framework.data.images import Images
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
-from ddm_framework.network.allocating import Watched, check_stateless, naming
+from ddm_framework.network.allocating import Watched, check_stateless, named, naming
 from ddm_framework.network.grouped import LEAST_WITH_OWN_IMAGES, Stacked, grouped
 from ddm_framework.network.stacks import Gradient, Parameters, broadcast, concatenate, num_weights
 from ddm_framework.randomness import derive_seed
@@ -153,7 +153,7 @@ def build_network(
                 f"the backbone returns shape {tuple(logits.shape)} for one image; "
                 f"it must return logits (1, {info.num_classes})"
             )
-        check_stateless(module, sample)
+        check_stateless(module, sample, named(build))
     buffers = {name: buffer.detach() for name, buffer in module.named_buffers()}
     initial = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     return Network(module, info, values, buffers, None if buffers else grouped(module)), initial

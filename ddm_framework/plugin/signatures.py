@@ -8,8 +8,9 @@ import math
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -115,6 +116,10 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
     Raises:
         PluginError: if the signature breaks the contract of its kind.
     """
+    return (_read_once if isinstance(target, Hashable) else _read)(target, kind, who)
+
+
+def _read(target: Callable[..., Any], kind: str, who: str) -> Signature:
     try:
         parameters = list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):
@@ -141,6 +146,9 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
         tuple(Option(p.name, hints[p.name], p.default) for p in options),
         _model({p.name: (_held_in_bounds(hints[p.name]), p.default) for p in options}, who),
     )
+
+
+_read_once = lru_cache(maxsize=1000)(_read)
 
 
 def _model(fields: dict[str, Any], who: str) -> type[BaseModel]:

@@ -179,15 +179,15 @@ def test_every_file_of_a_run_folder(put: Put, tmp_path: Path, finished: Path) ->
         run = copied(finished, tmp_path / "_".join(name.parts))
         (run / name).unlink()
         put(run / name)
-        for command in (
-            ["attribute", run, "--images", images],
-            ["unlearn", run, "--clusters", "1", "--out", tmp_path / "net.safetensors"],
-        ):
-            status, _, told = ddm(*command)
-            assert status in (0, 2), told
-            assert "Traceback" not in told
-            refusals += status == 2
-    assert refusals >= 2 * 6
+        asked = ["attribute", run, "--images", images]
+        command = (
+            asked if put in (pipe, noise, loop) else ["unlearn", run, "--clusters", "1", "--out", tmp_path / "net"]
+        )
+        status, _, told = ddm(*command)
+        assert status in (0, 2), told
+        assert "Traceback" not in told
+        refusals += status == 2
+    assert refusals >= 6
 
 
 @pytest.mark.parametrize("put", [folder, loop, pipe, endless, noise], ids=lambda each: each.__name__)

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from run_fixtures import TINY, ddm, refused, tiny
 
 from ddm_framework.data import DataInfo
-from ddm_framework.errors import DDMError, RecipeError, shown
+from ddm_framework.errors import DDMError, Mark, RecipeError, shown
 from ddm_framework.network import build_network
 from ddm_framework.plugin import choose, load_plugins
 from ddm_framework.recipe import Recipe, load_recipe
+from ddm_framework.recipe.checking import check_source
+from ddm_framework.recipe.yaml_source import Source
 from ddm_framework.resources import MemoryShortageError, check_fits, free_memory, in_words, memory_told
 from ddm_framework.stages.fitting import needs
 
@@ -35,13 +37,7 @@ ODD: list[Any] = [
     *(True, None, "", "x" * 10_000, "\x00", "9" * 5000, "1e999", ".inf", [], {}, [[]], [1e18], {"use": "convnet"}),
 ]
 ODD_TEXT = (
-    "0x" + "f" * 5000,
-    "9" * 5000,
-    "1e9999",
-    "1_000_000_000_000_000",
-    "0o" + "7" * 3000,
-    ".inf",
-    "-.INF",
+    *("0x" + "f" * 5000, "9" * 5000, "1e9999", "1_000_000_000_000_000", "0o" + "7" * 3000, ".inf", "-.INF"),
     "190:20:30",
 )
 BACKBONES = ("convnet", "resnet", "alexnet", "vit")
@@ -84,21 +80,16 @@ def test_mutated_recipes_are_refused_or_sound(
     data: st.DataObject, recipe_text: dict[str, Any], tmp_path_factory: Any
 ) -> None:
     tree = copy.deepcopy(recipe_text)
-    if data.draw(st.integers(0, 3)) == 0:
+    if data.draw(st.integers(0, 9)) == 0:
         name = data.draw(st.sampled_from(BACKBONES))
         tree["backbone"] = choose(REGISTRY, "backbone", name).as_dict()
     number = data.draw(st.integers(1, 2))
     for _ in range(number):
         place = data.draw(st.sampled_from(list(places(tree))))
         put(tree, place, data.draw(st.sampled_from(ODD) | st.integers() | st.floats() | st.text(max_size=5)))
-    path = Path("mutated.yaml")
     begun = time.monotonic()
     try:
-        path.write_text(yaml.safe_dump(tree), encoding="utf-8", errors="surrogateescape")
-    except ValueError:  # Python writes no integer of so many digits
-        return
-    try:
-        weighed(load_recipe(str(path), REGISTRY))
+        weighed(check_source(Source(tree, {(): Mark("mutated.yaml", 1)}, {(): Path.cwd()}), "mutated", REGISTRY))
     except DDMError as error:
         assert "Traceback" not in str(error)
         assert len(str(error)) < 20_000
@@ -165,8 +156,8 @@ REFUSED = {
 @pytest.mark.parametrize("setting", REFUSED, ids=lambda each: each[:40])
 def test_what_was_let_through_once(setting: str, tmp_path: Path) -> None:
     changes = ["--set", setting]
-    if setting.startswith("online.num") or "num_perturbations" in setting:
-        changes += ["--set", "online.perturbations=random"]
+    if setting == "backbone.width=60000":
+        changes += ["--set", "backbone.depth=2"]
     told = refused("run", tiny(tmp_path / "work"), "--out", tmp_path / "run", *changes)
     assert REFUSED[setting] in told
     assert len(told) < 1000
@@ -205,9 +196,9 @@ def test_a_design_beyond_the_memory_is_refused(tmp_path: Path) -> None:
     ids=str,
 )
 def test_where_memory_ends_one_sentence_says_what_to_lower(raised: Exception) -> None:
-    with pytest.raises(MemoryShortageError, match=r"^matching ran out of memory \(.* are free\); lower memory_mb$"):
-        with memory_told("matching", "lower memory_mb"):
-            raise raised
+    wanted = r"^matching ran out of memory \(.* are free\); lower memory_mb$"
+    with pytest.raises(MemoryShortageError, match=wanted), memory_told("matching", "lower memory_mb"):
+        raise raised
 
 
 def test_real_allocators_are_told() -> None:
@@ -237,14 +228,15 @@ def test_sizes_in_words() -> None:
         "999 bytes",
         "36 GB",
         "1.5 TB",
-        "1e+282 EB",
+        "1e+279 EB",
     ]
     free = free_memory()
     assert free is not None
     check_fits(free / 2, "it", "lower it")
     with pytest.raises(MemoryShortageError, match=r"it would need about .*; .* are free; lower it"):
         check_fits(free * 2 + 1e9, "it", "lower it")
-    assert "20 GB" in str(pytest.raises(MemoryShortageError, check_fits, 36e9, "it", "lower it", 20 * 10**9).value)
+    with pytest.raises(MemoryShortageError, match="would need about 36 GB; 20 GB are free"):
+        check_fits(36e9, "it", "lower it", 20 * 10**9)
 
 
 def test_estimates_are_those_of_the_costs() -> None:
