@@ -1,6 +1,7 @@
 from .api import Run, open_run, run
 from .data.splits import DataInfo, DataSplits, ImageSet
 from .errors import DataError, DDMError, PluginError, RecipeError, RunFolderError, shown, suggestion
+from .files import FileError, check_file, is_file, is_folder, read_bytes, read_text
 from .offline.features import penultimate
 from .online.questions import Objective, Queries, Reference
 from .own_network import from_module
@@ -11,6 +12,7 @@ from .plugin.hookspecs import hookimpl
 from .plugin.signatures import ComponentOf
 from .randomness import derive_seed
 from .report.blocks import Chart, Clusters, Heatmap, Pictures, Report, Section, Table, Text
+from .resources import check_fits
 from .runs.workspace import Workspace
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "DataError",
     "DataInfo",
     "DataSplits",
+    "FileError",
     "Grid",
     "Heatmap",
     "ImageSet",
@@ -41,13 +44,19 @@ __all__ = [
     "Text",
     "Workspace",
     "attributor",
+    "check_file",
+    "check_fits",
     "derive_seed",
     "from_module",
     "hookimpl",
+    "is_file",
+    "is_folder",
     "objective",
     "of_inner_products",
     "open_run",
     "penultimate",
+    "read_bytes",
+    "read_text",
     "run",
     "shown",
     "suggestion",

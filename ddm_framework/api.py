@@ -212,7 +212,7 @@ def open_run(
         DDMError: if the folder holds no finished run, or the inputs of its offline stages have changed since.
     """
     found = RunFolder.existing(Path(folder))
-    if f"use: {GIVEN}" in found.file("recipe.yaml").read_text(encoding="utf-8"):
+    if f"use: {GIVEN}" in found.recipe_text():
         raise DDMError(
             f"{folder} holds a run of a module from Python, which only you can make again: call from_module with the"
             " same module and data, which takes up what the folder holds, and ask the run that it returns"

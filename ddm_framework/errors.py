@@ -64,7 +64,10 @@ class RecipeError(DDMError):
 
 def shown(value: object) -> str:
     """The repr of a value, shortened to fit into a message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        text = f"a {type(value).__name__} too long to write"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

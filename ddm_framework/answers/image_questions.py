@@ -15,6 +15,7 @@ from ddm_framework.answers.class_names import class_id, listed_names
 from ddm_framework.answers.deletion import without
 from ddm_framework.data import SUFFIXES, DataInfo, fitted, open_image, to_pixels
 from ddm_framework.errors import DDMError, RunFolderError
+from ddm_framework.files import FileError, check_file, is_file, is_folder
 from ddm_framework.online import Amounts, Attribution, Objective, Queries, sides
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.report import Report, Section, Text, page, query_cards
@@ -135,14 +136,16 @@ def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tenso
 
 
 def _image_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if is_folder(path):
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and is_file(file))
         found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
         if not found:
             raise DDMError(f"{path} holds no image ({', '.join(SUFFIXES)})")
         return found
-    if not path.is_file():
-        raise DDMError(f"there is no image {path}")
+    try:
+        check_file(path)
+    except FileError as error:
+        raise DDMError(f"there is no image {path}: {error.reason}") from None
     return [path]
 
 

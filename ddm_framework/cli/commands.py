@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,8 +17,10 @@ import typer
 import ddm_framework
 from ddm_framework.cli import summaries
 from ddm_framework.errors import DDMError
+from ddm_framework.files import why
 from ddm_framework.plugin import load_plugins
 from ddm_framework.progress import ProgressDisplay
+from ddm_framework.resources import memory_told
 from ddm_framework.runs import json_text
 
 app = typer.Typer(
@@ -198,7 +204,7 @@ def unlearn(
 def _ids(texts: list[str] | None, option: str) -> list[int]:
     """The ids of clusters that an option lists, which may be repeated."""
     for text in texts or ():
-        if not all(each.strip().isdecimal() for each in text.split(",")):
+        if not all(each.strip().isdecimal() and len(each.strip()) < 10 for each in text.split(",")):
             raise DDMError(f"{option} takes ids separated by commas, as in 3,17, found {text!r}")
     return [int(each) for text in texts or () for each in text.split(",")]
 
@@ -321,13 +327,38 @@ def main() -> None:
         app()
         return
     try:
-        app()
+        with terminated_like_interrupted(), memory_told("ddm", "lower memory_mb, or whatever is large"):
+            app()
     except DDMError as error:
         _fail(str(error), 2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{os.fsdecode(error.filename)}: {why(error)}", 2)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
         _fail("interrupted; what was finished is kept, run the same command again to go on", INTERRUPTED)
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Let `kill` and a closed terminal end ddm as Ctrl-C does, so that workers end too and nothing stays behind."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [each for each in known if signal.getsignal(each) == signal.SIG_DFL]  # nohup has them ignored
+    before = {each: signal.signal(each, stop) for each in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(message: str, status: int) -> None:

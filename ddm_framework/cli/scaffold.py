@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def write_package(kind: str, name: str, folder: Path) -> list[Path]:
     Raises:
         DDMError: if the folder is there already, or cannot be written to.
     """
-    if folder.exists():
+    if os.path.lexists(folder):
         raise DDMError(f"{folder} exists already; choose another folder with --out, or another name")
     written = []
     for path, text in _files(kind, name):

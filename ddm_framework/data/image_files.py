@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ddm_framework.errors import DataError
+from ddm_framework.files import FileError, check_file
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are decoded, whatever the file's name; some of Pillow's other formats start external programs."""
@@ -48,6 +49,7 @@ def read_image(path: Path, mode: str) -> Opened:
         DataError: if the file is damaged, is not an image, or has more than 8 bits per channel.
     """
     try:
+        check_file(path)
         with Image.open(path, formats=FORMATS) as file:
             image = ImageOps.exif_transpose(file)
         if image.mode.startswith(("I", "F")):  # Pillow would silently clip it to white
@@ -92,4 +94,5 @@ def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
 
 def unreadable(path: Path, error: Exception) -> DataError:
     """The error for a file that is not an image."""
-    return DataError(f"{path} cannot be read as an image: {error}; repair or remove it")
+    reason = error.reason if isinstance(error, FileError) else error
+    return DataError(f"{path} cannot be read as an image: {reason}; repair or remove it")

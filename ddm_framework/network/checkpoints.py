@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddm_framework.errors import DDMError
+from ddm_framework.files import FileError, check_file
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters
+from ddm_framework.resources import check_fits
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -28,8 +30,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix not in SUFFIXES:
         raise DDMError(f"checkpoint {path} must end in {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise DDMError(f"checkpoint {path}: there is no such file")
+    try:
+        check_fits(check_file(path), f"checkpoint {path}", "name a smaller file")
+    except FileError as error:
+        raise DDMError(f"checkpoint {error}") from None
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 from ddm_framework.data.images import Images
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
+from ddm_framework.network.allocating import Watched, check_stateless, named, naming
 from ddm_framework.network.grouped import LEAST_WITH_OWN_IMAGES, Stacked, grouped
 from ddm_framework.network.stacks import Gradient, Parameters, broadcast, concatenate, num_weights
 from ddm_framework.randomness import derive_seed
@@ -136,19 +137,23 @@ def build_network(
     Raises:
         DDMError: if the module mixes samples in batch statistics, or its logits do not fit the data.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), naming(build):
         torch.manual_seed(derive_seed(seed, "initialisation"))
-        module = build(info).eval().to(device)
+        with Watched():
+            module = build(info).eval()
+        module = module.to(device)
     _refuse_batch_norm(module)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     sample = torch.zeros(1, *info.shape, device=device)
-    values, logits = _count_activations(module, sample)
-    if logits.shape != (1, info.num_classes):
-        raise DDMError(
-            f"the backbone returns shape {tuple(logits.shape)} for one image; "
-            f"it must return logits (1, {info.num_classes})"
-        )
+    with naming(build):
+        values, logits = _count_activations(module, sample)
+        if logits.shape != (1, info.num_classes):
+            raise DDMError(
+                f"the backbone returns shape {tuple(logits.shape)} for one image; "
+                f"it must return logits (1, {info.num_classes})"
+            )
+        check_stateless(module, sample, named(build))
     buffers = {name: buffer.detach() for name, buffer in module.named_buffers()}
     initial = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     return Network(module, info, values, buffers, None if buffers else grouped(module)), initial

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from ddm_framework.data.images import Images
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError, suggestion
+from ddm_framework.files import is_file
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters
 from ddm_framework.recipe.settings import TimmFeatures
@@ -83,7 +84,7 @@ def timm_features(settings: TimmFeatures, images: Images, info: DataInfo) -> Ten
             f"clusterer.features: timm {timm.__version__} has no model {settings.timm!r}"
             f"{suggestion(settings.timm, timm.list_models())} (timm.list_models() lists them)"
         )
-    if not settings.checkpoint.is_file():
+    if not is_file(settings.checkpoint):
         raise DDMError(f"clusterer.features: there is no file {settings.checkpoint} with weights of {settings.timm!r}")
     try:
         return _pooled(settings, images, info)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ddm_framework.data.images import content_digest
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError, PluginError
+from ddm_framework.online.behaviours import checked_behaviours
 from ddm_framework.plugin.choice import Choice
 from ddm_framework.plugin.declarations import Declaration, Direction, objective
 
@@ -127,12 +128,13 @@ class Objective:
         """
         if self.declaration.needs_labels and reference.labels is None:
             raise DDMError(f"objective {self.name!r} needs the queries' labels, and there are none")
+        given = (logits, reference.target_logits)
+        versions = [each._version for each in given]
         behaviours = self.choice(logits, reference)
+        if versions != [each._version for each in given]:
+            raise PluginError(f"{self.choice.who} changes in place the logits that it is given; work on a copy")
         rows = 1 if self.declaration.set_level else len(logits)
-        if not isinstance(behaviours, Tensor) or behaviours.ndim != 2 or len(behaviours) != rows:
-            shape = tuple(behaviours.shape) if isinstance(behaviours, Tensor) else type(behaviours).__name__
-            raise PluginError(f"objective {self.name!r} must return a tensor of shape ({rows}, m), returned {shape}")
-        return behaviours
+        return checked_behaviours(self.choice.who, behaviours, rows, logits)
 
     def has_gradient(self, reference: Reference) -> bool:
         """Whether its behaviours have a derivative other than 0 at the logits of the target.

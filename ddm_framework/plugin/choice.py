@@ -22,6 +22,7 @@ class Choice:
         target: its function.
         given: the options that were set explicitly, with paths and components resolved; the others have their defaults.
         home: the module under which the component is registered.
+        plugin: that brings it.
     """
 
     kind: str
@@ -30,6 +31,12 @@ class Choice:
     target: Callable[..., Any] = field(repr=False, compare=False)
     given: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     home: str = field(default="", repr=False, compare=False)
+    plugin: str = field(default="", repr=False, compare=False)
+
+    @property
+    def who(self) -> str:
+        """How it is named in a message."""
+        return f"{self.kind} {self.name!r}" + (f" of plugin {self.plugin}" if self.plugin else "")
 
     def __call__(self, *core: Any) -> Any:
         """Call the component with the core's arguments and the recipe's options."""

@@ -120,7 +120,7 @@ class Fitting:
         options = {name: getattr(values, name) for name in signature.names}
         # Defaults are treated like given values: their paths are resolved and their components chosen too.
         options |= self._fitted(signature, {name: options[name] for name in options if name not in given}, place)
-        return Choice(kind, own, options, target, fitted, registered.home)
+        return Choice(kind, own, options, target, fitted, registered.home, registered.plugin)
 
     def grid(self, registered: Registered, given: Mapping[str, Any], place: Place) -> Grid | None:
         """A component whose options may list values to try. A list that is valid as it stands counts as one value."""

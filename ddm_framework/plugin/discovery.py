@@ -18,6 +18,7 @@ from typing import Any
 import pluggy
 
 from ddm_framework.errors import PluginError, shown, suggestion
+from ddm_framework.files import FileError, check_file
 from ddm_framework.plugin import hookspecs
 from ddm_framework.plugin.components import KINDS, Component, hook_name
 from ddm_framework.plugin.registry import LOCAL_PREFIX, Plugin, Registered, Registry
@@ -38,10 +39,10 @@ def load_plugins(files: Sequence[Path] = ()) -> Registry:
     """
     plugins = list(_installed())
     for file in files:
-        plugin = replace(_load(str(file), "", partial(_import_file, file)), file=file.resolve())
+        plugin = _load(str(file), "", partial(_import_file, file))
         if plugin.failure:
             raise PluginError(f"plugin file {file}: {plugin.failure}")
-        plugins.append(plugin)
+        plugins.append(replace(plugin, file=file.resolve()))
     return Registry(
         tuple(plugins),
         [Registered(kind, component, plugin.name) for plugin in plugins for kind, component in plugin.components],
@@ -134,8 +135,10 @@ def _import_entry_point(entry: EntryPoint) -> Any:
 
 def _import_file(file: Path) -> ModuleType:
     """Import a local file under a unique module name, so that its targets can be imported by that name."""
-    if not file.is_file():
-        raise PluginError("there is no such file")
+    try:
+        check_file(file)
+    except FileError as error:
+        raise PluginError(error.reason) from None
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
     stem = re.sub(r"\W", "_", file.stem)
     name = f"{LOCAL_PREFIX}{stem}_{digest}"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from ddm_framework.errors import Place, PluginError, shown, suggestion
@@ -32,7 +34,11 @@ NUM_CORE_ARGUMENTS = {
 
 _STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
-STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+LARGEST_INT = 2**63 - 1
+"""Of 64 bits, with sign: PyTorch and NumPy count no further."""
+LARGEST_FLOAT = 1e30
+"""Networks compute in 32 bits, where what is larger soon becomes infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,10 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
     Raises:
         PluginError: if the signature breaks the contract of its kind.
     """
+    return (_read_once if isinstance(target, Hashable) else _read)(target, kind, who)
+
+
+def _read(target: Callable[..., Any], kind: str, who: str) -> Signature:
     try:
         parameters = list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):
@@ -134,8 +144,11 @@ def read_signature(target: Callable[..., Any], kind: str, who: str) -> Signature
             raise PluginError(f"{who}: option {option.name!r} must not start with an underscore")
     return Signature(
         tuple(Option(p.name, hints[p.name], p.default) for p in options),
-        _model({p.name: (_fillable(hints[p.name]), p.default) for p in options}, who),
+        _model({p.name: (_held_in_bounds(hints[p.name]), p.default) for p in options}, who),
     )
+
+
+_read_once = lru_cache(maxsize=1000)(_read)
 
 
 def _model(fields: dict[str, Any], who: str) -> type[BaseModel]:
@@ -168,6 +181,32 @@ def _fillable(hint: Any) -> Any:
     if origin is typing.Annotated:
         return typing.Annotated[arguments]
     return origin[arguments] if origin in (list, dict) else hint
+
+
+def bearable(value: Any) -> Any:
+    """A value as it is, if every number in it fits into what computes with it.
+
+    Raises:
+        ValueError: for integers beyond 64 bits, floats beyond 32, infinity and NaN.
+    """
+    if isinstance(value, Mapping):
+        held: Any = value.values()
+    else:
+        held = value if isinstance(value, list | tuple | set | frozenset) else ()
+    for each in held:
+        bearable(each)
+    if isinstance(value, int) and not -LARGEST_INT <= value <= LARGEST_INT:
+        raise ValueError("input should fit into 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("input should be a finite number")
+    if isinstance(value, float) and abs(value) > LARGEST_FLOAT:
+        raise ValueError(f"input should be at most {LARGEST_FLOAT:g} in size, for networks compute in 32 bits")
+    return value
+
+
+def _held_in_bounds(hint: Any) -> Any:
+    """The hint of an option whose numbers are bounded, whatever holds them."""
+    return Annotated[_fillable(hint), AfterValidator(bearable)]
 
 
 def mentions(hint: Any, wanted: Any) -> bool:

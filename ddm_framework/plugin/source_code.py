@@ -13,7 +13,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
+from ddm_framework.files import check_file, opened
 from ddm_framework.plugin.registry import LOCAL_PREFIX
+from ddm_framework.resources import check_fits
 
 _CORE = "ddm_framework"
 
@@ -142,5 +144,6 @@ def _statements(path: Path, changed: int) -> tuple[tuple[int, str, tuple[str, ..
 
 def file_digest(path: Path) -> str:
     """A digest of the contents of a file: 16 hexadecimal digits."""
-    with path.open("rb") as file:
+    check_fits(check_file(path), f"{path}", "name a smaller file")
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

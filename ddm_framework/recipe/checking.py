@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from ddm_framework.errors import Place, Problem, RecipeError, shown, suggestion
+from ddm_framework.files import is_file
 from ddm_framework.plugin import Choice, Registry
 from ddm_framework.plugin.choosing import Fitting, is_component
 from ddm_framework.plugin.signatures import validated
@@ -21,7 +22,7 @@ from ddm_framework.recipe.settings import (
     General,
     Settings,
 )
-from ddm_framework.recipe.yaml_source import Source, is_file
+from ddm_framework.recipe.yaml_source import Source
 
 _GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb")
 _KEYS = (*_GENERAL_KEYS, *COMPONENT_SECTIONS, *SECTIONS, "objectives", "extends")

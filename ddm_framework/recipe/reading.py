@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddm_framework.errors import Mark, Place, Problem, RecipeError, shown, suggestion
+from ddm_framework.files import is_file
 from ddm_framework.plugin import Registry
 from ddm_framework.recipe.checking import check_source
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import SHARED_SECTIONS
-from ddm_framework.recipe.yaml_source import Source, is_file, parse, read_source
+from ddm_framework.recipe.yaml_source import Source, parse, read_source
 
 _LASTING = {section: tuple(model.model_fields) for section, model in SHARED_SECTIONS.items()}
 """Keys of a component's section that belong to the core, so they are kept if the component is replaced."""
@@ -95,7 +96,7 @@ def _apply_setting(source: Source, setting: str) -> None:
     place: Place = ()
     around = source.value
     for part in parts:
-        if isinstance(around, list) and part.isdecimal() and int(part) < len(around):
+        if isinstance(around, list) and part.isdecimal() and len(part) < 10 and int(part) < len(around):
             place = (*place, int(part))
         elif isinstance(around, dict):
             place = (*place, part)

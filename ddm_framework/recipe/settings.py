@@ -6,23 +6,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ddm_framework.errors import DDMError
+from ddm_framework.plugin.signatures import LARGEST_INT, bearable
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+
+def above_nothing(value: float) -> float:
+    """A number above 0, if it is above 0 in 32 bits too.
+
+    Raises:
+        ValueError: for one that becomes 0 there.
+    """
+    if value < SMALLEST_FLOAT:
+        raise ValueError(f"input should be at least {SMALLEST_FLOAT:g}, for networks compute in 32 bits")
+    return value
+
+
+SMALLEST_FLOAT = 1e-30
+"""Networks compute in 32 bits, where what is much smaller becomes 0."""
+Number = Annotated[float, AfterValidator(bearable)]
+"""Numbers that networks compute with, in 32 bits."""
+Positive = Annotated[Number, Field(gt=0), AfterValidator(above_nothing)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+MANY = 1_000_000
+"""More epochs, steps or retrainings than anybody waits for."""
+Count = Annotated[int, Field(gt=0, le=MANY)]
+CountOrNone = Annotated[int, Field(ge=0, le=MANY)]
+Size = Annotated[int, Field(gt=0, le=LARGEST_INT)]
+"""Of something that is cut to what there is: a batch, a bound of memory."""
+Seed = Annotated[int, Field(ge=0, le=LARGEST_INT)]
 
 
 class Settings(BaseModel):
@@ -55,10 +70,10 @@ class Corruption(Settings):
     """
 
     share: Share = 0.0
-    noise: PositiveFloat = 0.1
+    noise: Positive = 0.1
     norm: Literal["per_pixel", "euclidean"] = "per_pixel"
     labels: Share = 0.0
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
 
 class Training(Settings):
@@ -68,14 +83,14 @@ class Training(Settings):
     applies to training only: gradients are matched on the original images.
     """
 
-    epochs: PositiveInt = 30
-    lr: PositiveFloat = 0.05
-    batch_size: PositiveInt = 64
+    epochs: Count = 30
+    lr: Positive = 0.05
+    batch_size: Size = 64
     momentum: Fraction = 0.0
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegative = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     augmentation: list[Literal["crop", "flip"]] = []
-    checkpoint_every: PositiveInt = 1
+    checkpoint_every: Count = 1
 
 
 class Target(Settings):
@@ -88,8 +103,8 @@ class Target(Settings):
 
     checkpoint: Path | None = None
     trajectory: list[Path] = []
-    mean: list[float] | None = None
-    std: list[PositiveFloat] | None = None
+    mean: list[Number] | None = None
+    std: list[Positive] | None = None
 
 
 class Matching(Settings):
@@ -104,15 +119,15 @@ class Matching(Settings):
 
     direction: Literal["reverse", "forward"] = "reverse"
     pairing: Literal["offset", "mirror", "final"] = "offset"
-    step_length: NonNegativeInt = 4
-    steps: PositiveInt = 300
-    images_per_cluster: PositiveInt = 1
+    step_length: CountOrNone = 4
+    steps: Annotated[int, Field(gt=0, le=10 * MANY)] = 300
+    images_per_cluster: Count = 1
     labels: Literal["learned", "hard"] = "learned"
     init: Literal["real", "noise"] = "real"
     optimizer: Literal["adam", "sgd"] = "adam"
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
-    lr: PositiveFloat = 0.1
-    label_lr: PositiveFloat = 0.1
+    lr: Positive = 0.1
+    label_lr: Positive = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
 
 
@@ -143,21 +158,21 @@ class Online(Settings):
     """
 
     perturbations: Literal["leave_one_out", "random"] = "leave_one_out"
-    num_perturbations: PositiveInt | None = None
-    keep_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    num_perturbations: Count | None = None
+    keep_probability: Annotated[Number, Field(gt=0, lt=1)] = 0.5
     start: Literal["target", "initial"] = "target"
-    steps: PositiveInt = 1
+    steps: Count = 1
     scale: Literal["common", "cluster_share", "raw"] = "common"
-    step_size: NonNegativeFloat = 5e-4
+    step_size: NonNegative = 5e-4
     beta: Literal["uniform", "inverse"] = "uniform"
-    ridge: NonNegativeFloat = 0.0
-    anchor: NonNegativeFloat = 0.0
-    replay: NonNegativeInt | Literal["auto"] = 0
-    replay_step_size: NonNegativeFloat = 0.01
+    ridge: NonNegative = 0.0
+    anchor: Annotated[Number, Field(ge=0, le=1000)] = 0.0
+    replay: CountOrNone | Literal["auto"] = 0
+    replay_step_size: NonNegative = 0.01
     replay_set_power: Fraction | None = None
-    keep_mb: NonNegativeInt = 256
+    keep_mb: Annotated[int, Field(ge=0, le=LARGEST_INT)] = 256
     direction: Literal["synset", "gradient", "influence"] = "synset"
-    damping: PositiveFloat = 0.3
+    damping: Positive = 0.3
 
     @property
     def set_power(self) -> float:
@@ -194,8 +209,8 @@ class Certificate(Settings):
     `retrainings` and 6 `singles` are a good start.
     """
 
-    retrainings: NonNegativeInt = 0
-    singles: NonNegativeInt | None = None
+    retrainings: CountOrNone = 0
+    singles: CountOrNone | None = None
 
     @field_validator("retrainings")
     @classmethod
@@ -225,7 +240,7 @@ class TimmFeatures(Settings):
 
     timm: str
     checkpoint: Path
-    size: PositiveInt | None = None
+    size: Annotated[int, Field(gt=0, le=10_000)] | None = None
 
 
 class Clustering(Settings):
@@ -235,8 +250,8 @@ class Clustering(Settings):
     `clusters_per_class` is: for classes of very different size.
     """
 
-    clusters_per_class: PositiveInt = 10
-    cluster_size: PositiveInt | None = None
+    clusters_per_class: Count = 10
+    cluster_size: Count | None = None
     features: Literal["target", "pixels"] | TimmFeatures = "target"
 
 
@@ -254,10 +269,10 @@ class General(Settings):
     """Settings of the whole run; `memory_mb` bounds the memory of one chunk of networks."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt | Literal["auto"] = "auto"
-    memory_mb: Annotated[int, Field(ge=16)] = 256
+    threads: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
+    memory_mb: Annotated[int, Field(ge=16, le=LARGEST_INT)] = 256
 
 
 SECTIONS: dict[str, type[Settings]] = {

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ddm_framework.errors import Mark, Place, Problem, RecipeError, shown
+from ddm_framework.files import FileError, read_text
 
 MAX_BYTES = 100_000
 MAX_DEPTH = 20
@@ -100,12 +101,9 @@ def read_source(path: Path) -> Source:
             mappings, or too deep nesting.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _error(f"the file is larger than {MAX_BYTES:,} bytes; a recipe is a page of text", path)
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise _error(f"cannot read the recipe: {reason}", path) from None
+        text = read_text(path, MAX_BYTES)
+    except FileError as error:
+        raise _error(f"cannot read the recipe: {error.reason}", path) from None
     return parse(text, str(path), path.resolve().parent)
 
 
@@ -229,11 +227,3 @@ def write(value: Any) -> str:
 
 def _error(message: str, path: Path) -> RecipeError:
     return RecipeError([Problem(message, Mark(str(path)))])
-
-
-def is_file(path: Path) -> bool:
-    """Whether the file exists; False also if the system cannot tell (the name is too long, permission is denied)."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False

@@ -7,9 +7,12 @@ import hashlib
 import io
 import math
 import re
+import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import chdir
 from itertools import accumulate, groupby, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -134,8 +137,7 @@ def chart_svg(chart: Chart) -> str:
     Labels are text, escaped, never markup or mathematics. Values that are not finite are grey crosses on the axis; in
     a histogram they are counted beside it.
     """
-    import matplotlib.figure
-
+    matplotlib = _matplotlib()
     shown = repr((chart.kind, chart.series, chart.x, chart.x_label, chart.y_label)).encode("utf-8", "replace")
     style: Any = {**_STYLE, "svg.hashsalt": hashlib.sha256(shown).hexdigest()}
     file = io.StringIO()
@@ -149,6 +151,16 @@ def chart_svg(chart: Chart) -> str:
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     label = f"{chart.kind} chart of {chart.y_label} by {chart.x_label}: {', '.join(chart.series)}"
     return _inline(file.getvalue(), label)
+
+
+def _matplotlib() -> Any:
+    """The library, which is not to read a `matplotlibrc` of the current folder: that may be a stranger's, or a pipe."""
+    if "matplotlib" in sys.modules:
+        import matplotlib.figure
+    else:
+        with chdir(Path(__file__).parent):
+            import matplotlib.figure
+    return matplotlib
 
 
 def _levels(images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from ddm_framework.errors import RunFolderError
 from ddm_framework.network import Parameters, TrainingState
 from ddm_framework.offline import Partition, Synset
 from ddm_framework.runs.run_folder import RunFolder
-from ddm_framework.runs.safe_files import load_json
+from ddm_framework.runs.safe_files import AGAIN, load_json
 from ddm_framework.runs.tensor_files import load_tensors, prefixed, save_tensors, under
 
 _EPOCH = re.compile(r"epoch_(\d+)\.safetensors")
@@ -35,12 +36,23 @@ def load_info(folder: RunFolder) -> DataInfo:
     """The recorded DataInfo.
 
     Raises:
-        RunFolderError: if the manifest has none.
+        RunFolderError: if the manifest has none, or one that contradicts itself.
     """
     try:
-        return TypeAdapter(DataInfo).validate_python(folder.manifest.get("data"))
+        info = TypeAdapter(DataInfo).validate_python(folder.manifest.get("data"))
     except ValidationError:
         raise RunFolderError(f"the manifest in {folder.path} says nothing of the data; run the recipe again") from None
+    numbers = (*info.mean, *info.std)
+    sound = (
+        min(*info.shape, info.num_classes) > 0
+        and len(info.class_names) == info.num_classes
+        and len(info.mean) == len(info.std) == info.shape[0]
+        and all(map(math.isfinite, numbers))
+        and min(info.std) > 0
+    )
+    if not sound:
+        raise RunFolderError(f"what the manifest in {folder.path} says of the data cannot be; run the recipe again")
+    return info
 
 
 def save_checkpoint(folder: RunFolder, epoch: int, parameters: Parameters) -> None:
@@ -77,26 +89,32 @@ def _checkpoint(folder: RunFolder, epoch: int) -> Path:
     return folder.file("offline", "trajectory", f"epoch_{epoch:03d}.safetensors")
 
 
-def load_trajectory(folder: RunFolder, device: torch.device) -> Mapping[int, Parameters]:
+def load_trajectory(
+    folder: RunFolder, device: torch.device, like: Parameters | None = None
+) -> Mapping[int, Parameters]:
     """All saved checkpoints by epoch, each loaded when it is first asked for.
 
+    Args:
+        folder: of the run.
+        device: to load them to.
+        like: parameters of the network, whose names, shapes and types those of each checkpoint must be.
     Raises:
-        RunFolderError: if there is none.
+        RunFolderError: if there is none; when one is asked for, if it does not fit the network.
     """
     epochs = saved_epochs(folder)
     if not epochs:
         raise RunFolderError(
             f"{folder.file('offline', 'trajectory')} holds no checkpoint; run with --fresh to train again"
         )
-    return _Checkpoints(folder, epochs, device)
+    return _Checkpoints(folder, epochs, device, like)
 
 
 class _Checkpoints(Mapping[int, Parameters]):
     """Checkpoints by epoch; what was loaded is kept."""
 
-    def __init__(self, folder: RunFolder, epochs: Sequence[int], device: torch.device) -> None:
+    def __init__(self, folder: RunFolder, epochs: Sequence[int], device: torch.device, like: Parameters | None) -> None:
         self._epochs = epochs
-        self._load = cache(lambda epoch: load_checkpoint(folder, epoch, device))
+        self._load = cache(lambda epoch: _fitting(folder, epoch, load_checkpoint(folder, epoch, device), like))
 
     def __getitem__(self, epoch: int) -> Parameters:
         if epoch not in self._epochs:
@@ -108,6 +126,21 @@ class _Checkpoints(Mapping[int, Parameters]):
 
     def __len__(self) -> int:
         return len(self._epochs)
+
+
+def _fitting(folder: RunFolder, epoch: int, parameters: Parameters, like: Parameters | None) -> Parameters:
+    """The parameters of a checkpoint, if they are those of the network."""
+    if like is None:
+        return parameters
+    found, wanted = ({name: (each.shape, each.dtype) for name, each in some.items()} for some in (parameters, like))
+    if found != wanted:
+        wrong = next(name for name in {**wanted, **found} if found.get(name) != wanted.get(name))
+        raise _unfit(_checkpoint(folder, epoch), f"{wrong!r} is not as in the recipe's backbone")
+    return parameters
+
+
+def _unfit(path: Path, told: str) -> RunFolderError:
+    return RunFolderError(f"{path} is not what ddm wrote there: {told}; {AGAIN}")
 
 
 def save_state(folder: RunFolder, state: TrainingState) -> None:
@@ -143,7 +176,13 @@ def load_partition(folder: RunFolder, device: torch.device) -> Partition:
     """The partition."""
     path = folder.file("offline", "partition.safetensors")
     tensors = _load(folder, "partition", path, device, ("clusters", "classes"))
-    return Partition(tensors["clusters"], tensors["classes"])
+    clusters, classes = tensors["clusters"], tensors["classes"]
+    sound = clusters.ndim == classes.ndim == 1 and clusters.dtype == classes.dtype == torch.int64
+    if not sound or min(len(classes), len(clusters)) == 0 or int(classes.min()) < 0:
+        raise _unfit(path, "it holds no clusters")
+    if not torch.equal(clusters.unique(), torch.arange(len(classes), device=clusters.device)):
+        raise _unfit(path, f"its samples are not in clusters 0 to {len(classes) - 1}")
+    return Partition(clusters, classes)
 
 
 def save_synset_chunk(folder: RunFolder, name: str, synset: Synset) -> None:
@@ -186,7 +225,14 @@ def _synsets(folder: RunFolder) -> Path:
 def load_synset(folder: RunFolder, level: str, device: torch.device) -> Synset:
     """The `cluster`- or `class`-wise synset."""
     names = (f"{level}.{each.name}" for each in fields(Synset))
-    return Synset.from_tensors(_load(folder, "matching", _synsets(folder), device, names), f"{level}.")
+    synset = Synset.from_tensors(_load(folder, "matching", _synsets(folder), device, names), f"{level}.")
+    count, images = len(synset.cosine), synset.images
+    shapes = (images.shape[:2], images.ndim, synset.labels.ndim, synset.cosine.shape, synset.real_norm.shape)
+    if shapes != (synset.labels.shape[:2], 5, 3, (count,), (count,)) or count != len(images):
+        raise _unfit(_synsets(folder), f"the shapes of the {level}-wise synset do not go together")
+    if not all(each.is_floating_point() and bool(each.isfinite().all()) for each in (images, synset.labels)):
+        raise _unfit(_synsets(folder), f"the {level}-wise synset holds other things than finite numbers")
+    return synset
 
 
 def save_attribution(folder: RunFolder, tensors: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework.errors import RunFolderError
+from ddm_framework.files import is_file
 from ddm_framework.network import Parameters
 from ddm_framework.offline import Partition, Synset
 from ddm_framework.online import chunks_of, perturbed_networks
@@ -48,7 +49,7 @@ def estimated_networks(
     for rows in chunks_of(workspace.network, len(perturbations), recipe):
         own = None if kept is None else kept[rows]
         name = _name(workspace, perturbations[rows], synset, partition, own)
-        found = _load(workspace, name)
+        found = _load(workspace, name, rows.stop - rows.start)
         if found is None:
             real = real or [real_data(workspace, partition)]
             after, uphill = real[0].training_after, real[0].displacements
@@ -82,13 +83,16 @@ def _name(
     return f"{digest.hexdigest()[:24]}.safetensors"
 
 
-def _load(workspace: Workspace, name: str) -> Parameters | None:
+def _load(workspace: Workspace, name: str, count: int) -> Parameters | None:
     file = workspace.folder.file(NETWORKS, name)
-    if not workspace.recipe.online.keep_mb or not file.is_file():
+    if not workspace.recipe.online.keep_mb or not is_file(file):
         return None
     try:
         found = load_tensors(file, workspace.target)
     except RunFolderError:  # a damaged file is estimated again
+        return None
+    shapes = {key: (count, *each.shape) for key, each in workspace.target.items()}
+    if any(tuple(found[key].shape) != shape for key, shape in shapes.items()):
         return None
     return {key: found[key].to(workspace.device) for key in workspace.target}
 

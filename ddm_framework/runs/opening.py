@@ -32,6 +32,11 @@ def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
         name = name if available else "cpu"
     if name == "cuda" and not available:
         raise DDMError("device cuda was asked for, but torch sees no GPU here; use --device cpu or auto")
+    if threads > max(8 * num_cores(), 16) and threads != folder.input("training", "threads"):
+        raise DDMError(
+            f"threads: {threads} would wait for one another on the {num_cores()} cores here; set threads={num_cores()},"
+            " or auto"
+        )
     torch.set_num_threads(threads)
     keep_freed_memory()
     settled = recipe.with_general(general.model_copy(update={"threads": threads, "device": name}))

@@ -12,10 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from ddm_framework.files import FileError, is_folder, read_text
+
 DISTRIBUTION = "ddm-framework"
 _PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors")
 _CODE = ("code", "inner")
 """Keys under which the digests of components' code stand; runs made before code was looked at have none."""
+_MOST_OF_GIT = 10_000_000
+"""Bytes that a file of git's is read up to; a repository with 100,000 packed branches has fewer."""
 _REVISION = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -155,7 +159,7 @@ def git_revision(folder: Path) -> str | None:
     others), and the folder may be a stranger's.
     """
     for around in (folder, *folder.parents):
-        if (around / ".git").is_dir():
+        if is_folder(around / ".git"):
             return _revision(around / ".git")
     return None
 
@@ -180,6 +184,6 @@ def _line(path: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-    except (OSError, UnicodeDecodeError):
+        return read_text(path, _MOST_OF_GIT)
+    except FileError:
         return ""

@@ -7,26 +7,30 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.recipe.yaml_source import is_file
+from ddm_framework.files import FileError, is_file, is_folder, is_link, read_text, why
+from ddm_framework.recipe.yaml_source import MAX_BYTES
 from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words, worth_telling
-from ddm_framework.runs.safe_files import PARTIAL, load_json, save_json
+from ddm_framework.runs.safe_files import AGAIN, PARTIAL, load_json, remove_partials, save_json
 from ddm_framework.runs.tensor_files import check_tensors
 
 STAGES = ("training", "partition", "matching", "online")
 """The stages of a run, in their order."""
 MANIFEST = "manifest.json"
+RECIPE = "recipe.yaml"
 SAMPLES = "samples.csv"
 LOCK = ".lock"
+"""The file that keeps a second process out; it means nothing when nobody holds it."""
 NETWORKS = "networks"
 """Folder of the networks that are kept for the next question."""
-"""The file that keeps a second process out; it means nothing when nobody holds it."""
+_FOLDERS = ("offline", "offline/trajectory", "offline/synset", "online", NETWORKS, "variants", "questions")
+"""Folders within that of a run; a link in the place of one would lead ddm to write and remove files elsewhere."""
 _NOT_OURS = "is not a run folder of ddm; choose another folder (`ddm run --out`)"
 
 
@@ -35,11 +39,25 @@ class _Stage(BaseModel):
 
     hash: str
     inputs: dict[str, Any]
+    shown: dict[str, Any] = {}
     files: list[str] = []
+    used: dict[str, str] = {}
+    seconds: float = 0.0
+    done: bool = False
+
+    @field_validator("files")
+    @classmethod
+    def _within(cls, files: list[str]) -> list[str]:
+        if any(PurePosixPath(each).is_absolute() or ".." in PurePosixPath(each).parts for each in files):
+            raise ValueError("a file outside of the run folder")
+        return files
 
 
 class _Manifest(BaseModel):
     stages: dict[str, _Stage]
+    recipe: str = ""
+    versions: dict[str, str] = {}
+    data: dict[str, Any] = {}
 
 
 class RunFolder:
@@ -58,14 +76,19 @@ class RunFolder:
         """
         folder = cls(path)
         try:
-            if (path / MANIFEST).exists():
+            if _is_there(path / MANIFEST):
                 folder.manifest = _read_manifest(path / MANIFEST)
-            elif path.exists() and (
-                not path.is_dir() or any(each.suffix != PARTIAL and each.name != LOCK for each in path.iterdir())
+            elif _is_there(path) and (
+                not is_folder(path) or any(each.suffix != PARTIAL and each.name != LOCK for each in path.iterdir())
             ):
                 raise RunFolderError(f"{path} exists and has no {MANIFEST}, so it {_NOT_OURS}")
         except OSError as error:
-            raise RunFolderError(f"cannot look into {path}: {error.strerror}") from error
+            raise RunFolderError(f"cannot look into {path}: {why(error)}") from error
+        if links := [name for name in (LOCK, *_FOLDERS) if is_link(path / name)]:
+            raise RunFolderError(
+                f"{path / links[0]} is a link, and ddm would write and remove files where it leads; put a real"
+                f" {'file' if links[0] == LOCK else 'folder'} in its place"
+            )
         return folder
 
     @classmethod
@@ -89,6 +112,17 @@ class RunFolder:
     def file(self, *parts: str) -> Path:
         """A file of the run."""
         return self.path.joinpath(*parts)
+
+    def recipe_text(self) -> str:
+        """The recipe that the run was made with, as its folder spells it out.
+
+        Raises:
+            RunFolderError: if it is missing or cannot be read.
+        """
+        try:
+            return read_text(self.path / RECIPE, MAX_BYTES)
+        except FileError as error:
+            raise RunFolderError(f"{error}; run the recipe that made {self.path} again, which writes it anew") from None
 
     def files(self, stage: str) -> list[Path]:
         """The files of a stage: those that it made if it is done, otherwise those that exist."""
@@ -180,18 +214,20 @@ class RunFolder:
                     check_tensors(path, stamp=self.stamp(stage, path))
                 elif path.suffix == ".json":
                     load_json(path)
-                elif not path.is_file():
+                elif not is_file(path):
                     return f"{path} is missing; run with --fresh to make it again"
             except RunFolderError as error:
                 return str(error)
         return ""
 
     def _sweep(self) -> None:
-        """Remove partial files of killed processes."""
+        """Remove partial files of killed processes; the stages' own folders belong to nobody else, whatever its id."""
         for pattern in (f".*{PARTIAL}", f"offline/**/.*{PARTIAL}", f"online/.*{PARTIAL}"):
             for path in self.path.glob(pattern):
                 with suppress(OSError):
                     path.unlink()
+        for folder in (self.path / NETWORKS, self.path / "questions"):
+            remove_partials(folder)
 
     def discard(self, stages: Sequence[str]) -> None:
         """Forget stages and remove their files."""
@@ -276,6 +312,19 @@ def stage_files(path: Path, stage: str) -> list[Path]:
     return sorted(file for pattern in patterns[stage] for file in path.glob(pattern) if file.is_file())
 
 
+def _is_there(path: Path) -> bool:
+    """Whether anything has this name, a link that leads nowhere included.
+
+    Raises:
+        OSError: if the system cannot tell.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other processes out of a run folder; the system removes the lock however this process ends.
@@ -288,7 +337,9 @@ def locked(path: Path) -> Iterator[None]:
     except FileExistsError:
         raise RunFolderError(f"{path} exists and {_NOT_OURS}") from None
     except OSError as error:
-        raise RunFolderError(f"cannot make the run folder {path}: {error.strerror}") from error
+        raise RunFolderError(f"cannot make the run folder {path}: {why(error)}") from error
+    if _is_there(path / LOCK) and (is_link(path / LOCK) or not is_file(path / LOCK)):
+        raise RunFolderError(f"{path / LOCK} is not the file that ddm writes; remove it")
     lock = FileLock(path / LOCK, timeout=0)
     try:
         lock.acquire()
@@ -308,8 +359,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = load_json(path)
         _Manifest.model_validate(manifest, strict=True)
-    except RunFolderError:
-        raise RunFolderError(f"{path} is not JSON, so {path.parent} {_NOT_OURS}") from None
+    except RunFolderError as error:
+        raise RunFolderError(f"{str(error).removesuffix(f'; {AGAIN}')}, so {path.parent} {_NOT_OURS}") from None
     except ValidationError:
         raise RunFolderError(f"{path} is not a manifest of ddm, so {path.parent} {_NOT_OURS}") from None
     return manifest

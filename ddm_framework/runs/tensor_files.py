@@ -10,6 +10,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ddm_framework.errors import RunFolderError
+from ddm_framework.files import FileError, check_file
+from ddm_framework.resources import check_fits
 from ddm_framework.runs.safe_files import AGAIN, write_atomically
 
 
@@ -30,6 +32,7 @@ def load_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str]
         RunFolderError: if it is missing, truncated, not a safetensors file, or holds something else.
     """
     check_tensors(path, names, stamp)
+    check_fits(path.stat().st_size, str(path), "give this machine more memory")
     with safe_open(path, framework="pt") as file:
         # Copies: a tensor that still maps the file kills the process if somebody cuts the file short.
         return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
@@ -48,10 +51,12 @@ def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def check_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str] | None = None) -> None:
     """Look at the header of a safetensors file alone; arguments and errors are those of `load_tensors`."""
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
             found, stamped = set(file.keys()), file.metadata() or {}
-    except FileNotFoundError:
-        raise RunFolderError(f"{path} is missing; {AGAIN}") from None
+    except FileError as error:
+        told = "is missing" if error.is_missing else f"is truncated or not a safetensors file ({error.reason})"
+        raise RunFolderError(f"{path} {told}; {AGAIN}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise RunFolderError(f"{path} is truncated or not a safetensors file ({error}); {AGAIN}") from error
     if missing := [name for name in names if name not in found]:

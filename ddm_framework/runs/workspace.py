@@ -103,7 +103,7 @@ class Workspace:
     @cached_property
     def trained(self) -> Target:
         """The target: its network and its trajectory, of which each checkpoint is loaded when it is first used."""
-        return Target(self.network, artifacts.load_trajectory(self.root, self.device))
+        return Target(self.network, artifacts.load_trajectory(self.root, self.device, self.untrained))
 
     @property
     def trajectory(self) -> Mapping[int, Parameters]:
@@ -129,7 +129,10 @@ class Workspace:
     def partition(self) -> Partition:
         """Clusters of the training split."""
         own = self.folder.is_done("partition")
-        return artifacts.load_partition(self.folder if own else self.root, self.device)
+        partition = artifacts.load_partition(self.folder if own else self.root, self.device)
+        if int(partition.classes.max()) >= self.info.num_classes:
+            raise RunFolderError(f"the partition in {self.folder.path} is of other classes than the run's data")
+        return partition
 
     @property
     def divided(self) -> Divided:
@@ -144,12 +147,20 @@ class Workspace:
     @cached_property
     def synset(self) -> Synset:
         """The cluster-wise synset."""
-        return artifacts.load_synset(self.folder, "cluster", self.device)
+        return self._synset("cluster", self.partition.num_clusters)
 
     @cached_property
     def class_synset(self) -> Synset:
         """The class-wise synset (Sec. 6.2)."""
-        return artifacts.load_synset(self.folder, "class", self.device)
+        return self._synset("class", self.info.num_classes)
+
+    def _synset(self, level: str, count: int) -> Synset:
+        """One of the synsets, which must be of this run's clusters and data."""
+        synset = artifacts.load_synset(self.folder, level, self.device)
+        found = (len(synset), tuple(synset.images.shape[2:]), synset.labels.shape[2])
+        if found != (count, self.info.shape, self.info.num_classes):
+            raise RunFolderError(f"the {level}-wise synset in {self.folder.path} is of other clusters or other data")
+        return synset
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import DDMError
+from ddm_framework.files import is_file
 from ddm_framework.plugin import Choice, Registry, read_signature
 from ddm_framework.plugin.choice import plain, within
 from ddm_framework.plugin.source_code import code_digest, file_digest
@@ -111,4 +112,4 @@ def _code_of(registry: Registry, used: str) -> str:
 
 def _files(options: Any) -> dict[str, str]:
     """Digests of the files among some options: another file under the old name is another input."""
-    return {str(each): file_digest(each) for each in within(options) if isinstance(each, Path) and each.is_file()}
+    return {str(each): file_digest(each) for each in within(options) if isinstance(each, Path) and is_file(each)}

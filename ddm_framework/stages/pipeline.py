@@ -12,20 +12,31 @@ import torch
 
 from ddm_framework.data import load_data
 from ddm_framework.errors import PluginError
+from ddm_framework.files import FileError, read_bytes
 from ddm_framework.plugin import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe import Recipe
+from ddm_framework.recipe.yaml_source import MAX_BYTES
 from ddm_framework.report import Report, Section, Text, page
 from ddm_framework.report.pages import caveats
+from ddm_framework.resources import memory_told
 from ddm_framework.runs import STAGES, RunFolder, StageInputs, Workspace, artifacts, save_json, save_text, settle
 from ddm_framework.runs.data_notes import data_notes
 from ddm_framework.runs.provenance import environment
-from ddm_framework.runs.run_folder import StageClock, locked
+from ddm_framework.runs.run_folder import RECIPE, StageClock, locked
 from ddm_framework.runs.samples import save_samples
 from ddm_framework.stages import offline
+from ddm_framework.stages.fitting import check_memory
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certified import Certified, certificate_of, certified_queries
 
+LOWER = {
+    "training": "lower training.batch_size or the size of the backbone",
+    "partition": "lower clusterer.clusters_per_class, or take fewer images (train_size)",
+    "matching": "lower memory_mb, matching.images_per_cluster or the size of the backbone",
+    "online": "lower memory_mb, the number of queries, online.num_perturbations or the size of the backbone",
+}
+"""What to lower where the memory ends in a stage."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -58,6 +69,8 @@ def execute(
         if not all(map(folder.is_done, STAGES)):
             note(workspace)
         save_recipe(workspace)
+        if not all(map(folder.is_done, STAGES)):
+            check_memory(workspace)
         work_offline(workspace, inputs)
         if not folder.is_done("online"):
             _online(workspace, inputs["online"])
@@ -70,7 +83,7 @@ def work_offline(workspace: Workspace, inputs: Mapping[str, StageInputs]) -> Non
     target = offline.train_target if workspace.recipe.target.checkpoint is None else offline.adopt_target
     for stage, work in {"training": target, "partition": offline.divide, "matching": offline.distil}.items():
         if stage in inputs and not folder.is_done(stage):
-            with folder.stage(stage, inputs[stage]) as clock:
+            with folder.stage(stage, inputs[stage]) as clock, memory_told(stage, LOWER[stage]):
                 work(workspace, clock)
 
 
@@ -91,10 +104,10 @@ def note(workspace: Workspace) -> None:
 
 def save_recipe(workspace: Workspace) -> None:
     """Write the recipe if it changed: the data may have moved, and a finished run may be read-only."""
-    path, text = workspace.folder.file("recipe.yaml"), workspace.recipe.as_yaml()
+    path, text = workspace.folder.file(RECIPE), workspace.recipe.as_yaml()
     try:
-        old = path.read_bytes()
-    except OSError:
+        old = read_bytes(path, MAX_BYTES)
+    except FileError:
         old = b""
     if old != text.encode():
         save_text(path, text)
@@ -103,7 +116,7 @@ def save_recipe(workspace: Workspace) -> None:
 def _online(workspace: Workspace, inputs: StageInputs) -> None:
     """Run the study and write its results."""
     folder = workspace.folder
-    with folder.stage("online", inputs) as clock:
+    with folder.stage("online", inputs) as clock, memory_told("online", LOWER["online"]):
         workspace.registry.used.clear()
         found, spent = _certify(workspace, clock)
         report = workspace.recipe.study(workspace)

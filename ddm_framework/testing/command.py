@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddm_framework.errors import DDMError
+from ddm_framework.files import is_file, is_folder
 from ddm_framework.plugin.discovery import load_plugins
 from ddm_framework.progress import ProgressDisplay
 from ddm_framework.recipe.yaml_source import parse
@@ -24,11 +25,11 @@ def check_package(package: str, settings: Sequence[str], display: ProgressDispla
         DDMError: for an unknown package, a file that cannot be loaded, or options that do not fit.
     """
     path, options = Path(package), parsed(settings)
-    registry = load_plugins([path] if path.suffix == ".py" or path.is_file() else [])
+    registry = load_plugins([path] if path.suffix == ".py" or is_file(path) else [])
     try:
         total = count_checks(registry, package)
     except DDMError as error:
-        if not path.is_dir():
+        if not is_folder(path):
             raise
         advice = f"install it (pip install -e {package}) and check it by the name that its pyproject.toml gives it"
         raise DDMError(f"{package} is a folder; {advice}") from error

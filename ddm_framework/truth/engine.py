@@ -10,7 +10,6 @@ import argparse
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ import torch
 from ddm_framework.errors import DDMError
 from ddm_framework.network import TRAINING, Parameters, build_network, chunks, start_each, take, train
 from ddm_framework.runs import Workspace, load_tensors, num_cores, save_tensors, workspace_of
+from ddm_framework.runs.safe_files import temporary_folder
 from ddm_framework.truth.bank import Retraining, save_network
 
 
@@ -98,12 +98,12 @@ def _in_processes(
     advance: Callable[[], None],
 ) -> None:
     """Distribute the chunks among worker processes and wait for all of them."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as watchers:
-        processes = [
-            _start_worker(workspace, Path(folder, f"job_{number}.safetensors"), listed, parts[number::workers], workers)
-            for number in range(workers)
-        ]
+    with temporary_folder(listed[0][0].parent) as folder, ThreadPoolExecutor(workers) as watchers:
+        processes: list[subprocess.Popen[str]] = []
         try:
+            for number in range(workers):
+                job = folder / f"job_{number}.safetensors"
+                processes.append(_start_worker(workspace, job, listed, parts[number::workers], workers))
             ends = list(watchers.map(lambda process: _watch(process, advance), processes))
         finally:
             for process in processes:
@@ -146,6 +146,9 @@ def _watch(process: subprocess.Popen[str], advance: Callable[[], None]) -> tuple
     for _ in process.stdout:
         advance()
     _, complaint = process.communicate()
+    if process.returncode == -9:
+        told = "the system ended a retraining worker, most likely because the memory ended; lower memory_mb, or raise"
+        return process.returncode, f"{told} `threads`, which makes workers fewer"
     last = complaint.strip().splitlines()[-1:] if process.returncode != 2 else [complaint.strip()]
     return process.returncode, "".join(last) or f"a retraining worker ended with status {process.returncode}"
 

@@ -32,12 +32,12 @@ def attribute(
     objective: Objective,
     /,
     *,
-    projection_dim: Annotated[int, Field(ge=1)] = 400,
-    arnoldi_dim: Annotated[int, Field(ge=2)] = 400,
+    projection_dim: Annotated[int, Field(ge=1, le=1_000_000)] = 400,
+    arnoldi_dim: Annotated[int, Field(ge=2, le=1_000_000)] = 400,
     damping: Annotated[float, Field(gt=0)] = 0.01,
     tolerance: Annotated[float, Field(ge=0)] = 1e-6,
-    images: Annotated[int, Field(ge=1)] = 500,
-    batch_size: Annotated[int, Field(ge=1)] = 128,
+    images: Annotated[int, Field(ge=1, le=1_000_000)] = 500,
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128,
 ) -> Tensor:
     """Effect of deleting each cluster: ∇f·H⁻¹Σ∇L at the target, by captum's ArnoldiInfluenceFunction.
 

@@ -131,7 +131,7 @@ def attribute_by_replay(
     objective: Objective,
     /,
     *,
-    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto",
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = "auto",
     step_size: Annotated[float, Field(ge=0)] = 0.01,
     direction: Direction = "synset",
     damping: Annotated[float, Field(gt=0)] = 0.3,
@@ -212,7 +212,7 @@ def attribute_by_forward_matching(
     /,
     *,
     start: Literal["initial", "target"] = "target",
-    steps: Annotated[int, Field(ge=1)] | None = None,
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None,
 ) -> Tensor:
     """Ordinary gradient matching: synthetic images whose gradient is that of the cluster.
 

@@ -38,7 +38,7 @@ def attribute(
     strategy: Literal["ekfac", "kfac", "diagonal"] = "ekfac",
     damping: Annotated[float, Field(gt=0)] | None = 1e-5,
     fisher: Literal["exact", "sampled"] = "exact",
-    batch_size: Annotated[int, Field(ge=1)] = 128,
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128,
 ) -> Tensor:
     """Effect of deleting each cluster: ∇f·(G + λ)⁻¹Σ∇L / n at the target, by kronfluence's Analyzer.
 

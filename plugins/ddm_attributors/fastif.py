@@ -26,12 +26,12 @@ def attribute(
     objective: Objective,
     /,
     *,
-    neighbours: Annotated[int, Field(ge=1)] = 50,
+    neighbours: Annotated[int, Field(ge=1, le=1_000_000)] = 50,
     damping: Annotated[float, Field(gt=0)] = 0.1,
-    rows: Annotated[int, Field(ge=1)] = 2048,
-    depth: Annotated[int, Field(ge=1)] = 100,
-    batch_size: Annotated[int, Field(ge=1)] = 8,
-    repeats: Annotated[int, Field(ge=1)] = 1,
+    rows: Annotated[int, Field(ge=1, le=1_000_000)] = 2048,
+    depth: Annotated[int, Field(ge=1, le=1_000_000)] = 100,
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 8,
+    repeats: Annotated[int, Field(ge=1, le=1_000_000)] = 1,
 ) -> Tensor:
     """Effect of deleting each cluster: ∇f·(H + damping)⁻¹∇L / n, summed over its images near the query.
 

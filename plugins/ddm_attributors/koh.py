@@ -26,11 +26,11 @@ def attribute(
     *,
     solver: Literal["cg", "lissa"] = "cg",
     damping: Annotated[float, Field(gt=0)] = 0.1,
-    rows: Annotated[int, Field(ge=1)] = 4096,
-    iterations: Annotated[int, Field(ge=1)] = 25,
-    depth: Annotated[int, Field(ge=1)] = 200,
-    batch_size: Annotated[int, Field(ge=1)] = 32,
-    repeats: Annotated[int, Field(ge=1)] = 1,
+    rows: Annotated[int, Field(ge=1, le=1_000_000)] = 4096,
+    iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 25,
+    depth: Annotated[int, Field(ge=1, le=1_000_000)] = 200,
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32,
+    repeats: Annotated[int, Field(ge=1, le=1_000_000)] = 1,
     at: Literal["target", "trajectory"] = "target",
 ) -> Tensor:
     """Effect of deleting each cluster: ∇f·(H + damping)⁻¹Σ∇L / n at the target, by dattri's CG or LiSSA.

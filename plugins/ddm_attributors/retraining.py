@@ -38,7 +38,7 @@ def datamodel(
     objective: Objective,
     /,
     *,
-    num_retrainings: Annotated[int, Field(ge=2)] = 100,
+    num_retrainings: Annotated[int, Field(ge=2, le=1_000_000)] = 100,
     deleted: Annotated[float, Field(gt=0, lt=1)] = 0.2,
 ) -> Tensor:
     """Regress behaviours of networks, retrained on random subsets, on the clusters that they kept.

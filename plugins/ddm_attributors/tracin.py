@@ -32,7 +32,12 @@ _COPIES = 4
 
 @attributor(linear=True, logits=True)
 def attribute(
-    workspace: Workspace, queries: Queries, objective: Objective, /, *, checkpoints: Annotated[int, Field(ge=1)] = 30
+    workspace: Workspace,
+    queries: Queries,
+    objective: Objective,
+    /,
+    *,
+    checkpoints: Annotated[int, Field(ge=1, le=1_000_000)] = 30,
 ) -> Tensor:
     """Effect of deleting each cluster: the sum over checkpoints of lr ∇f(θ_t)·Σ∇L(θ_t), by captum's TracInCP.
 

@@ -32,9 +32,9 @@ def attribute(
     objective: Objective,
     /,
     *,
-    projection_dim: Annotated[int, Field(ge=1)] = 1000,
+    projection_dim: Annotated[int, Field(ge=1, le=1_000_000)] = 1000,
     damping: Annotated[float, Field(ge=0)] = 0.003,
-    checkpoints: Annotated[int, Field(ge=1)] = 10,
+    checkpoints: Annotated[int, Field(ge=1, le=1_000_000)] = 10,
     spacing: Literal["last", "even"] = "even",
 ) -> Tensor:
     """Effect of deleting each cluster: −φ(query)·(ΦᵀΦ)⁻¹Φᵀ(1 − p), mean over checkpoints, by dattri's TRAKAttributor.

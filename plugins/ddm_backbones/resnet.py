@@ -22,7 +22,9 @@ def build(
     /,
     *,
     width: Annotated[int, Field(ge=2, multiple_of=2)] = 64,
-    blocks: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=MOST_STAGES)] = RESNET18,
+    blocks: Annotated[
+        list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1, max_length=MOST_STAGES)
+    ] = RESNET18,
     norm: Literal["instance", "group", "batch"] = "instance",
     groups: Annotated[int, Field(ge=1)] = 8,
     initialisation: Literal["default", "kaiming", "normal", "xavier"] = "default",

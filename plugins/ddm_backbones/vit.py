@@ -22,7 +22,7 @@ def build(
     *,
     patch_size: Annotated[int, Field(ge=1)] | None = None,
     width: Annotated[int, Field(ge=1)] = 192,
-    depth: Annotated[int, Field(ge=1)] = 6,
+    depth: Annotated[int, Field(ge=1, le=1000)] = 6,
     heads: Annotated[int, Field(ge=1)] = 3,
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0,
     pool: Literal["avg", "token"] = "avg",

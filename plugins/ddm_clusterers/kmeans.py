@@ -16,8 +16,8 @@ def assign(
     generator: torch.Generator,
     /,
     *,
-    restarts: Annotated[int, Field(ge=1)] = 4,
-    max_iterations: Annotated[int, Field(ge=1)] = 300,
+    restarts: Annotated[int, Field(ge=1, le=10_000)] = 4,
+    max_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 300,
 ) -> Tensor:
     """Cluster ids of one class.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddm_framework import DataError
+from ddm_framework import DataError, FileError, check_file, is_folder
 
 
 def read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -25,11 +25,14 @@ def read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ())
     Raises:
         DataError: if the path is missing, damaged or of another kind, lacks an array, or holds Python objects.
     """
-    if path.is_dir():
+    if is_folder(path):
         stored = [file.stem for file in sorted(path.glob("*.npy"))]
         return {name: _read(partial(_map, path), name, path) for name in _choose(path, stored, needed, optional)}
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file or folder")
+    try:
+        check_file(path)
+    except FileError as error:
+        told = "there is no such file or folder" if error.is_missing else error.reason
+        raise DataError(f"{path}: {told}") from None
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an .npz archive, or is cut short; write it with numpy.savez")
     with np.load(path, allow_pickle=False) as archive:

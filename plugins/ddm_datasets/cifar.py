@@ -18,7 +18,11 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from ddm_datasets.plain_pickle import read_plain_pickle
 from ddm_datasets.published import Published, damaged, download_file, verify
 from ddm_datasets.sizes import drawn
+from ddm_framework import is_file, read_bytes
 from ddm_framework.data import DataSplits, Origin
+
+MOST = 300_000_000
+"""Bytes that a file may have; the largest published one has 155 million."""
 
 
 def cifar10(
@@ -81,12 +85,12 @@ def _read_files(dataset: type[CIFAR10], name: str, root: Path, download: bool) -
     """The contents of each published file, by name: from the folder if it is complete, or else from the archive."""
     folder, archive, md5 = root / dataset.base_folder, root / dataset.filename, _md5(dataset)
     places = tuple(folder / file for file in md5)
-    missing = [path.name for path in places if not path.is_file()]
-    if missing and not archive.is_file():
+    missing = [path.name for path in places if not is_file(path)]
+    if missing and not is_file(archive):
         published = Published(name, dataset.url, root, places, archive)
         fetch = partial(download_file, dataset.url, archive, dataset.tgz_md5)
         published.provide(missing, fetch, download=download)
-    contents = _of_archive(archive, dataset) if missing else ((path, path.read_bytes()) for path in places)
+    contents = _of_archive(archive, dataset) if missing else ((path, read_bytes(path, MOST)) for path in places)
     return {path.name: _checked(path, content, md5[path.name]) for path, content in contents}
 
 

@@ -10,14 +10,14 @@ from pydantic import Field
 
 from ddm_datasets.class_folders import ClassFolders, class_folders
 from ddm_datasets.decoding import Decoding, OnError, Samples
-from ddm_framework import DataError
+from ddm_framework import DataError, is_folder
 from ddm_framework.data import DataSplits, hold_out
 
 
 def load(
     *,
     root: Path | None = None,
-    size: Annotated[int, Field(ge=1)] = 32,
+    size: Annotated[int, Field(ge=1, le=10_000)] = 32,
     grayscale: bool = False,
     train: str = "train",
     test: str = "test",
@@ -55,9 +55,9 @@ def load(
     layout = f"images belong in <root>/{train}/<class>/ and <root>/{test}/<class>/, or all in <root>/<class>/"
     if root is None:
         raise DataError(f"the data set imagefolder needs `root:`, a folder; {layout}")
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root}: there is no such folder; {layout}")
-    found = [name for name in (train, test) if (root / name).is_dir()]
+    found = [name for name in (train, test) if is_folder(root / name)]
     if len(found) == 1:
         raise DataError(f"{root} has a folder {found[0]} but no {train if found == [test] else test}; {layout}")
     decoding = Decoding(size, "L" if grayscale else "RGB", cache, on_error)

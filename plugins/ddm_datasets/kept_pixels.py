@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddm_framework import DataError
+from ddm_framework import DataError, is_file
 from ddm_framework.runs import PARTIAL
 
 CHECKSUM_BYTES = hashlib.sha256().digest_size
@@ -62,7 +62,7 @@ def is_cache(folder: Path) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    if not path.is_file() or path.stat().st_size <= CHECKSUM_BYTES + LENGTH_BYTES:
+    if not is_file(path) or path.stat().st_size <= CHECKSUM_BYTES + LENGTH_BYTES:
         return False
     content = np.memmap(path, np.uint8, mode="r")
     return hashlib.sha256(content[:-CHECKSUM_BYTES].data).digest() == content[-CHECKSUM_BYTES:].tobytes()

@@ -14,9 +14,11 @@ from torchvision.datasets import MNIST
 
 from ddm_datasets.published import Published, verify
 from ddm_datasets.sizes import drawn
-from ddm_framework import DataError
+from ddm_framework import DataError, is_file, read_bytes
 from ddm_framework.data import DataSplits, Origin
 
+MOST = 100_000_000
+"""Bytes that an extracted file may have; the largest published one has 47 million."""
 UINT8 = 0x0800
 """An idx file starts with its type (this one) plus its number of dimensions, as a big-endian 32-bit integer."""
 
@@ -43,7 +45,7 @@ def load(
     """
     places = tuple(root / "MNIST" / "raw" / name for name, _ in MNIST.resources)
     published = Published("MNIST", MNIST.mirrors[0], root, places)
-    missing = [path.name for path in places if not path.is_file() and not _extracted(path).is_file()]
+    missing = [path.name for path in places if not is_file(path) and not is_file(_extracted(path))]
     published.provide(missing, lambda: MNIST(root, download=True), download=download)
     return DataSplits.from_pixels(
         _split(root, "train", train_size, "train_size"),
@@ -63,11 +65,11 @@ def read_idx(path: Path, md5: str, num_dimensions: int) -> Tensor:
     Raises:
         DataError: if the checksum or the header differs, or the file is too short or too long.
     """
-    compressed = path.is_file()
+    compressed = is_file(path)
     if compressed:
         verify(path, md5)
     path = path if compressed else _extracted(path)
-    content = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
+    content = gzip.decompress(read_bytes(path)) if compressed else read_bytes(path, MOST)
     start = 4 * (1 + num_dimensions)
     magic, *shape = (int.from_bytes(content[at : at + 4], "big") for at in range(0, start, 4))
     if magic != UINT8 + num_dimensions or len(content) != start + math.prod(shape):

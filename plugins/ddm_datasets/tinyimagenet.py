@@ -12,12 +12,14 @@ from pydantic import Field
 from ddm_datasets.decoding import Decoding, Samples
 from ddm_datasets.published import Published, download_file, verify
 from ddm_datasets.unzipping import extract_folder
-from ddm_framework import DataError
+from ddm_framework import DataError, FileError, is_file, is_folder, read_text
 from ddm_framework.data import DataSplits
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 FOLDER = "tiny-imagenet-200"
+MOST = 100_000_000
+"""Bytes that a text may have; the largest published one has 3 million."""
 LAYOUT = ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt")
 
 
@@ -25,7 +27,7 @@ def load(
     *,
     root: Path = Path("data"),
     download: bool = False,
-    size: Annotated[int, Field(ge=1)] = 64,
+    size: Annotated[int, Field(ge=1, le=10_000)] = 64,
     classes: Annotated[int, Field(ge=2)] | None = None,
     train_size: Annotated[int, Field(ge=1)] | None = None,
     test_size: Annotated[int, Field(ge=1)] | None = None,
@@ -71,10 +73,10 @@ def _provide(root: Path, download: bool) -> Path:
     """The folder of the data set, downloaded and extracted if necessary."""
     folder, archive = root / FOLDER, root / f"{FOLDER}.zip"
     published = Published("TinyImageNet", URL, root, tuple(folder / name for name in LAYOUT), archive)
-    missing = [name for name in LAYOUT if not (folder / name).exists()]
-    if missing and folder.exists():
+    missing = [name for name in LAYOUT if not (is_file(folder / name) or is_folder(folder / name))]
+    if missing and is_folder(folder):
         raise DataError(f"{folder} lacks {', '.join(missing)}; remove it and start again, or {published.by_hand()}")
-    if missing and not archive.is_file():
+    if missing and not is_file(archive):
         published.provide([FOLDER], partial(download_file, URL, archive, MD5), download=download)
     if missing:
         verify(archive, MD5)
@@ -135,6 +137,6 @@ def _tested(folder: Path, labels: dict[str, int], listed: frozenset[str]) -> Sam
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text: {error}") from error
+        return read_text(path, MOST).rstrip().splitlines()
+    except FileError as error:
+        raise DataError(f"{path} cannot be read as text: {error.reason}") from error

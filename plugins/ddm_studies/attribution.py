@@ -24,7 +24,7 @@ def run(
     /,
     *,
     queries: Literal["all", "validation"] | Count = "all",
-    show: Annotated[int, Field(ge=0)] = 20,
+    show: Annotated[int, Field(ge=0, le=1_000_000)] = 20,
     sets: Literal["validation", "queries"] = "validation",
 ) -> Report:
     """Attribute queries to clusters by every objective of the recipe.

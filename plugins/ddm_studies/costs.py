@@ -50,7 +50,7 @@ def run(
     /,
     *,
     queries: AtLeastTwo = 100,
-    repeats: Annotated[int, Field(ge=6)] = 7,
+    repeats: Annotated[int, Field(ge=6, le=1_000_000)] = 7,
     retrainings: Literal["all"] | Count = "all",
 ) -> Report:
     """Measure storage and time of the distilled datamodel and of leave-one-out by exact retraining.

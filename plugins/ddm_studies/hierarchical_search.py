@@ -18,7 +18,7 @@ from ddm_studies.comparison.options import AtLeastTwo, Count, Resamples
 from ddm_studies.comparison.paper import Claim, Compared, Comparison, Findings, sizes
 from ddm_studies.comparison.running import first_test_images, images_of_classes, known_class, seconds_of
 
-Label = Annotated[int, Field(ge=0)]
+Label = Annotated[int, Field(ge=0, le=1_000_000)]
 CLAIMED = {"cifar10": (100, 10, 5.0), "cifar100": (1000, 100, 10.0)}
 """K, L and the speedup of the search that Sec. 6.2 claims."""
 SHOWN = 16
@@ -53,7 +53,7 @@ def run(
     batch_class: Label | None = None,
     batch: Count = 256,
     queries: Literal["all"] | AtLeastTwo = 500,
-    repeats: Annotated[int, Field(ge=6)] = 7,
+    repeats: Annotated[int, Field(ge=6, le=1_000_000)] = 7,
     column: Literal["cifar10", "cifar100"] | None = None,
     resamples: Resamples = 2000,
 ) -> Report:

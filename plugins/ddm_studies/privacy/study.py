@@ -87,7 +87,7 @@ def run(
     inits: Annotated[list[Init], Field(min_length=1)] = ["real", "noise"],  # noqa: B006 - pydantic copies it
     labels: Labels = "hard",
     show: Count = 3,
-    images: Annotated[int, Field(ge=10)] = 2000,
+    images: Annotated[int, Field(ge=10, le=1_000_000)] = 2000,
     independent: bool = True,
     resamples: Resamples = 200,
 ) -> Report:

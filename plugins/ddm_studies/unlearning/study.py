@@ -93,7 +93,7 @@ def run(
     /,
     *,
     classes: Literal["all"] | Count = "all",
-    clusters: Annotated[int, Field(ge=0)] = 10,
+    clusters: Annotated[int, Field(ge=0, le=1_000_000)] = 10,
     repair: Count = 3,
     repair_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> Report:

@@ -209,6 +209,6 @@ def test_batch_order_depends_on_the_seed_and_the_epoch_alone(toy: Toy) -> None:
 
 
 def test_divergence_names_the_epoch_and_the_setting(toy: Toy) -> None:
-    states = trained(toy, settings(lr=1e300, epochs=5), presence(toy))
-    with pytest.raises(DivergenceError, match=r"training diverged in epoch \d .*; lower training\.lr \(1e\+300\)"):
+    states = trained(toy, settings(lr=1e30, epochs=5), presence(toy))
+    with pytest.raises(DivergenceError, match=r"training diverged in epoch \d .*; lower training\.lr \(1e\+30\)"):
         list(states)

@@ -182,7 +182,7 @@ def test_a_local_file_that_cannot_be_imported_leaves_no_module(tmp_path: Path) -
     ("name", "message"),
     [
         ("nowhere.py", "there is no such file"),
-        (".", "there is no such file"),
+        (".", "it is a folder, not a file"),
         ("notes.txt", "it is not a Python file; its name must end in .py"),
     ],
 )

@@ -85,7 +85,7 @@ def test_values_as_a_recipe_gives_them_fill_the_options(values: dict[str, Any], 
     ("name", "value", "message"),
     [
         ("eps", 0, "eps: input should be greater than 0, found 0"),
-        ("eps", math.nan, "eps: input should be greater than 0, found nan"),
+        ("eps", math.nan, "eps: input should be a finite number, found nan"),
         ("eps", "1e-3", "eps: input should be a valid number, found '1e-3'"),
         ("eps", True, "eps: input should be a valid number, found True"),
         ("power", 2.0, "power: input should be a valid integer, found 2.0"),

@@ -167,10 +167,10 @@ def test_deep_nesting_is_refused_whether_closed_or_not(opening: str, closing: st
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"seed: 0 # \xff\n", "cannot read the recipe: not UTF-8 text"),
-        ("seed: 0\n".encode("utf-16"), "cannot read the recipe: not UTF-8 text"),
-        (b"#" * (MAX_BYTES + 1), f"the file is larger than {MAX_BYTES:,} bytes; a recipe is a page of text"),
-        (None, "cannot read the recipe: No such file or directory"),
+        (b"seed: 0 # \xff\n", "cannot read the recipe: it is not UTF-8 text"),
+        ("seed: 0\n".encode("utf-16"), "cannot read the recipe: it is not UTF-8 text"),
+        (b"#" * (MAX_BYTES + 1), f"cannot read the recipe: it is larger than {MAX_BYTES:,} bytes"),
+        (None, "cannot read the recipe: there is no such file"),
     ],
 )
 def test_files_that_are_no_text_of_a_page_are_told(content: bytes | None, problem: str, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_files_that_are_no_text_of_a_page_are_told(content: bytes | None, proble
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot read the recipe: Is a directory"):
+    with pytest.raises(RecipeError, match="cannot read the recipe: it is a folder, not a file"):
         read_source(tmp_path)
 
 

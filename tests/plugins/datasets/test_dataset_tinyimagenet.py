@@ -146,7 +146,7 @@ def test_list_of_classes(tmp_path: Path, wnids: bytes, found: str) -> None:
 
 
 def test_text_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"words\.txt cannot be read as text: .*utf-8"):
+    with pytest.raises(DataError, match=r"words\.txt cannot be read as text: it is not UTF-8 text"):
         load(root=write(tmp_path, **{"words.txt": b"\xff\xfe"}))
 
 

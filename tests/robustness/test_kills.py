@@ -1,0 +1,117 @@
+"""Killed at any moment, by any signal: no process stays, nothing is left behind, and the numbers are the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import TIMES
+from run_fixtures import _PRELOADED, assert_same_run, ddm, tiny
+
+import ddm_framework
+from ddm_framework.cli import commands
+from ddm_framework.runs.safe_files import partial_name, remove_partials
+
+KILLS = 25 * TIMES
+SOFT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGKILL, *SOFT)
+CHANGES = ("training.epochs=12", "matching.steps=12", "threads=1")
+WAIT = 60
+
+
+def command(log: str, arguments: list[str]) -> None:
+    """`ddm` in a process of its own; what it complains of goes to a file."""
+    sys.argv = ["ddm", *arguments]
+    sys.stderr = sys.stdout = Path(log).open("a")  # noqa: SIM115 - the process ends with it
+    commands.main()
+
+
+def arguments(recipe: Path, out: Path) -> list[str]:
+    return ["run", str(recipe), "--out", str(out), *(each for change in CHANGES for each in ("--set", change))]
+
+
+def test_kills_at_random_moments(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path / "work")
+    begun = time.monotonic()
+    whole = ddm_framework.run(recipe, CHANGES, out=tmp_path / "whole").path
+    lasts = time.monotonic() - begun
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(_PRELOADED)
+    chance, out, hit = random.Random(0), tmp_path / "out" / "run", 0
+    log = tmp_path / "log"
+    log.touch()
+    for number in range(KILLS):
+        child = processes.Process(target=command, args=(str(log), arguments(recipe, out)))
+        child.start()
+        until = time.monotonic() + WAIT
+        while not (out / ".lock").exists() and child.is_alive() and time.monotonic() < until:
+            time.sleep(0.005)
+        child.join(chance.uniform(0, lasts))
+        sent = SIGNALS[number % len(SIGNALS)]
+        if child.is_alive():
+            assert child.pid is not None
+            os.kill(child.pid, sent)
+        child.join(WAIT)
+        assert child.exitcode is not None, "it hangs"
+        assert child.exitcode in (0, 130, -sent), log.read_text()[-3000:]
+        hit += child.exitcode != 0
+        if child.exitcode == 130:
+            assert not list(out.rglob("*.partial"))
+        if child.exitcode == 0:
+            assert_same_run(out, whole)
+            out = tmp_path / "out" / f"run{number}"
+    # Where a signal meets a callback of the garbage collector, Python prints that and goes on.
+    told = re.sub(r"Exception ignored in.*?KeyboardInterrupt[^\n]*\n", "", log.read_text(), flags=re.DOTALL)
+    assert "Traceback" not in told
+    assert hit >= KILLS // 4
+    status, _, told = ddm(*arguments(recipe, out))
+    assert status == 0, told
+    assert_same_run(out, whole)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+def test_workers_end_with_their_parent_and_leave_nothing(sent: signal.Signals, tmp_path: Path) -> None:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core retrains without workers")
+    recipe, bank = tiny(tmp_path / "work", certificate="{retrainings: 6}"), tmp_path / "bank"
+    told = ["run", str(recipe), "--out", str(tmp_path / "run"), "--set", "training.epochs=4000"]
+    told += ["--set", "training.checkpoint_every=2000", "--set", "matching.step_length=2000"]
+    child = subprocess.Popen([sys.executable, "-m", "ddm_framework", *told], stderr=subprocess.PIPE, text=True)
+    parent, workers = psutil.Process(child.pid), []
+    until = time.monotonic() + 3 * WAIT
+    while len(workers) < 2 and child.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+        workers = parent.children(recursive=True)
+    assert len(workers) == 2, child.communicate(timeout=WAIT)[1]
+    assert list(bank.glob(".jobs.*"))
+    child.send_signal(sent)
+    complaint = child.communicate(timeout=WAIT)[1]
+    _, alive = psutil.wait_procs(workers, timeout=WAIT)
+    assert not alive
+    assert "Traceback" not in complaint
+    left = list(bank.glob(".*"))
+    assert bool(left) == (sent == signal.SIGKILL)
+    remove_partials(bank)
+    assert not list(bank.glob(".*"))
+
+
+def test_only_what_nobody_works_on_is_removed(tmp_path: Path) -> None:
+    own = partial_name(tmp_path / "net.safetensors")
+    parts = own.name.split("-")
+    dead = own.with_name(f"{'-'.join(parts[:-1])}-4194000.partial")
+    elsewhere = own.with_name(".net.safetensors.abcdef-4194000.partial")
+    old = own.with_name(".net.safetensors.4194000.partial")
+    foreign = own.with_name(".notes.partial")
+    for path in (own, dead, elsewhere, old, foreign):
+        path.touch()
+    remove_partials(tmp_path)
+    assert {path for path in (own, dead, elsewhere, old, foreign) if path.exists()} == {own, elsewhere, foreign}
