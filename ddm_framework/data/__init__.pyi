@@ -4,6 +4,7 @@ from .images import Images, StoredImages, taken
 from .loading import load_data
 from .origins import origin_of
 from .splits import DataInfo, DataSplits, ImageSet, Origin, hold_out, subset
+from .tables import read_table
 
 __all__ = [
     "SUFFIXES",
@@ -23,6 +24,7 @@ __all__ = [
     "open_image",
     "origin_of",
     "read_image",
+    "read_table",
     "subset",
     "taken",
     "to_pixels",

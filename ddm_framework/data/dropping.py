@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -10,6 +9,7 @@ from pathlib import Path, PurePath
 import torch
 
 from ddm_framework.data.splits import DataSplits, Kept, Origin
+from ddm_framework.data.tables import read_table
 from ddm_framework.errors import DataError, readable, shown
 
 RULE = (
@@ -76,19 +76,10 @@ def read_entries(path: Path) -> list[Entry]:
     Raises:
         DataError: if it is no such file, or naming the line that is wrong.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            if not {"file", "sample"} & set(columns):
-                raise DataError(f"{path} has the columns {', '.join(columns) or 'none'}; {RULE}")
-            reader.fieldnames = columns
-            lines = [
-                (reader.line_num, {key: (value or "").strip() for key, value in row.items() if key}) for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}; {RULE}") from error
-    return [_entry(path, line, cells) for line, cells in lines if _counts(path, line, cells)]
+    table = read_table(path, RULE)
+    if not {"file", "sample"} & set(table.columns):
+        raise DataError(f"{path} has the columns {', '.join(table.columns) or 'none'}; {RULE}")
+    return [_entry(path, line, cells) for line, cells in table.rows if _counts(path, line, cells)]
 
 
 def _counts(path: Path, line: int, cells: Mapping[str, str]) -> bool:

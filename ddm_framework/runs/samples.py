@@ -17,6 +17,7 @@ from torch import Tensor
 from ddm_framework.data import ImageSet
 from ddm_framework.data.images import BLOCK
 from ddm_framework.errors import DDMError, RunFolderError, readable
+from ddm_framework.files import FileError, read_text
 from ddm_framework.network import Network, Parameters
 from ddm_framework.runs.run_folder import SAMPLES, RunFolder
 from ddm_framework.runs.safe_files import AGAIN, save_text
@@ -168,14 +169,15 @@ def read_samples(folder: RunFolder) -> list[Sample] | None:
     """
     path = folder.file(SAMPLES)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise RunFolderError(f"{path} has other columns than {', '.join(COLUMNS)}; {AGAIN}")
-            return _ROWS.validate_python([_from_text(row) for row in reader])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, csv.Error, ValidationError) as error:
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise RunFolderError(f"{path} has other columns than {', '.join(COLUMNS)}; {AGAIN}")
+        return _ROWS.validate_python([_from_text(row) for row in reader])
+    except FileError as error:
+        if error.is_missing:
+            return None
+        raise RunFolderError(f"{error}; {AGAIN}") from error
+    except (ValueError, csv.Error, ValidationError) as error:
         told = str(error).splitlines()[0]
         raise RunFolderError(f"{path} cannot be read ({told}); {AGAIN}") from error
 

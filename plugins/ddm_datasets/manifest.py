@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ import torch
 from pydantic import Field
 
 from ddm_datasets.decoding import Decoding, OnError
-from ddm_framework import DataError, shown
-from ddm_framework.data import DataSplits
+from ddm_framework import DataError, is_file, shown
+from ddm_framework.data import DataSplits, read_table
 
 SPLITS = {"train": "train", "test": "test", "validation": "validation", "val": "validation", "valid": "validation"}
 """What the column `split` may hold, and which split it means."""
@@ -94,16 +93,10 @@ def load(
 
 
 def _rows(path: Path) -> list[_Row]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            if missing := [name for name in ("path", "label") if name not in columns]:
-                raise DataError(f"{path} has no column {missing[0]} (columns: {', '.join(columns) or 'none'}); {RULE}")
-            reader.fieldnames = columns
-            rows = [_row(path, reader.line_num, cells, columns) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}; {RULE}") from error
+    table = read_table(path, RULE)
+    if missing := [name for name in ("path", "label") if name not in table.columns]:
+        raise DataError(f"{path} has no column {missing[0]} (columns: {', '.join(table.columns) or 'none'}); {RULE}")
+    rows = [_row(path, line, cells, table.columns) for line, cells in table.rows]
     if not rows:
         raise DataError(f"{path} lists no image; {RULE}")
     return rows
@@ -111,15 +104,15 @@ def _rows(path: Path) -> list[_Row]:
 
 def _refuse_missing(path: Path, rows: Sequence[_Row]) -> None:
     for row in rows:
-        if not (path.parent / row.file).is_file():
+        if not is_file(path.parent / row.file):
             raise DataError(
                 f"{path}:{row.line}: there is no file {path.parent / row.file}; correct the line or remove it, or leave"
                 " such files out with `on_error: skip`"
             )
 
 
-def _row(path: Path, line: int, cells: dict[str, str | None], columns: Sequence[str]) -> _Row:
-    told = {name: (cells.get(name) or "").strip() for name in ("path", "label", "split", "group")}
+def _row(path: Path, line: int, cells: dict[str, str], columns: Sequence[str]) -> _Row:
+    told = {name: cells.get(name, "") for name in ("path", "label", "split", "group")}
     for name in ("path", "label", *(["split"] if "split" in columns else [])):
         if not told[name]:
             raise DataError(f"{path}:{line}: the cell of the column {name} is empty")

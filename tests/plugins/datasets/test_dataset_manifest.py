@@ -132,7 +132,7 @@ def test_each_mistake_is_named_with_its_line(photos: Path, text: str, message: s
 def test_a_table_is_needed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="manifest needs `path:`"):
         load()
-    with pytest.raises(DataError, match="cannot be read as a table"):
+    with pytest.raises(DataError, match="there is no such file"):
         load(path=tmp_path / "gone.csv")
     (tmp_path / "bytes.csv").write_bytes(b"path,label\n\xff\xfe,a\n")
     with pytest.raises(DataError, match="cannot be read as a table"):
