@@ -191,6 +191,28 @@ def _listed(text: str | None, fits: Callable[[str], bool], rule: str) -> list[st
 
 
 @app.command()
+def serve(
+    run_path: RunPath,
+    host: Annotated[str, typer.Option(help="Where to listen; anything but this machine lets others in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    plugin: Plugins = None,
+    device: Device = None,
+) -> None:
+    """Open a finished run in the browser: tick training data to leave out, and see what becomes of its predictions.
+
+    `ddm serve runs/digits_convnet`
+    """
+    try:
+        from ddm_framework.app import serve as serve_page
+    except ImportError as error:
+        raise DDMError(f"`ddm serve` needs {error.name}; install it with: pip install 'ddm-framework[app]'") from None
+
+    opened = ddm_framework.open_run(run_path, plugins=plugin or [], device=device or "auto")
+    serve_page(opened, host=host, port=port, browser=browser)
+
+
+@app.command()
 def check(
     package: Annotated[str, typer.Argument(help="An installed package with plugins, or a Python file.")],
     settings: Annotated[
