@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +13,14 @@ from typing import Any, Literal
 
 import torch
 
-from ddm_framework.answers import Without
+from ddm_framework.answers import Without, left_out
 from ddm_framework.api import Run
 from ddm_framework.app.requests import LeftOut
 from ddm_framework.errors import DDMError
 from ddm_framework.progress import ProgressDisplay
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
+logger = logging.getLogger(__name__)
 MOST_JOBS = 100
 MOST_WAITING = 20
 
@@ -77,9 +79,9 @@ class Jobs:
         """Retrain without what is ticked; the job that does or did just that, where there is one.
 
         Raises:
-            DDMError: if nothing is ticked, or too many jobs wait.
+            DDMError: if nothing is ticked, or something that does not exist, or too many jobs wait.
         """
-        if not any(asked.ids):
+        if not left_out(self._run.workspace, *asked.ids).any():
             raise DDMError("nothing is left out; tick clusters, classes or samples first")
         with self._lock:
             for job in self._jobs:
@@ -141,6 +143,7 @@ class Jobs:
         except DDMError as error:
             job.message, job.state = str(error), "failed"
         except Exception as error:  # the thread must live on for the next job
+            logger.exception("retraining %s failed", job.number)
             job.message, job.state = f"{type(error).__name__}: {error}", "failed"
         job.seconds = time.monotonic() - begun
 

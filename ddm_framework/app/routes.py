@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from starlette.applications import Starlette
@@ -29,7 +30,7 @@ from ddm_framework.runs import json_text
 
 PAGE = {"index.html": "text/html", "app.js": "text/javascript", "style.css": "text/css"}
 """The files of the page, all that there are, and their media types."""
-_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
 
 
 def application(run: Run, *, token: str, host: str = "127.0.0.1", port: int = 80) -> Starlette:
@@ -138,6 +139,9 @@ class _Desk:
             value = await asyncio.get_running_loop().run_in_executor(thread, partial(work, *arguments))
         except DDMError as error:
             return _json({"error": str(error)}, 400)
+        except Exception as error:  # the page shows one message; whoever started the server sees where it comes from
+            logger.exception("a request could not be answered")
+            return _json({"error": f"{type(error).__name__}: {error}"}, 500)
         return _json(value)
 
 

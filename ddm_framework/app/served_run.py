@@ -20,6 +20,7 @@ from ddm_framework.errors import DDMError
 from ddm_framework.online import Attribution, Objective, Queries
 from ddm_framework.progress import SILENT
 from ddm_framework.runs import replayed_epochs
+from ddm_framework.runs.run_folder import NETWORKS
 
 TEST, OWN = "test:", "own:"
 """How the key of a query begins: a test image by its position, an image of one's own by the number it was given."""
@@ -114,11 +115,11 @@ class ServedRun:
         replay = self.own_replay if asked.replay is None else asked.replay
 
         def work() -> Estimated:
-            begun = time.monotonic()
+            begun, kept = time.monotonic(), self._newest_network()
             found = self._with_replay(replay).without(*asked.ids)
             found.test_logits  # noqa: B018 - asked for now, so that the time says what the answer took
             spent = time.monotonic() - begun
-            if replay:
+            if replay and (kept is None or self._newest_network() != kept):  # not one that an earlier question left
                 self._seconds_per_epoch = spent / replay
             return Estimated(found, spent)
 
@@ -174,6 +175,11 @@ class ServedRun:
             while len(self._own) > 50:
                 self._own.popitem(last=False)
         return key
+
+    def _newest_network(self) -> float | None:
+        """When the last of the networks that the run folder keeps was written; None if there is none."""
+        files = self.run.workspace.folder.file(NETWORKS).glob("*.safetensors")
+        return max((each.stat().st_mtime for each in files), default=None)
 
     def _of_the_training(self) -> float:
         workspace = self.run.workspace

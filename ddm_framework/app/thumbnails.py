@@ -8,7 +8,7 @@ from ddm_framework.data import DataInfo
 from ddm_framework.report.pictures import png, strip, thumbnail
 
 SMALL, LARGE = 64, 320
-NUM_MEMBERS = 8
+NUM_MEMBERS = 6
 """Members of a cluster in its strip."""
 
 

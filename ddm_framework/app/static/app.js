@@ -220,7 +220,8 @@ function side(found) {
   const items = found.items.map((item) => clusterRow(item, peak));
   const rest = items.slice(SHOWN);
   return make("div", { "data-side": found.did },
-    make("h3", {}, words, found.tied ? make("span", { class: "badge plain", title: "the first two are nearly tied" }, "near tie") : null),
+    make("h3", {}, make("span", {}, words, found.tied ? make("span", { class: "badge plain", title: "the first two are nearly tied" }, "near tie") : null),
+      make("span", { class: "hint" }, `change of ${query.objective}`)),
     items.length ? make("ul", { class: "named" }, items.slice(0, SHOWN)) : make("p", { class: "hint" }, "no cluster did"),
     rest.length ? make("details", {}, make("summary", {}, `${rest.length} more of ${found.total}`), make("ul", { class: "named" }, rest)) : null);
 }
@@ -352,7 +353,7 @@ function drawOutcome() {
       make("div", {}, make("dt", {}, "without"), make("dd", { id: "accuracy-estimate", class: "estimate-ink" }, figure(by.accuracy))),
       truth ? make("div", {}, make("dt", {}, "retrained"), make("dd", { id: "accuracy-truth", class: "truth-ink" }, figure(truth.accuracy))) : null),
     make("p", { class: "hint" }, `Without ${plural(outcome.num_left_out, "training image")} of ${run.num_samples.toLocaleString("en")}, answered in ${outcome.seconds.toFixed(2)} s.`,
-      truth ? ` The retrained network answers otherwise than the present one for ${plural(truth.num_changed, "test image")}; of ${plural(truth.num_either_changed, "image")} that either says to change, both say the same of ${truth.num_same}.` : ""),
+      truth ? ` ${compared(truth)}` : ""),
     make("details", { open: run.classes.length <= 12 }, make("summary", {}, "accuracy by class"), byClass(before, by, truth)),
     make("h3", {}, changed.total ? `${plural(changed.total, "test image")} of ${outcome.num_test.toLocaleString("en")} would be read otherwise` : "No test image would be read otherwise"),
     make("ul", { class: "grid", id: "changed" }, changed.items.map((item) => make("li", {}, queryButton(item, [
@@ -360,6 +361,11 @@ function drawOutcome() {
       make("span", { class: "name" }, item.name),
     ])))),
     changed.total > changed.items.length ? make("p", { class: "hint" }, `the first ${changed.items.length} of them`) : null);
+}
+
+function compared(truth) {
+  if (!truth.num_either_changed) return "By the estimate and by the retrained network, no test image is read otherwise.";
+  return `Retrained, ${plural(truth.num_changed, "test image")} ${truth.num_changed === 1 ? "is" : "are"} read otherwise. Of ${plural(truth.num_either_changed, "image")} that the estimate or the truth changes, they agree on ${truth.num_same}.`;
 }
 
 function byClass(before, by, truth) {
@@ -389,7 +395,7 @@ function drawJobs() {
     ...(clusters.length ? [`cluster ${clusters.join(", ")}`] : []),
     ...(samples.length ? [samples.length === 1 ? `train ${samples[0]}` : plural(samples.length, "sample")] : []),
   ].join("; ");
-  const told = (job) => ({ waiting: "waits", running: `epoch ${job.done} of ${job.total}`, done: `done, ${job.seconds.toFixed(1)} s`, failed: job.message, stopped: "stopped" })[job.state];
+  const told = (job) => ({ waiting: "waits", running: job.total ? `epoch ${job.done} of ${job.total}` : "begins", done: `done, ${job.seconds.toFixed(1)} s`, failed: job.message, stopped: "stopped" })[job.state];
   const row = (job) => {
     const busy = ["waiting", "running"].includes(job.state);
     return make("li", { "data-job": job.number, "data-state": job.state },
@@ -438,7 +444,7 @@ function prepare() {
   const facts = { "data set": run.facts["data set"], backbone: run.facts.backbone, "test accuracy": run.facts["test accuracy"], clusters: run.num_clusters };
   if (run.spearman !== null) facts["certificate"] = `rank correlation ${run.spearman.toFixed(2)}` + (run.spearman_interval ? ` (${run.spearman_interval.map((each) => each.toFixed(2)).join(" to ")})` : "");
   fill("facts", Object.entries(facts).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))));
-  for (const [id, words] of [["predicted", "read as anything"], ["labelled", "labelled anything"]]) {
+  for (const [id, words] of [["predicted", "read as any"], ["labelled", "labelled any"]]) {
     const what = id === "predicted" ? "read as" : "labelled";
     fill(id, make("option", { value: "" }, words), run.classes.map((name, label) => make("option", { value: label }, `${what} ${name}`)));
   }
