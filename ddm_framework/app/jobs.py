@@ -156,7 +156,7 @@ class _Progress(ProgressDisplay):
         self._job = job
 
     @contextmanager
-    def bar(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
+    def bar(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:  # noqa: ARG002
         """Count in the job."""
         self._job.total, self._job.done = total, done
 

@@ -111,6 +111,7 @@ function tick(kind, id, wanted = !chosen[kind].has(id)) {
 }
 
 function tickedChanged() {
+  $("exported").textContent = "";
   remember();
   showTicked();
   for (const box of document.querySelectorAll("input[data-kind]")) box.checked = chosen[box.dataset.kind].has(Number(box.dataset.id));
@@ -342,6 +343,7 @@ function drawOutcome() {
   if (!outcome) {
     fill("outcome");
     delete $("outcome").dataset.asked;
+    delete $("outcome").dataset.retrained;
     return;
   }
   const { before, estimate: by, truth, changed } = outcome;

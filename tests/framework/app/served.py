@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
@@ -27,3 +33,21 @@ def waited(client: TestClient, number: int, *ends: str) -> dict[str, Any]:
             return dict(job)
         time.sleep(0.1)
     raise AssertionError(f"it did not end: {job}")
+
+
+@contextmanager
+def serving(run: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and the address that it printed."""
+    command = [sys.executable, "-m", "ddm_framework", "serve", str(run), "--no-browser", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    assert process.stdout is not None
+    try:
+        lines = []
+        while not (lines and lines[-1].startswith("http")):
+            line = process.stdout.readline()
+            assert line, process.communicate()
+            lines.append(line.rstrip("\n"))
+        yield process, lines[-1]
+    finally:
+        process.kill()
+        process.communicate()
