@@ -17,7 +17,6 @@ from ddm_framework.errors import RunFolderError
 from ddm_framework.recipe.yaml_source import is_file
 from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words, worth_telling
 from ddm_framework.runs.safe_files import PARTIAL, load_json, save_json
-from ddm_framework.runs.tensor_files import check_tensors
 
 STAGES = ("training", "partition", "matching", "online")
 """The stages of a run, in their order."""
@@ -173,6 +172,8 @@ class RunFolder:
 
     def _damage(self, stage: str) -> str:
         """What is wrong with the files of a stage, judged by their headers; empty if nothing is."""
+        from ddm_framework.runs.tensor_files import check_tensors  # torch takes long, and a list of runs needs none
+
         for path in self.files(stage):
             try:
                 if path.suffix == ".safetensors":
@@ -292,6 +293,21 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process works in a run folder right now."""
+    if not (path / LOCK).is_file():
+        return False
+    lock = FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False  # a folder that cannot be written to, or a file system that knows no locks
+    lock.release()
+    return False
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -181,9 +181,9 @@ def test_a_visit(browser: Any, digits: Run, capsys: pytest.CaptureFixture[str], 
         with capsys.disabled():
             print(f"\n{told} (aim {AIM} s, load {os.getloadavg()[0]:.1f})")
         assert tab.wrong == []
-        assert {each.split("/?token")[0].split("/api")[0].rstrip("/") for each in tab.asked if each.startswith("http")} <= {
-            f"{address.partition('/?')[0]}{path}" for path in ("", "/app.js", "/style.css")
-        }
+        assert {
+            each.split("/?token")[0].split("/api")[0].rstrip("/") for each in tab.asked if each.startswith("http")
+        } <= {f"{address.partition('/?')[0]}{path}" for path in ("", "/app.js", "/style.css")}
         if os.getloadavg()[0] < 1.5:
             assert statistics.median(seconds) <= AIM, told
 

@@ -57,7 +57,9 @@ def test_a_port_that_is_taken_is_told(made: Path) -> None:
 
 
 def test_a_host_that_does_not_exist_is_told(made: Path) -> None:
-    assert refused("serve", made, "--no-browser", "--host", "no.such.host.invalid").startswith("cannot listen on no.such")
+    assert refused("serve", made, "--no-browser", "--host", "no.such.host.invalid").startswith(
+        "cannot listen on no.such"
+    )
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
