@@ -1,4 +1,4 @@
-"""The page in a real browser: open, filter, select, tick, compare with the Python API, retrain, export, hostile names."""
+"""The page in a real browser: filter, select, tick, compare with the Python API, retrain, export, hostile names."""
 
 from __future__ import annotations
 
