@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ddm_framework.answers import unlearning
 from ddm_framework.answers.auditing import Audit, audit
-from ddm_framework.answers.deletion import Without, without
+from ddm_framework.answers.deletion import Without, left_out, share_kept, without
 from ddm_framework.errors import DDMError
+from ddm_framework.network import take
+from ddm_framework.offline import Partition
 from ddm_framework.online import Amounts, Attribution, Objective, Queries
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.plugin import load_plugins
@@ -24,6 +27,7 @@ from ddm_framework.runs.opening import recorded_recipe
 from ddm_framework.runs.samples import Sample, members_of, read_samples, samples_of
 from ddm_framework.stages import pipeline, stage_inputs
 from ddm_framework.truth import amounts_of
+from ddm_framework.truth.retraining import retrained
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,31 @@ class Run:
             DDMError: for a cluster, class or sample that does not exist, or if everything would be left out.
         """
         return without(self.workspace, clusters, classes, samples)
+
+    def retrained_without(
+        self, clusters: Sequence[int] = (), classes: Sequence[int | str] = (), samples: Sequence[int] = ()
+    ) -> Without:
+        """The network retrained exactly without some training data: the truth that `without` estimates.
+
+        It is kept in the bank beside the run folder, so asking again costs nothing. Arguments as in `without`.
+
+        Raises:
+            DDMError: as `without`; if the target was trained elsewhere; if the training diverges.
+        Source: Sec. 4.1, "exact-unlearn network".
+        """
+        gone = left_out(self.workspace, clusters, classes, samples)
+        # Two clusters: what stays, and what goes.
+        split = Partition(gone.long(), torch.zeros(2, dtype=torch.int64))
+        bank = retrained(self.workspace, torch.tensor([[1.0, 0.0]]), partition=split)
+        return Without(self.workspace, share_kept(self.workspace, gone), take(bank.load(slice(1)), 0), gone)
+
+    def with_online(self, **settings: Any) -> Run:
+        """The same run under other settings of `online`, such as `replay=5`; what is loaded is shared.
+
+        Raises:
+            DDMError: for a setting that does not exist, or a value that does not fit.
+        """
+        return replace(self, workspace=self.workspace.with_online(**settings))
 
     def unlearn(
         self,

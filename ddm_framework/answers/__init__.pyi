@@ -1,4 +1,4 @@
-from .deletion import Without, without
+from .deletion import Without, left_out, share_kept, without
 from .hierarchical import Found, FoundEach, effects, search, search_each
 from .image_questions import answer, read_images
 from .unlearning import (
@@ -31,6 +31,7 @@ __all__ = [
     "cost",
     "effects",
     "forgotten",
+    "left_out",
     "read_images",
     "repair_images",
     "repair_of",
@@ -39,6 +40,7 @@ __all__ = [
     "retained",
     "search",
     "search_each",
+    "share_kept",
     "unlearn",
     "validation_images",
     "without",

@@ -25,11 +25,13 @@ class Without:
         workspace: of the run.
         kept: share of each cluster that is kept, float32 (K,).
         parameters: of the network.
+        left_out: training samples that are left out, bool (N,).
     """
 
     workspace: Workspace
     kept: Tensor
     parameters: Parameters
+    left_out: Tensor
 
     @cached_property
     def module(self) -> nn.Module:
@@ -58,20 +60,31 @@ class Without:
         return chosen.measure(self.logits(queries.images), self.workspace.reference(queries))
 
     @cached_property
+    def test_logits(self) -> Tensor:
+        """Logits (N, classes) of the test images."""
+        return self.logits(self.workspace.data.test.images)
+
+    @cached_property
     def accuracy(self) -> float:
         """Share of the test images that the network classifies correctly."""
-        test = self.workspace.data.test
-        return float((self._said == test.labels).double().mean())
+        return float(self._right.mean())
+
+    @cached_property
+    def accuracy_by_class(self) -> Tensor:
+        """The same for the test images of each class, float64 (classes,); NaN where a class has none."""
+        labels, count = self.workspace.data.test.labels, self.workspace.info.num_classes
+        right = torch.zeros(count, dtype=torch.float64, device=labels.device).index_add(0, labels, self._right)
+        return (right / labels.bincount(minlength=count)).cpu()
 
     @cached_property
     def changed(self) -> Tensor:
         """Test images for which it predicts another class than the target, ascending, int64."""
         before = self.workspace.target_logits(self.workspace.data.test.images).argmax(1)
-        return (self._said != before).nonzero()[:, 0].cpu()
+        return (self.test_logits.argmax(1) != before).nonzero()[:, 0].cpu()
 
-    @cached_property
-    def _said(self) -> Tensor:
-        return self.logits(self.workspace.data.test.images).argmax(1)
+    @property
+    def _right(self) -> Tensor:
+        return (self.test_logits.argmax(1) == self.workspace.data.test.labels).double()
 
 
 def without(
@@ -93,9 +106,31 @@ def without(
     Raises:
         DDMError: for a cluster, class or sample that does not exist, or if everything would be left out.
     """
+    gone = left_out(workspace, clusters, classes, samples)
+    kept = share_kept(workspace, gone)
+    rows = workspace.perturbed(kept[None], workspace.synset, kept=(~gone).float()[None])
+    return Without(workspace, kept, take(next(rows)[1], 0), gone)
+
+
+def left_out(
+    workspace: Workspace,
+    clusters: Sequence[int] = (),
+    classes: Sequence[int | str] = (),
+    samples: Sequence[int] = (),
+) -> Tensor:
+    """Training samples that belong to clusters, classes or samples, bool (N,).
+
+    Args:
+        workspace: of a run.
+        clusters: ids from 0 to K - 1.
+        classes: names or labels.
+        samples: positions in the training split, from 0 to N - 1.
+    Raises:
+        DDMError: for a cluster, class or sample that does not exist, or if these are all samples.
+    """
     partition = workspace.partition
-    members, count = partition.clusters.cpu(), partition.num_clusters
-    _among("cluster", clusters, count)
+    members = partition.clusters.cpu()
+    _among("cluster", clusters, partition.num_clusters)
     _among("sample", samples, len(members))
     gone = torch.isin(members, torch.tensor([*clusters], dtype=torch.int64))
     labels = torch.tensor([class_id(each, workspace.info.class_names) for each in classes], dtype=torch.int64)
@@ -103,10 +138,14 @@ def without(
     gone[torch.tensor([*samples], dtype=torch.int64)] = True
     if gone.all():
         raise DDMError("nothing would be left to train on; leave out less")
-    kept = (~gone).float()
-    share = torch.zeros(count).index_add(0, members, kept) / members.bincount(minlength=count)
-    rows = workspace.perturbed(share[None], workspace.synset, kept=kept[None])
-    return Without(workspace, share, take(next(rows)[1], 0))
+    return gone
+
+
+def share_kept(workspace: Workspace, left_out: Tensor) -> Tensor:
+    """Share of each cluster that stays without some training samples, bool (N,); float32 (K,)."""
+    partition = workspace.partition
+    members, count = partition.clusters.cpu(), partition.num_clusters
+    return torch.zeros(count).index_add(0, members, (~left_out).float()) / members.bincount(minlength=count)
 
 
 def _among(what: str, ids: Sequence[int], count: int) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import ddm_framework
-from ddm_framework.cli import summaries
+from ddm_framework.cli import completion, summaries
 from ddm_framework.errors import DDMError
 from ddm_framework.files import why
 from ddm_framework.plugin import load_plugins
@@ -25,7 +25,6 @@ from ddm_framework.runs import json_text
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Which training data made this network do that, and what would it do without them?",
@@ -38,18 +37,38 @@ Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python f
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Override, as in matching.steps=50.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON to standard output, and nothing else.")]
-RunPath = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
+RunPath = Annotated[
+    Path, typer.Argument(help="The folder of a finished run.", metavar="RUN", autocompletion=completion.runs)
+]
+RecipeName = Annotated[
+    str,
+    typer.Argument(help="A recipe file, or the name of one that comes with ddm.", autocompletion=completion.recipes),
+]
+Browser = Annotated[bool, typer.Option(help="Open it in a browser.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error was raised.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from ddm_framework.runs.provenance import own_version
+
+        typer.echo(f"ddm {own_version()}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of ddm.")
+]
+
+
 @app.callback()
-def _options(traceback: Traceback = False) -> None:
+def _options(traceback: Traceback = False, version: Version = False) -> None:
     """`--traceback` is for `main`, which reads it from the command line."""
 
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with ddm.")],
+    recipe: RecipeName,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The run folder [runs/<recipe>].")] = None,
     plugin: Plugins = None,
@@ -69,7 +88,7 @@ def run(
 
 @app.command()
 def validate(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with ddm.")],
+    recipe: RecipeName,
     settings: Settings = None,
     plugin: Plugins = None,
 ) -> None:
@@ -82,7 +101,10 @@ def validate(
 
 @app.command("ls")
 def list_components(
-    kind: Annotated[str | None, typer.Argument(help="dataset, backbone, clusterer, ...; all by default.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="dataset, backbone, clusterer, ...; all by default.", autocompletion=completion.kinds),
+    ] = None,
     plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print kinds, names, summaries and targets as JSON.")] = False,
 ) -> None:
@@ -95,8 +117,8 @@ def list_components(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="dataset, backbone, clusterer, ...")],
-    name: Annotated[str, typer.Argument(help="As `ddm ls` prints it.")],
+    kind: Annotated[str, typer.Argument(help="dataset, backbone, clusterer, ...", autocompletion=completion.kinds)],
+    name: Annotated[str, typer.Argument(help="As `ddm ls` prints it.", autocompletion=completion.components)],
     plugin: Plugins = None,
 ) -> None:
     """Explain one component: its options, their types and defaults, and what it does."""
@@ -111,6 +133,36 @@ def plugins(plugin: Plugins = None) -> None:
     from ddm_framework.cli.listing import print_plugins
 
     print_plugins(load_plugins(plugin or []))
+
+
+@app.command("runs")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Where to look for run folders.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """List run folders, how far each is and what came out."""
+    from ddm_framework.cli.run_listing import print_runs, runs_in
+
+    found = runs_in(folder)
+    _tell(as_json, found, partial(print_runs, found, folder))
+
+
+@app.command()
+def report(run_path: RunPath, browser: Browser = True) -> None:
+    """Open the report of a finished run; it needs no server.
+
+    `ddm report runs/digits_convnet`
+    """
+    import webbrowser
+
+    from ddm_framework.runs import RunFolder
+
+    page = RunFolder.existing(run_path).file("report.html")
+    if not page.is_file():
+        raise DDMError(f"{page} is missing; `ddm run` with the same recipe and --fresh makes it again")
+    typer.echo(page)
+    if browser:
+        webbrowser.open(page.resolve().as_uri())
 
 
 @app.command()
@@ -270,6 +322,28 @@ def audit(
     )
     found = told(opened, top=top, out=out, drop=drop, before=earlier[0] if earlier else None)
     _tell(as_json, found, partial(summaries.print_audit, found))
+
+
+@app.command()
+def serve(
+    run_path: RunPath,
+    host: Annotated[str, typer.Option(help="Where to listen; anything but this machine lets others in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 0,
+    browser: Browser = True,
+    plugin: Plugins = None,
+    device: Device = None,
+) -> None:
+    """Open a finished run in the browser: tick training data to leave out, and see what becomes of its predictions.
+
+    `ddm serve runs/digits_convnet`
+    """
+    try:
+        from ddm_framework.app import serve as serve_page
+    except ImportError as error:
+        raise DDMError(f"`ddm serve` needs {error.name}; install it with: pip install 'ddm-framework[app]'") from None
+
+    opened = ddm_framework.open_run(run_path, plugins=plugin or [], device=device or "auto")
+    serve_page(opened, host=host, port=port, browser=browser)
 
 
 @app.command()

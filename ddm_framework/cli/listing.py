@@ -41,7 +41,7 @@ def print_components(registry: Registry, kind: str | None, console: Console | No
     Raises:
         DDMError: for an unknown kind.
     """
-    console = console or _console()
+    console = console or wide_console()
     table = Table("kind", "name", "what it is", "source", "plugin", box=None, pad_edge=False)
     for each in _kinds(kind):
         for registered in registry.components(each):
@@ -55,7 +55,7 @@ def print_components(registry: Registry, kind: str | None, console: Console | No
 
 def print_plugins(registry: Registry, console: Console | None = None) -> None:
     """A table of plugins with the reason why any failed, and names that two of them bring."""
-    console = console or _console()
+    console = console or wide_console()
     table = Table("plugin", "version", "brings", box=None, pad_edge=False)
     for plugin in registry.plugins:
         brings = ", ".join(f"{kind} {component.name}" for kind, component in plugin.components) or "nothing"
@@ -74,7 +74,7 @@ def print_component(registry: Registry, kind: str, name: str, console: Console |
     Raises:
         DDMError: for an unknown component, or one that cannot be imported.
     """
-    console = console or _console()
+    console = console or wide_console()
     registered = registry.get(kind, name)
     target = registered.load()
     signature = read_signature(target, kind, registered.who)
@@ -99,7 +99,7 @@ def _kinds(kind: str | None) -> tuple[str, ...]:
     return (kind,)
 
 
-def _console() -> Console:
+def wide_console() -> Console:
     """Wide where the output is not a terminal, so that nothing is cut off in a pipe."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=300)

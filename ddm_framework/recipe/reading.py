@@ -42,16 +42,22 @@ def find_recipe(name: str) -> Path:
     """
     if is_file(Path(name)):
         return Path(name)
-    package = Path(__file__).resolve().parents[1]
-    known: dict[str, Path] = {}
-    for folder in (package / "recipes", package.parent / "recipes"):
-        for path in sorted(folder.rglob("*.yaml")):
-            known.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    known = known_recipes()
     wanted = name.removesuffix(".yaml").removeprefix("recipes/")
     if wanted in known:
         return known[wanted]
     near = suggestion(wanted, list(known))
     raise RecipeError([Problem(f"there is no file {name!r}, and no recipe of that name comes with ddm{near}")])
+
+
+def known_recipes() -> dict[str, Path]:
+    """The recipes that come with ddm, by name."""
+    package = Path(__file__).resolve().parents[1]
+    known: dict[str, Path] = {}
+    for folder in (package / "recipes", package.parent / "recipes"):
+        for path in sorted(folder.rglob("*.yaml")):
+            known.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    return known
 
 
 def read_merged(path: Path, chain: tuple[Path, ...] = ()) -> Source:

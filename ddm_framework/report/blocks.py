@@ -23,18 +23,27 @@ class Text:
 class Table:
     """A table. Cells are strings or numbers; floats are shown with four significant digits, None as a dash.
 
+    Where rows are queries, `alarms` says which are errors and `groups` names a class for each; the page's filter knows
+    both.
+
     Raises:
-        ValueError: if a row has another number of cells than there are columns.
+        ValueError: if a row has another number of cells than there are columns, or alarms or groups are of another
+            number than rows.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | int | float | None]]
     caption: str = ""
+    alarms: Sequence[bool] = ()
+    groups: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for position, row in enumerate(self.rows):
             if len(row) != len(self.columns):
                 raise ValueError(f"row {position} of a table has {len(row)} cells for {len(self.columns)} columns")
+        for name, values in (("alarms", self.alarms), ("groups", self.groups)):
+            if len(values) not in {0, len(self.rows)}:
+                raise ValueError(f"a table of {len(self.rows)} rows has {len(values)} {name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,8 @@ class Clusters:
 class Card:
     """One item, such as a query: a picture (C, H, W), a heading, and blocks beside it. `alarm` marks an error.
 
+    The page's filter knows `alarm`, and `group`, such as its class.
+
     Raises:
         ValueError: if the picture is not (C, H, W).
     """
@@ -152,6 +163,7 @@ class Card:
     picture: Tensor
     blocks: Sequence[Block]
     alarm: bool = False
+    group: str = ""
 
     def __post_init__(self) -> None:
         if self.picture.ndim != 3:

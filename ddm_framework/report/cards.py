@@ -51,7 +51,7 @@ def query_cards(
         blocks += _named(attribution, ranking[position], position, said)
         if predictions is not None:
             blocks.append(_heatmap(workspace, predictions[row]))
-        cards.append(Card(heading, queries.images[position].cpu(), blocks, alarm=wrong))
+        cards.append(Card(heading, queries.images[position].cpu(), blocks, alarm=wrong, group=said))
     return cards
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -17,6 +20,10 @@ from ddm_framework.data import DataInfo
 from ddm_framework.report.blocks import Block, Card, Chart, Clusters, Heatmap, Report
 from ddm_framework.report.pictures import chart_svg, heatmap_png, neighbours, png, strip, thumbnail
 
+MOST_OF_CARDS = 2_200_000
+MOST_OF_ROWS = 2_200_000
+"""Bytes that a page spends on cards with their clusters, and on rows of tables: 5 MB are enough for any number of
+queries."""
 _MOST_MEMBERS = 12
 _MOST_LABELS = 20
 _LINE = 140  # characters across a heat map
@@ -34,7 +41,9 @@ def render(
     cluster_names: Mapping[int, str],
     recipe_yaml: str,
 ) -> str:
-    """The page: no script, no address outside itself, every text escaped.
+    """The page: no address outside itself, one script of its own that searches, every text escaped.
+
+    Cards and rows of tables that would make it too large are left out, and their number is told.
 
     Args:
         report: what the study found.
@@ -47,7 +56,8 @@ def render(
         cluster_names: a name per cluster, such as "class 3, cluster 7".
         recipe_yaml: the recipe with every default spelled out.
     """
-    shown = [each for each in report.clusters() if len(members.get(each, ()))]
+    room_of_cards = Room(MOST_OF_CARDS)
+    script = resources.files("ddm_framework").joinpath("templates", "report.js").read_text(encoding="utf-8")
     template = _environment().get_template("report.html.j2")
     return template.render(
         report=report,
@@ -55,7 +65,11 @@ def render(
         facts=facts,
         stages={name: value for name, value in seconds.items() if name != "total"},
         total=seconds.get("total", math.fsum(filter(math.isfinite, seconds.values()))),
-        strips={each: _strip(_pixels(info, members[each])) for each in shown},
+        strips=Strips(info, members, room_of_cards),
+        room_of_cards=room_of_cards,
+        room_of_rows=Room(MOST_OF_ROWS),
+        script=script,
+        script_digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         name_of=lambda each: cluster_names.get(int(each), f"cluster {each}"),
         picture=functools.partial(_picture, info),
         recipe_yaml=recipe_yaml,
@@ -102,6 +116,48 @@ def _strip(pixels: Tensor) -> dict[str, Any]:
     height, width = small.shape[-2:]
     zoom = max(1, 36 // height)
     return {"uri": strip(small), "count": len(small), "height": height, "pitch": width + 1, "zoom": zoom}
+
+
+class Room:
+    """How much more a page may hold."""
+
+    def __init__(self, size: int) -> None:
+        self._left, self._left_out = size, 0
+        self.is_full = False
+
+    def takes(self, html: str) -> bool:
+        """Whether a part fits; from the first one that does not, none does."""
+        self._left -= len(html.encode("utf-8", "replace"))
+        self.is_full = self.is_full or self._left < 0
+        return not self.is_full
+
+    def leave_out(self) -> None:
+        """Count a part that did not fit."""
+        self._left_out += 1
+
+    def told(self) -> int:
+        """How many parts were left out since this was asked last."""
+        count, self._left_out = self._left_out, 0
+        return count
+
+
+class Strips:
+    """Members of the clusters that the page shows, each made when it is first referred to."""
+
+    def __init__(self, info: DataInfo, members: Mapping[int, Tensor], room: Room) -> None:
+        self._info, self._members, self._room = info, members, room
+        self._made: dict[int, dict[str, Any]] = {}
+
+    def has(self, cluster: int) -> bool:
+        """Whether there is a picture of a cluster's members, which is kept for the page's styles."""
+        if cluster not in self._made and len(self._members.get(cluster, ())):
+            self._made[cluster] = _strip(_pixels(self._info, self._members[cluster]))
+            self._room.takes(self._made[cluster]["uri"])
+        return cluster in self._made
+
+    def used(self) -> list[tuple[int, dict[str, Any]]]:
+        """Those that were referred to, by cluster."""
+        return sorted(self._made.items())
 
 
 class Tick(NamedTuple):

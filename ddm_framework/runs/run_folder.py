@@ -208,6 +208,8 @@ class RunFolder:
 
     def _damage(self, stage: str) -> str:
         """What is wrong with the files of a stage, judged by their headers; empty if nothing is."""
+        from ddm_framework.runs.tensor_files import check_tensors  # torch takes long, and a list of runs needs none
+
         for path in self.files(stage):
             try:
                 if path.suffix == ".safetensors":
@@ -353,6 +355,21 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process works in a run folder right now."""
+    if not (path / LOCK).is_file():
+        return False
+    lock = FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False  # a folder that cannot be written to, or a file system that knows no locks
+    lock.release()
+    return False
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddm_framework import Chart, Clusters, Pictures, Queries, Report, Section, Table, Text, Workspace
 from ddm_framework.answers import search, search_each
-from ddm_framework.online import Attribution
+from ddm_framework.online import Attribution, sides
 from ddm_framework.report import Block, query_cards
 from ddm_framework.runs import replayed_epochs
 from ddm_framework.truth import amounts_of
@@ -163,7 +163,24 @@ def _query_section(workspace: Workspace, asked: Queries, attribution: Attributio
         cards = query_cards(workspace, asked, attribution, matrix, shown, amounts)
     wrong = sum(card.alarm for card in cards)
     note = Text(f"{len(cards)} of {len(asked)} queries, misclassified ones first ({wrong} of these).")
-    return Section("Queries", [note, *cards])
+    return Section("Queries", [note, *cards, _every_query(workspace, asked, attribution)])
+
+
+def _every_query(workspace: Workspace, asked: Queries, attribution: Attribution) -> Table:
+    """A row for each query: what was said, and the strongest cluster on either side."""
+    assert asked.labels is not None
+    names, classes = workspace.info.class_names, workspace.partition.classes.tolist()
+    confidence, predicted = workspace.target_logits(asked.images).softmax(1).max(1)
+    rows: list[list[str | int | float | None]] = []
+    for position, (name, label) in enumerate(zip(asked.ids, asked.labels.tolist(), strict=True)):
+        found = sides(attribution, position)
+        both = ([], []) if found is None else (found.made, found.against)
+        strongest = [f"{names[classes[each[0]]]} · {each[0]}" if each else None for each in both]
+        said = names[int(predicted[position])]
+        rows.append([name, said, names[label], round(float(confidence[position]), 4), *strongest])
+    columns = ["query", "predicted", "labelled", "probability", "cluster that made it say this", "cluster against it"]
+    alarms = (predicted != asked.labels).tolist()
+    return Table(columns, rows, "Every query", alarms, [str(row[1]) for row in rows])
 
 
 def _search_section(workspace: Workspace, asked: Queries, attribution: Attribution, shown: list[int]) -> list[Section]:

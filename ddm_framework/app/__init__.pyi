@@ -1,0 +1,4 @@
+from .routes import application
+from .serving import serve
+
+__all__ = ["application", "serve"]

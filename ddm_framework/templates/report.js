@@ -1,0 +1,38 @@
+"use strict";
+// Shows the queries that are searched for, in cards and in tables; without scripts the page shows them all.
+(() => {
+  const items = [...document.querySelectorAll("[data-alarm]")];
+  if (items.length < 6) return;
+  const form = document.getElementById("search");
+  const text = document.getElementById("search-text"), group = document.getElementById("search-group");
+  const alarms = document.getElementById("search-alarms"), count = document.getElementById("search-count");
+  const words = new Map();
+  const wordsOf = (item) => {
+    if (!words.has(item)) {
+      const named = item.matches("tr") ? [...item.cells] : [item.querySelector("h3")];
+      words.set(item, named.map((each) => each.textContent).join(" ").toLowerCase());
+    }
+    return words.get(item);
+  };
+  const found = new Set(items.map((item) => item.dataset.group).filter(Boolean));
+  for (const name of [...found].sort((a, b) => a.localeCompare(b, "en", { numeric: true }))) group.add(new Option(name, name));
+  group.hidden = found.size < 2;
+  alarms.parentElement.hidden = !items.some((item) => item.dataset.alarm === "1");
+  const search = () => {
+    const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const item of items) {
+      item.hidden = (alarms.checked && item.dataset.alarm !== "1") || (group.value && item.dataset.group !== group.value)
+        || !wanted.every((word) => wordsOf(item).includes(word));
+      shown += !item.hidden;
+    }
+    const searched = wanted.length || group.value || alarms.checked;
+    if (searched) for (const each of document.querySelectorAll("details.long")) if (each.querySelector("[data-alarm]")) each.open = true;
+    count.textContent = searched ? `${shown} of ${items.length}` : "";
+  };
+  form.hidden = false;
+  form.addEventListener("submit", (event) => event.preventDefault());
+  let typing;
+  text.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(search, 120); });
+  for (const each of [group, alarms]) each.addEventListener("change", search);
+})();
