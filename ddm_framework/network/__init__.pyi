@@ -1,4 +1,5 @@
-from .checkpoints import misfit, read_state, shape_of
+from .checkpoints import misfit, read_state, shape_of, state_in
+from .constants import Constants
 from .memory import (
     BLOCK_GRADIENT,
     EVALUATION,
@@ -11,7 +12,7 @@ from .memory import (
     chunks,
     keep_freed_memory,
 )
-from .networks import Network, build_network
+from .networks import LogitsModule, Network, build_network
 from .stacks import (
     Gradient,
     Parameters,
@@ -37,8 +38,10 @@ __all__ = [
     "SECOND_ORDER",
     "TRAINING",
     "Budget",
+    "Constants",
     "Cost",
     "Gradient",
+    "LogitsModule",
     "Network",
     "Parameters",
     "Target",
@@ -60,6 +63,7 @@ __all__ = [
     "shape_of",
     "start",
     "start_each",
+    "state_in",
     "take",
     "train",
     "unit",

@@ -63,7 +63,7 @@ def trajectory_gradients(
 ) -> dict[int, Gradient]:
     """∇L(θ_t, D_κ) of some clusters, stacked, by the epoch t of the real gradient of each pair (Alg. 1 l.7)."""
     part, epochs = divided.only(clusters), sorted({real for real, _ in pairs})
-    return {epoch: cluster_gradients(target.network, target.trajectory[epoch], part, budget) for epoch in epochs}
+    return {epoch: cluster_gradients(target.at(epoch), target.trajectory[epoch], part, budget) for epoch in epochs}
 
 
 def class_gradients(real: Mapping[int, Gradient], partition: Partition, num_classes: int) -> dict[int, Gradient]:

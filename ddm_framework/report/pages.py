@@ -62,10 +62,10 @@ def _origin(workspace: Workspace) -> dict[str, str]:
 
 
 def caveats(workspace: Workspace, metrics: Mapping[str, Any]) -> list[str]:
-    """What the reader must know of a network that was trained elsewhere, a sentence or two each."""
-    brought, told = workspace.recipe.target, []
+    """What the reader must know of an unusual network, or one that was trained elsewhere, a sentence or two each."""
+    brought, told = workspace.recipe.target, [*workspace.network.notes, *workspace.folder.manifest.get("told", [])]
     if brought.checkpoint is None:
-        return []
+        return told
     if not brought.trajectory:
         told.append(LONE)
     correct, classes = metrics["target"]["train_accuracy"], workspace.info.num_classes

@@ -256,7 +256,7 @@ def stage_files(path: Path, stage: str) -> list[Path]:
     """The files in the folder that a stage wrote or would write over."""
     patterns = {
         "training": (
-            *(f"offline/trajectory/{name}_*.safetensors" for name in ("epoch", "velocity")),
+            *(f"offline/trajectory/{name}_*.safetensors" for name in ("epoch", "velocity", "constants")),
             "offline/trajectory/resume.safetensors",
         ),
         "partition": ("offline/partition.safetensors",),

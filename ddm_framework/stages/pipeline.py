@@ -119,7 +119,9 @@ def _write_report(workspace: Workspace, report: Report) -> None:
     metrics = {**metrics, **{key: _merged(metrics.get(key), value) for key, value in report.metrics.items()}}
     if notes := caveats(workspace, metrics):
         metrics["notes"] = notes
-        section = Section("A network that was trained elsewhere", [Text(each) for each in notes])
+        brought = workspace.recipe.target.checkpoint is not None
+        title = "A network that was trained elsewhere" if brought else "Of this network"
+        section = Section(title, [Text(each) for each in notes])
         report = replace(report, sections=[*report.sections, section])
     seconds = {stage: value for stage, value in folder.seconds().items() if stage != "report"}
     text = page(workspace, report, seconds, metrics)

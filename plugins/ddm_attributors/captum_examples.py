@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ddm_framework.data import ImageSet
-from ddm_framework.network import Parameters
+from ddm_framework.network import LogitsModule, Parameters
 from ddm_framework.offline import Partition
 from ddm_framework.runs import Workspace
 
@@ -54,9 +54,29 @@ class GroupSlope(nn.Module):
         return (logits * slopes).sum((1, 2))
 
 
-def grouped_network(workspace: Workspace, parameters: Parameters) -> GroupedNetwork:
-    """The backbone with these weights, which require gradients."""
-    return GroupedNetwork(workspace.module(parameters).requires_grad_())
+def grouped_network(workspace: Workspace, parameters: Parameters, epoch: int | None = None) -> GroupedNetwork:
+    """The backbone with these weights, which require gradients; those that are not trained become buffers.
+
+    Args:
+        workspace: of the run.
+        parameters: that are trained.
+        epoch: whose constants it has; the last one's by default.
+    """
+    network = workspace.network if epoch is None else workspace.trained.at(epoch)
+    module = workspace.logits_module(parameters, network).requires_grad_()
+    trained = {each.data_ptr() for name, each in _weights(module) if name in parameters}
+    for layer in module.modules():
+        for name, each in list(layer.named_parameters(recurse=False)):
+            if each.data_ptr() not in trained:
+                delattr(layer, name)
+                layer.register_buffer(name, each.detach())
+    return GroupedNetwork(module)
+
+
+def _weights(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Parameters by the names that the backbone gives them."""
+    inner = module.network if isinstance(module, LogitsModule) else module
+    return list(inner.named_parameters())
 
 
 def cluster_examples(train: ImageSet, partition: Partition) -> tuple[DataLoader[Any], Tensor]:

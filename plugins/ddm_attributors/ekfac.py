@@ -70,7 +70,7 @@ def attribute(
     effect = torch.zeros(shape, dtype=torch.float64, device=workspace.device)
     with undisturbed(workspace.device), _own_state(), _quick_collection(), tempfile.TemporaryDirectory() as folder:
         with workspace.offline_work():
-            module = library.prepare_model(workspace.module(workspace.target), task)
+            module = library.prepare_model(workspace.logits_module(workspace.target), task)
             on_cpu = workspace.device.type == "cpu"
             analyzer = library.Analyzer("ekfac", module, task, cpu=on_cpu, disable_tqdm=True, output_dir=folder)
             labelled = TensorDataset(train.images[:], train.labels)
