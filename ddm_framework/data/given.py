@@ -47,7 +47,7 @@ def _is_many(each: Any) -> bool:
     return (
         isinstance(each, list)
         and bool(each)
-        and all(isinstance(one, Tensor | np.ndarray | int | np.integer | float) for one in each)
+        and all(isinstance(one, Tensor | np.ndarray | int | np.integer | float | str) for one in each)
     )
 
 

@@ -164,7 +164,7 @@ def fitted(
     if unknown:
         raise DDMError(
             f"{what} holds batch-norm statistics ({unknown[0]}), but the backbone has no batch norm there; build the"
-            " network that was trained (backbone timm: `norm: frozen`)"
+            " network that was trained (of backbone timm with `norm: frozen`)"
         )
     weights = {name for name, _ in network.module.named_parameters()}
     statistics = {name for name in network.buffers if name.rpartition(".")[2] in STATISTICS}

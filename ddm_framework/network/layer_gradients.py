@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ddm_framework.network.constants import Constants, aliases
-from ddm_framework.network.layer_kinds import Call, finished, kind_of
+from ddm_framework.network.layer_kinds import Call, finished, is_exact, kind_of
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Gradient, Parameters, broadcast, flat
 
@@ -125,6 +125,8 @@ class LayerGradients:
             whole = {key: f"{prefix}.{key}".removeprefix(".") for key, _ in layer.named_parameters()}
             names = {key: first.get(name, name) for key, name in whole.items()}
             names = {key: name for key, name in names.items() if name in trained}
+            if not names and not is_exact(layer):
+                continue  # it may be more than its base, and nothing of it is asked
             self._owned |= set(names.values())
             layer.forward = functools.partial(self._called, _Layer(layer, names))
 

@@ -260,6 +260,9 @@ _KINDS: tuple[tuple[type[nn.Module], Any], ...] = (
 )
 
 
+_FIXED_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
 def kind_of(layer: nn.Module) -> Any:
     """How a layer's gradients are had, or None. Whether a subclass does as its base is found out by `of`."""
     if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
@@ -267,6 +270,11 @@ def kind_of(layer: nn.Module) -> Any:
     if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
         return None
     return next((kind for base, kind in _KINDS if isinstance(layer, base)), None)
+
+
+def is_exact(layer: nn.Module) -> bool:
+    """Whether a layer is of exactly a known type, and no subclass."""
+    return type(layer) in {base for base, _ in _KINDS} or type(layer) in _FIXED_NORMS
 
 
 def finished(layer: nn.Module, found: Tensor) -> Tensor:

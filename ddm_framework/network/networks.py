@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 
 from ddm_framework.data.images import Images
 from ddm_framework.data.splits import DataInfo
+from ddm_framework.errors import DDMError
 from ddm_framework.network.constants import (
     Constants,
     aliases,
@@ -229,6 +230,8 @@ def build_network(
     network = Network(
         module, info, found.activation_values, buffers, grouped(module, trained), found.output, found.kernels
     )
+    if brought and trained:
+        _refuse_cut_off(network, initial, found.images[:1])
     alone = "" if network.grouped is not None or not trained else _refused_by_vmap(network, initial, found.images)
     if alone:
         notes.append(
@@ -267,6 +270,15 @@ def _constant_notes(module: nn.Module, trained: Sequence[str]) -> list[str]:
     if shared := [f"{other} is {first}" for other, first in aliases(module).items() if first in sizes]:
         notes.append(f"Shared weights count once, with the sum of their gradients: {some(shared)}.")
     return notes
+
+
+def _refuse_cut_off(network: Network, initial: Parameters, images: Tensor) -> None:
+    leaves = {name: each.detach().requires_grad_() for name, each in initial.items()}
+    if not network(leaves, images).requires_grad:
+        raise DDMError(
+            "the backbone's forward passes no gradients on to the weights that are trained (torch.no_grad,"
+            " inference_mode, .detach() or numpy on the way to the logits), so there is nothing to match; take it away"
+        )
 
 
 def _refused_by_vmap(network: Network, initial: Parameters, images: Tensor) -> str:

@@ -131,6 +131,8 @@ def _refusal(found: str, classes: int, hint: str = "") -> str:
 def _hint(returned: Tensor, classes: int) -> str:
     if classes == 2 and returned.ndim <= 2 and returned.numel() == len(returned):
         return ": of two classes one logit each, such as `torch.stack([-z, z], 1) / 2` for one output z"
+    if returned.ndim == 2 and returned.shape[1] > classes:
+        return f"; the data have {classes} classes, so let it return the logits of these alone, as in `logits[:, ids]`"
     return ""
 
 
