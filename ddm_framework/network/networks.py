@@ -29,6 +29,8 @@ from ddm_framework.network.stacks import Gradient, Parameters, broadcast, concat
 from ddm_framework.network.trying import tried
 from ddm_framework.randomness import derive_seed
 
+LARGE = 2**20
+"""Activations of one image, a few megabytes, from which a network fills a processor alone."""
 QUERY_BATCH = 128
 """Number of queries that a chunk of networks is evaluated on at a time."""
 
@@ -69,6 +71,11 @@ class Network:
     def is_plain(self) -> bool:
         """Whether the module itself returns logits, by the kernels that PyTorch chooses."""
         return self.output == PLAIN and self.kernels == DEFAULT
+
+    @property
+    def is_large(self) -> bool:
+        """Whether one image is work enough, so that networks side by side under a vmap cost more than they gain."""
+        return self.grouped is None and self.activation_values > LARGE
 
     @property
     def num_weights(self) -> int:
@@ -167,6 +174,13 @@ class Network:
         labels = labels.flatten(0, 1) if own else labels.repeat(len(weights), *[1] * (labels.ndim - 1))
         losses = F.cross_entropy(logits, labels, reduction="none")
         total = (losses * weights.flatten()).sum()
+        found = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, found, strict=True))
+
+    def gradient(self, parameters: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Gradient:
+        """∇ Σ_b w_b ℓ(θ, x_b) of one network, as it is computed alone; shapes as `gradients` without R."""
+        leaves = {name: each.detach().requires_grad_() for name, each in parameters.items()}
+        total = (self.loss(leaves, images, labels) * weights).sum()
         found = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
         return dict(zip(leaves, found, strict=True))
 

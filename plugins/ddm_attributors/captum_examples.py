@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from ddm_attributors.constants import as_buffers
 from ddm_framework.data import ImageSet
-from ddm_framework.network import LogitsModule, Parameters
+from ddm_framework.network import Parameters
 from ddm_framework.offline import Partition
 from ddm_framework.runs import Workspace
 
@@ -63,20 +64,7 @@ def grouped_network(workspace: Workspace, parameters: Parameters, epoch: int | N
         epoch: whose constants it has; the last one's by default.
     """
     network = workspace.network if epoch is None else workspace.trained.at(epoch)
-    module = workspace.logits_module(parameters, network).requires_grad_()
-    trained = {each.data_ptr() for name, each in _weights(module) if name in parameters}
-    for layer in module.modules():
-        for name, each in list(layer.named_parameters(recurse=False)):
-            if each.data_ptr() not in trained:
-                delattr(layer, name)
-                layer.register_buffer(name, each.detach())
-    return GroupedNetwork(module)
-
-
-def _weights(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Parameters by the names that the backbone gives them."""
-    inner = module.network if isinstance(module, LogitsModule) else module
-    return list(inner.named_parameters())
+    return GroupedNetwork(as_buffers(workspace.logits_module(parameters, network), parameters))
 
 
 def cluster_examples(train: ImageSet, partition: Partition) -> tuple[DataLoader[Any], Tensor]:

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from ddm_attributors.constants import as_buffers
 from ddm_attributors.gradients import Scalar, behaviour_of, gradients
 from ddm_attributors.isolation import undisturbed
 from ddm_attributors.libraries import needed
@@ -87,10 +88,11 @@ def _fitted(
     """A TRAKAttributor of one checkpoint, fitted to the training set."""
     network, train, parameters = workspace.trained.at(epoch), workspace.data.train, workspace.trajectory[epoch]
     log_odds = _log_odds(network)
+    module = as_buffers(workspace.module(parameters, network), parameters)
     task = needed("dattri.task", "trak").AttributionTask(
         _of_pair(log_odds),
-        workspace.module(parameters, network).requires_grad_(),
-        {**network.buffers, **parameters},
+        module,
+        module.state_dict(),
         _of_pair(behaviour_of(network)),
     )
     budget = workspace.budget

@@ -246,6 +246,84 @@ class Answer:
 Pair = namedtuple("Pair", ["scores", "hidden"])
 
 
+class TestAttributors:
+    @pytest.mark.parametrize("name", ["trak", "tracin", "ekfac", "koh", "gradient", "prediction", "ddm_anchored"])
+    def test_libraries_see_the_weights_that_are_trained_alone(self, name: str, tmp_path: Path) -> None:
+        module = Net(nn.BatchNorm2d(8), Applied(lambda z: {"logits": z}))
+        module.first.requires_grad_(False)
+        kept = fit(module, lambda returned, labels: F.cross_entropy(returned["logits"], labels))
+        run = bring(tmp_path, module, kept)
+        queries, objective = run.queries(TEST[0][:4], TEST[1][:4]), run.objective("margin")
+        effect = run.workspace.effects_by(queries, objective, name).effect
+        assert effect.shape == (4, 6, 1) and bool(torch.isfinite(effect).all())
+        # The same network with its frozen layer in front of the data.
+        inner = nn.Sequential(copy.deepcopy(module.middle), nn.ReLU(), module.pool, nn.Flatten(), module.last)
+        before, after = ((module.first(each[0]).detach(), each[1]) for each in (TRAIN, TEST))
+        names = {"middle": "0", "last": "4"}
+        states = [
+            {f"{names[each.partition('.')[0]]}.{each.partition('.')[2]}": value for each, value in state.items()
+             if not each.startswith("first")}
+            for state in kept
+        ]  # fmt: skip
+        if name in ("gradient", "koh", "ekfac", "prediction"):  # the others draw, or look at the synset
+            other = bring(tmp_path / "inner", inner, states, before, after)
+            if torch.equal(other.workspace.partition.clusters, run.workspace.partition.clusters):
+                asked = other.queries(after[0][:4], after[1][:4])
+                wanted = other.workspace.effects_by(asked, other.objective("margin"), name).effect
+                rtol = 0.2 if name == "ekfac" else 1e-3
+                torch.testing.assert_close(effect, wanted, rtol=rtol, atol=rtol * float(wanted.abs().max()))
+
+    def test_what_a_library_cannot_do_with_an_lstm_is_told(self, tmp_path: Path) -> None:
+        module = Rows(nn.LSTM(16, 16, batch_first=True))
+        run = bring(tmp_path, module, fit(module))
+        with pytest.raises(DDMError, match="attributor 'trak' computes many samples or networks at once"):
+            run.workspace.effects_by(run.queries(TEST[0][:2], TEST[1][:2]), run.objective("margin"), "trak")
+
+
+class TestRecipes:
+    """What training by ddm makes of the same."""
+
+    def recipe(self, folder: Path, checkpoint: Path) -> Path:
+        path = folder / "recipe.yaml"
+        path.write_text(
+            f"""\
+seed: 0
+device: cpu
+threads: 1
+dataset: {{use: digits}}
+backbone: {{use: timm, model: test_resnet, norm: frozen, checkpoint: {checkpoint}}}
+clusterer: {{use: kmeans, clusters_per_class: 1, restarts: 1}}
+distance: {{use: cosine}}
+training: {{epochs: 2, lr: 0.05, checkpoint_every: 1, parameters: ["fc.*", "layer4.*"]}}
+matching: {{steps: 2, step_length: 1}}
+online: {{replay: 1}}
+objectives: [{{use: output_shift}}]
+study: {{use: attribution, queries: 3, show: 1}}
+"""
+        )
+        return path
+
+    def test_a_pretrained_network_with_batch_norm_is_trained_on(self, tmp_path: Path) -> None:
+        import timm
+
+        torch.manual_seed(0)
+        original = timm.create_model("test_resnet", in_chans=1, num_classes=10)
+        original(torch.randn(16, 1, 8, 8))  # gathers statistics
+        torch.save(original.state_dict(), tmp_path / "w.pt")
+        run = ddm_framework.run(self.recipe(tmp_path, tmp_path / "w.pt"), out=tmp_path / "run")
+        workspace = run.workspace
+        assert {name.partition(".")[0] for name in workspace.target} == {"fc", "layer4"}
+        first, last = workspace.trajectory[0], workspace.target
+        assert torch.equal(first["fc.weight"], original.get_parameter("fc.weight"))
+        assert not torch.equal(first["fc.weight"], last["fc.weight"])
+        found = workspace.module(last)
+        assert torch.equal(found.get_buffer("bn1.running_var"), original.get_buffer("bn1.running_var"))
+        assert torch.equal(found.get_parameter("conv1.0.weight"), original.get_parameter("conv1.0.weight"))
+        assert any("Batch norm" in note for note in run.metrics["notes"])
+        with pytest.raises(DDMError, match=r"batch norm at .*use instance, group or layer norm"):
+            ddm_framework.run(tmp_path / "recipe.yaml", ["backbone.checkpoint=null"], out=tmp_path / "scratch")
+
+
 class TestOutputs:
     @pytest.mark.parametrize(
         ("wrap", "read"),
