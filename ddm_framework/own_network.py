@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from ddm_framework.api import Run
 from ddm_framework.data import DataInfo, DataSplits, origin_of
+from ddm_framework.data.given import as_pixels, pair, source_of
 from ddm_framework.errors import DataError, DDMError
-from ddm_framework.network import read_state
+from ddm_framework.network import read_state, state_in
 from ddm_framework.plugin import Choice, load_plugins
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe import Target, load_recipe
@@ -24,10 +25,13 @@ from ddm_framework.recipe.recipe import GIVEN
 from ddm_framework.runs import RunFolder, save_tensors
 from ddm_framework.stages import pipeline
 
-Split = tuple[Tensor, Tensor] | Dataset[Any]
-"""Images (N, C, H, W), float in [0, 1] or uint8, with class ids (N,); or a data set of such pairs, one per sample."""
-Checkpoint = str | Path | Mapping[str, Tensor]
-"""A state dict, or a file that holds one."""
+Split = tuple[Any, Any] | Dataset[Any] | DataLoader[Any]
+"""Images (N, C, H, W), float in [0, 1] or uint8, with class ids (N,), tensors or arrays; or a data set or loader of
+such pairs, as tuples, lists or dicts. Floats outside [0, 1] are taken as the network's inputs as they are."""
+Checkpoint = str | Path | Mapping[str, Any] | nn.Module
+"""A state dict, whatever wraps it, or a file that holds one."""
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_WRAPPED = 3
 
 
 def from_module(
@@ -40,6 +44,7 @@ def from_module(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     validation: float = 0.0,
+    parameters: Sequence[str] | None = None,
     recipe: str | Path = "digits_convnet",
     settings: Sequence[str] = (),
     out: str | Path | None = None,
@@ -50,7 +55,9 @@ def from_module(
     """Attribute a network that you trained elsewhere to the data that you trained it on.
 
     Args:
-        module: the finished network, (B, C, H, W) -> logits (B, classes), without batch norm. It is not changed.
+        module: the finished network, (B, C, H, W) -> logits (B, classes). It is not changed. Logits may be one entry of
+            a dict, tuple or data class, or probabilities. It is computed in evaluation mode and float32, batch norm by
+            the statistics that it holds. Weights that do not require gradients are constants.
         train: what it was trained on.
         test: what is asked about.
         checkpoints: states that were kept during training, the earliest first, without the last, which `module` holds.
@@ -60,6 +67,8 @@ def from_module(
             pixels as they are.
         validation: share of the training images held out. What the network was trained on is no validation, so none is
             by default.
+        parameters: patterns of the weights to match, attribute and move, such as `["layer4.*", "fc.*"]`; the others
+            are constants. By default all that require gradients. Short for `training.parameters`.
         recipe: whose clusterer, distance, matching, online settings, objectives and study are used.
         settings: overrides of the recipe, such as `clusterer.clusters_per_class=5`.
         out: the run folder; `runs/<name of the module's class>` by default.
@@ -72,9 +81,9 @@ def from_module(
         DDMError: for data, checkpoints or settings that do not fit.
     """
     registry = load_plugins([Path(each) for each in plugins])
+    module = _plain(module)
     folder = Path(out) if out is not None else Path("runs") / type(module).__name__
-    splits = _splits(train, test, class_names, validation)
-    channels = splits.info.shape[0]
+    data = _data(train, test, class_names, validation, (mean, std))
     asked = load_recipe(str(recipe), registry, settings)
     if asked.certificate.retrainings and any(each.startswith("certificate.") for each in settings):
         raise DDMError("a network trained elsewhere cannot be retrained exactly; set certificate.retrainings=0")
@@ -89,18 +98,22 @@ def from_module(
         )
     if asked.corruption.share or asked.corruption.labels:
         raise DDMError("a network trained elsewhere never saw data that are spoilt here; leave `corruption` out")
-    RunFolder.open(folder).note()  # from here on it is a run folder, whatever lies in it
+    if parameters is not None:
+        asked = replace(asked, training=asked.training.changed({"parameters": list(parameters)}))
+    for told in data.notes:
+        display.say(told)
+    RunFolder.open(folder).note(told=data.notes)  # from here on it is a run folder, whatever lies in it
     brought = Target(
         checkpoint=_kept(folder, len(checkpoints), module.state_dict()),
         trajectory=[_kept(folder, number, each) for number, each in enumerate(checkpoints)],
-        mean=list(mean or [0.0] * channels),
-        std=list(std or [1.0] * channels),
+        mean=data.mean,
+        std=data.std,
     )
     length = min(asked.matching.step_length, len(checkpoints))  # counted in checkpoints from here on
     chosen = replace(
         asked,
         name=folder.name,
-        dataset=Choice("dataset", GIVEN, {}, lambda: splits),
+        dataset=Choice("dataset", GIVEN, {}, lambda: data.splits),
         backbone=_backbone(module),
         matching=asked.matching.model_copy(update={"step_length": length}),
     )
@@ -108,12 +121,42 @@ def from_module(
     return Run(*pipeline.execute(checked, registry, folder, fresh=fresh, display=display))
 
 
+def _plain(module: Any) -> nn.Module:
+    """The module itself, without what compiles or distributes it.
+
+    Raises:
+        DDMError: for something that cannot be computed with other weights.
+    """
+    for _ in range(_WRAPPED):
+        inner = getattr(module, "_orig_mod", None) or (module.module if isinstance(module, _WRAPPERS) else None)
+        if inner is None:
+            break
+        module = inner
+    if not isinstance(module, nn.Module):
+        raise DDMError(f"the network is a {type(module).__name__}; bring a torch.nn.Module, (B, C, H, W) -> logits")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise DDMError("the network is a TorchScript module, whose weights cannot be replaced; bring the original one")
+    if any(nn.parameter.is_lazy(each) for each in module.parameters()):
+        raise DDMError("the network has lazy layers that never saw an image; call it once on a batch, then bring it")
+    try:
+        copy.deepcopy(module)
+    except Exception as error:  # whatever hangs on the module can raise anything
+        told = " ".join(str(error).split())[:200]
+        raise DDMError(
+            f"the network cannot be copied ({type(error).__name__}: {told}); take off what hangs on it (hooks, files,"
+            " results of earlier passes; `weight_norm` of torch.nn.utils.parametrizations instead of the old one)"
+        ) from error
+    return module
+
+
 def _backbone(module: nn.Module) -> Choice:
     """The module as a backbone; its printed form stands for its code, which nobody can compare."""
-    known = hashlib.sha256(repr(module).encode()).hexdigest()[:16]
+    frozen = [name for name, each in module.named_parameters() if not each.requires_grad]
+    told = repr(module) + (f" without {frozen}" if frozen else "")
+    known = hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def build(_info: DataInfo, /, *, architecture: str = known) -> nn.Module:  # noqa: ARG001 - it tells one module from another
-        return copy.deepcopy(module).cpu().requires_grad_()
+        return copy.deepcopy(module).cpu()
 
     return Choice("backbone", GIVEN, {"architecture": known}, build)
 
@@ -124,22 +167,45 @@ def _kept(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
         read_state(Path(checkpoint))
         return Path(checkpoint).resolve()
     path = folder.resolve() / "target" / f"checkpoint_{number:03d}.safetensors"
-    save_tensors(path, checkpoint)
+    save_tensors(path, state_in(checkpoint, f"checkpoint {number} of `checkpoints`"))
     return path
 
 
-def _splits(train: Split, test: Split, class_names: Sequence[str] | None, validation: float) -> DataSplits:
-    trained, tested = _pair(train, "train"), _pair(test, "test")
-    names = class_names or [str(label) for label in range(int(torch.cat([trained[1], tested[1]]).max()) + 1)]
-    parts = ((*pair, origin_of(given, len(pair[1]))) for pair, given in ((trained, train), (tested, test)))
-    return DataSplits.from_pixels(*parts, class_names=tuple(names), validation=validation)
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The data that were brought, how the network's inputs are normalised, and what is to be told."""
+
+    splits: DataSplits
+    mean: list[float]
+    std: list[float]
+    notes: list[str]
 
 
-def _pair(split: Split, name: str) -> tuple[Tensor, Tensor]:
-    """Images and labels as two tensors."""
-    if isinstance(split, tuple) and len(split) == 2 and all(isinstance(each, Tensor) for each in split):
-        return split
-    samples = [split[index] for index in range(len(split))]  # type: ignore[arg-type]
-    if not samples or not all(isinstance(each, tuple) and isinstance(each[0], Tensor) for each in samples):
-        raise DataError(f"{name}: give (images, labels), two tensors, or a data set of (image tensor, class id)")
-    return torch.stack([each[0] for each in samples]), torch.tensor([int(each[1]) for each in samples])
+def _data(
+    train: Split,
+    test: Split,
+    class_names: Sequence[str] | None,
+    validation: float,
+    normalised: tuple[Sequence[float] | None, Sequence[float] | None],
+) -> _Data:
+    """Read both splits.
+
+    Raises:
+        DataError: if they cannot be understood.
+    """
+    (images, labels, told), (asked, answers, more) = pair(train, "train"), pair(test, "test")
+    for name, ids in (("train", labels), ("test", answers)):
+        if len(ids) and int(ids.min()) < 0:
+            raise DataError(f"{name}: labels begin at {int(ids.min())}; class ids begin at 0")
+    if not len(labels) or not len(answers):
+        raise DataError(f"{'train' if not len(labels) else 'test'}: it holds no sample")
+    if images.shape[1] != asked.shape[1]:
+        raise DataError(f"train images have {images.shape[1]} channels, test images {asked.shape[1]}")
+    images, asked, mean, std, notes = as_pixels(images, asked, *normalised)
+    names = class_names or [str(label) for label in range(int(torch.cat([labels, answers]).max()) + 1)]
+    parts = (
+        (images, labels, origin_of(source_of(train), len(labels))),
+        (asked, answers, origin_of(source_of(test), len(answers))),
+    )
+    splits = DataSplits.from_pixels(*parts, class_names=tuple(names), validation=validation)
+    return _Data(splits, mean, std, [*told, *more, *notes])

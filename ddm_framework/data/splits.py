@@ -151,6 +151,11 @@ class DataSplits:
         Raises:
             DataError: for NaN, shapes or labels that do not fit, or a class without images.
         """
+        if len(class_names) < 2:
+            raise DataError(
+                f"the data have one class ({', '.join(class_names) or 'none'}), of which every network is right: there"
+                " is nothing to tell apart or to attribute; bring data of two classes or more"
+            )
         for name, part in {"training": train, "test": test}.items():
             check_pixels(name, part[0], part[1], class_names)
         pixels, labels = train[0], train[1].long()

@@ -1,4 +1,5 @@
-from .checkpoints import misfit, read_state, shape_of
+from .checkpoints import misfit, read_state, shape_of, state_in
+from .constants import Constants
 from .curvature import DampedInverse, curvature_rows
 from .memory import (
     BLOCK_GRADIENT,
@@ -12,7 +13,7 @@ from .memory import (
     chunks,
     keep_freed_memory,
 )
-from .networks import Network, build_network
+from .networks import LogitsModule, Network, build_network
 from .stacks import (
     Gradient,
     Parameters,
@@ -38,9 +39,11 @@ __all__ = [
     "SECOND_ORDER",
     "TRAINING",
     "Budget",
+    "Constants",
     "Cost",
     "DampedInverse",
     "Gradient",
+    "LogitsModule",
     "Network",
     "Parameters",
     "Target",
@@ -63,6 +66,7 @@ __all__ = [
     "shape_of",
     "start",
     "start_each",
+    "state_in",
     "take",
     "train",
     "unit",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,17 +75,20 @@ def named(build: Any) -> str:
     return getattr(build, "who", "the backbone")
 
 
-def check_stateless(module: nn.Module, sample: Tensor, who: str) -> None:
+def check_stateless(module: nn.Module, images: Tensor, output: Callable[[Any], Tensor], who: str) -> None:
     """Refuse a module in evaluation mode whose answer depends on what it was asked before.
 
+    Args:
+        module: of the backbone.
+        images: (B, C, H, W), to ask about twice.
+        output: the logits in what the module returns.
+        who: for messages.
     Raises:
         PluginError: if a second call answers otherwise, or a call changes what the module keeps.
     """
-    random = torch.Generator().manual_seed(0)
-    images = torch.randn(2, *sample.shape[1:], generator=random).to(sample)
     kept = {name: each.clone() for name, each in _held(module).items()}
     with torch.no_grad():
-        first, second = module(images), module(images)
+        first, second = output(module(images)), output(module(images))
     changed = [name for name, each in _held(module).items() if not _same(each, kept[name])]
     if changed:
         told = "and a network must be a function of its weights and of the image"

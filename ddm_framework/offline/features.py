@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ddm_framework.data.images import Images
 from ddm_framework.data.splits import DataInfo
@@ -55,7 +54,7 @@ def penultimate(network: Network, parameters: Parameters, images: Images) -> Ten
     try:
         with torch.no_grad():
             for batch in images.split(_BATCH):
-                functional_call(network.module, (parameters, network.buffers), (batch,))
+                network.run(parameters, batch)
                 if not seen:
                     raise DDMError(
                         "the backbone calls no linear layer, so it has no penultimate features; use `features: pixels`"

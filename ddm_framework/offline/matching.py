@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ddm_framework.errors import DivergenceError
-from ddm_framework.network.layer_gradients import LEAST_IMAGES, LayerGradients
+from ddm_framework.errors import DDMError, DivergenceError
+from ddm_framework.network.constants import Constants
+from ddm_framework.network.layer_gradients import LEAST_IMAGES, NO_CONSTANTS, LayerGradients
 from ddm_framework.network.memory import SECOND_ORDER, Budget, chunks
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Gradient, Parameters, flat, negative, norms, take
@@ -86,7 +87,9 @@ def match(
     gradients = image_gradients(target, distance)
     by_image, by_label = Optimizer(images, settings.lr, settings), Optimizer(logits, settings.label_lr, settings)
     for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
-        image_gradient, label_gradient = gradients(images, logits, targets[at], trajectory[synthetic])
+        image_gradient, label_gradient = gradients(
+            images, logits, targets[at], trajectory[synthetic], target.constants.get(synthetic, {})
+        )
         by_image.step(image_gradient)
         if settings.labels == "learned":
             by_label.step(label_gradient)
@@ -100,25 +103,76 @@ def match(
 
 
 def image_gradients(target: Target, distance: Distance) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Derivatives of Eq. 6 of each cluster, as a function of (images, label logits, targets, θ).
+    """Derivatives of Eq. 6 of each cluster, as a function of (images, label logits, targets, θ, constants).
 
-    Images are (K, M, C, H, W), logits (K, M, classes), targets stacked (K, ...); θ is common to all. With g_k the
-    synthetic gradient, ∂Dist = ∂⟨g_k, v_k⟩ where v_k = ∂Dist/∂g_k is held constant, which `LayerGradients` knows
-    without a graph of the weights' gradients. Networks that it does not know are differentiated twice under a vmap.
+    Images are (K, M, C, H, W), logits (K, M, classes), targets stacked (K, ...); θ is common to all, as are the
+    constants of its checkpoint, where they differ from those of θ_τ. With g_k the synthetic gradient,
+    ∂Dist = ∂⟨g_k, v_k⟩ where v_k = ∂Dist/∂g_k is held constant, which `LayerGradients` knows without a graph of the
+    weights' gradients. Networks that it does not know are differentiated twice under a vmap, and those that no vmap
+    takes one at a time.
+
+    Raises:
+        DDMError: from the function, if the network has no second derivative.
     """
-    layers = LayerGradients.of(target.network, target.final)
+    network = target.network
+    layers = None if network.alone else LayerGradients.of(network, target.final)
     if layers is None:
-        return vmap(grad(matching_loss(target.network, distance), argnums=(0, 1)), in_dims=(0, 0, 0, None))
+        return _differentiated_twice(network, distance)
 
-    def gradients(images: Tensor, logits: Tensor, targets: Gradient, theta: Parameters) -> tuple[Tensor, Tensor]:
+    def gradients(
+        images: Tensor, logits: Tensor, targets: Gradient, theta: Parameters, constants: Constants = NO_CONSTANTS
+    ) -> tuple[Tensor, Tensor]:
         images, logits = images.detach().requires_grad_(), logits.detach().requires_grad_()
-        found = layers(theta, images, logits.softmax(-1))
+        found = layers(theta, images, logits.softmax(-1), constants)
         by_images, by_logits = found.of_products(
             distance_gradients(distance, found.gradients, targets), (images, logits)
         )
         return by_images, by_logits
 
     return gradients
+
+
+def _differentiated_twice(network: Network, distance: Distance) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The same without knowledge of the layers: all clusters under a vmap, or one after the other where it refuses."""
+    one_by_one = bool(network.alone)
+
+    def gradients(
+        images: Tensor, logits: Tensor, targets: Gradient, theta: Parameters, constants: Constants = NO_CONSTANTS
+    ) -> tuple[Tensor, Tensor]:
+        nonlocal one_by_one
+        own = network.with_constants(constants)
+        if not one_by_one:
+            try:
+                together = vmap(grad(matching_loss(own, distance), argnums=(0, 1)), in_dims=(0, 0, 0, None))
+                by_images, by_logits = together(images, logits, targets, theta)
+                return by_images, by_logits
+            except RuntimeError:  # an operation without a rule for vmap; whether it has derivatives shows alone
+                one_by_one = True
+        each = [
+            _alone(own, distance, images[row], logits[row], take(targets, row), theta) for row in range(len(images))
+        ]
+        return torch.stack([found[0] for found in each]), torch.stack([found[1] for found in each])
+
+    return gradients
+
+
+def _alone(
+    network: Network, distance: Distance, images: Tensor, logits: Tensor, target: Gradient, theta: Parameters
+) -> tuple[Tensor, Tensor]:
+    """Derivatives of Eq. 6 of one cluster, by ordinary autograd."""
+    images, logits = images.detach().requires_grad_(), logits.detach().requires_grad_()
+    leaves = {name: each.detach().requires_grad_() for name, each in theta.items()}
+    try:
+        loss = synthetic_loss(network, leaves, images, logits.softmax(-1))
+        slopes = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, materialize_grads=True)
+        apart = distance(dict(zip(leaves, slopes, strict=True)), target)
+        by_images, by_logits = torch.autograd.grad(apart, (images, logits), materialize_grads=True)
+    except RuntimeError as error:
+        raise DDMError(
+            "the backbone is not twice differentiable, as matching gradients needs:"
+            f" {' '.join(str(error).split())[:300]}; replace that operation, or detach nothing on the way to the logits"
+        ) from error
+    return by_images, by_logits
 
 
 def matching_loss(network: Network, distance: Distance) -> Callable[..., Tensor]:
@@ -193,6 +247,6 @@ def _mean_cosine(
     total = images.new_zeros(len(images))
     tiny = torch.finfo(images.dtype).tiny
     for real, synthetic in pairs:
-        gradient = synset_gradients(target.network, target.trajectory[synthetic], images, labels)
+        gradient = synset_gradients(target.at(synthetic), target.trajectory[synthetic], images, labels)
         total += torch.cosine_similarity(flat(gradient), flat(targets[real]), dim=1, eps=tiny)
     return total / len(pairs)

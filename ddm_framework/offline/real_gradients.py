@@ -17,6 +17,9 @@ from ddm_framework.offline.partition import Divided, Partition
 BLOCK = 16
 """Samples in a block. Clusters are split into blocks, so that the others need not be padded to the largest one."""
 
+FEW = 4
+"""Blocks at a time below which a stack, which is filled up to so many networks, costs more than it gains."""
+
 
 def cluster_gradients(network: Network, parameters: Parameters, divided: Divided, budget: Budget) -> Gradient:
     """Gradients of the mean loss of each cluster, stacked.
@@ -35,12 +38,27 @@ def cluster_gradients(network: Network, parameters: Parameters, divided: Divided
     shares = present.to(images.dtype) / clusters.bincount(minlength=num_clusters)[owners, None]
     total = {name: each.new_zeros(num_clusters, *each.shape) for name, each in parameters.items()}
     size = budget.fitting(network, BLOCK_GRADIENT, BLOCK)
+    if network.grouped is None and size < FEW:
+        return _one_by_one(network, parameters, divided, total, BLOCK * size)
     for low in range(0, len(index), size):
         part = slice(low, low + size)
         stack = broadcast(parameters, len(shares[part]))
         block = network.gradients(stack, images[index[part]], labels[index[part]], shares[part])
         for name, each in block.items():
             total[name].index_add_(0, owners[part], each)
+    return total
+
+
+def _one_by_one(network: Network, parameters: Parameters, divided: Divided, total: Gradient, most: int) -> Gradient:
+    """The same for a large network, whose blocks would go one at a time: a cluster after the other, nothing padded."""
+    data, partition = divided.data, divided.partition
+    for cluster in range(partition.num_clusters):
+        members = partition.members(cluster)
+        for part in members.split(most):
+            labels = data.labels[part]
+            shares = torch.full((len(part),), 1 / len(members), dtype=data.images.dtype, device=labels.device)
+            for name, each in network.gradient(parameters, data.images[part], labels, shares).items():
+                total[name][cluster] += each
     return total
 
 
@@ -63,7 +81,7 @@ def trajectory_gradients(
 ) -> dict[int, Gradient]:
     """∇L(θ_t, D_κ) of some clusters, stacked, by the epoch t of the real gradient of each pair (Alg. 1 l.7)."""
     part, epochs = divided.only(clusters), sorted({real for real, _ in pairs})
-    return {epoch: cluster_gradients(target.network, target.trajectory[epoch], part, budget) for epoch in epochs}
+    return {epoch: cluster_gradients(target.at(epoch), target.trajectory[epoch], part, budget) for epoch in epochs}
 
 
 def class_gradients(real: Mapping[int, Gradient], partition: Partition, num_classes: int) -> dict[int, Gradient]:

@@ -59,6 +59,13 @@ def synset_gradients(network: Network, parameters: Parameters, images: Tensor, l
         images: (K, M, C, H, W).
         labels: (K, M, classes).
     """
+    if network.is_large:
+        weights = images.new_full(images.shape[1:2], 1 / images.shape[1])
+        each = [
+            network.gradient(parameters, own, own_labels, weights)
+            for own, own_labels in zip(images, labels, strict=True)
+        ]
+        return {name: torch.stack([found[name] for found in each]) for name in parameters}
     return paired_gradients(network, broadcast(parameters, len(images)), images, labels)
 
 

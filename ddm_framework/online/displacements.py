@@ -54,7 +54,7 @@ class Displacements:
             return self._known[low]
         part, total = self._divided.only(slice(low, high)), dict[str, Tensor]()
         for epoch, rate in self._rates.items():
-            found = cluster_gradients(self._target.network, self._target.trajectory[epoch], part, self._budget)
+            found = cluster_gradients(self._target.at(epoch), self._target.trajectory[epoch], part, self._budget)
             total = {name: rate * each + total.get(name, 0) for name, each in found.items()}
         if self._online.direction == "influence":
             total = _like(self._target.trajectory[self._epoch], self._inverse(flat(total)))
@@ -67,7 +67,9 @@ class Displacements:
         target, draws = self._target, generator(self._seed, "curvature")
         count = self._budget.items(2 * target.network.num_weights, most=MOST_ROWS)
         images = self._divided.data.images
-        rows = curvature_rows(target.network, target.trajectory[self._epoch], images, count, self._budget, draws)
+        rows = curvature_rows(
+            target.at(self._epoch), target.trajectory[self._epoch], images, count, self._budget, draws
+        )
         return DampedInverse(rows, self._online.damping)
 
 

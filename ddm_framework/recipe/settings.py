@@ -81,6 +81,10 @@ class Training(Settings):
 
     `augmentation` lists `crop` (a window moved by up to an eighth of the image's side) and `flip` (left to right). It
     applies to training only: gradients are matched on the original images.
+
+    `parameters` lists patterns of the weights that are trained, matched, attributed and moved, such as `layer4.*`; the
+    others are constants. By default these are all that the backbone wants trained (`requires_grad`). It counts for a
+    network that was trained elsewhere too.
     """
 
     epochs: Count = 30
@@ -91,6 +95,7 @@ class Training(Settings):
     schedule: Literal["constant", "cosine"] = "constant"
     augmentation: list[Literal["crop", "flip"]] = []
     checkpoint_every: Count = 1
+    parameters: list[str] | None = None
 
 
 class Target(Settings):

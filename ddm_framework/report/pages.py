@@ -62,22 +62,35 @@ def _origin(workspace: Workspace) -> dict[str, str]:
 
 
 def caveats(workspace: Workspace, metrics: Mapping[str, Any]) -> list[str]:
-    """What the reader must know of a network that was trained elsewhere, a sentence or two each."""
-    brought, told = workspace.recipe.target, []
+    """What the reader must know of an unusual network, or one that was trained elsewhere, a sentence or two each."""
+    brought, told = workspace.recipe.target, [*workspace.network.notes, *workspace.folder.manifest.get("told", [])]
+    told += _chance(workspace, metrics)
     if brought.checkpoint is None:
-        return []
+        return told
     if not brought.trajectory:
         told.append(LONE)
-    correct, classes = metrics["target"]["train_accuracy"], workspace.info.num_classes
-    if correct < 2 / classes:
-        told.append(
-            f"The network is right on {correct:.1%} of its training images, little better than chance. Its classes may"
-            " be in another order than the data set's, or its inputs normalised otherwise: see target.mean, target.std."
-        )
     told.append(
         "Exact retraining, and so a certificate, is not possible here: how the network was trained is not known."
     )
     return told
+
+
+def _chance(workspace: Workspace, metrics: Mapping[str, Any]) -> list[str]:
+    """That a network is no better than chance, which is to answer with the largest class always."""
+    correct, labels = metrics["target"]["train_accuracy"], workspace.data.train.labels
+    largest = float(labels.bincount().max()) / len(labels)
+    if correct > min(2 * largest, largest + (1 - largest) / 10):
+        return []
+    told = (
+        f"The network is right on {correct:.1%} of its training images, which is no better than chance"
+        f" ({largest:.1%}): what it learned of them, and so an attribution, means little."
+    )
+    if workspace.recipe.target.checkpoint is None:
+        return [f"{told} Train it longer, or with another learning rate."]
+    return [
+        f"{told} Its classes may be in another order than the data set's, or its inputs normalised otherwise: see"
+        " target.mean, target.std."
+    ]
 
 
 def cluster_names(workspace: Workspace) -> dict[int, str]:

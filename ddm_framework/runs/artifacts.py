@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ddm_framework.data import DataInfo
 from ddm_framework.errors import RunFolderError
-from ddm_framework.network import Parameters, TrainingState
+from ddm_framework.network import Constants, Parameters, TrainingState
 from ddm_framework.offline import Partition, Synset
 from ddm_framework.runs.run_folder import RunFolder
 from ddm_framework.runs.safe_files import AGAIN, load_json
@@ -58,6 +58,21 @@ def load_info(folder: RunFolder) -> DataInfo:
 def save_checkpoint(folder: RunFolder, epoch: int, parameters: Parameters) -> None:
     """θ_t of the target."""
     _save(folder, "training", _checkpoint(folder, epoch), parameters)
+
+
+def save_constants(folder: RunFolder, epoch: int, constants: Constants) -> None:
+    """Buffers and frozen weights that came with θ_t of a network that was trained elsewhere, where they are its own."""
+    _save(folder, "training", _constants(folder, epoch), constants)
+
+
+def load_constants(folder: RunFolder, device: torch.device) -> dict[int, Constants]:
+    """Constants that checkpoints have of their own, by epoch."""
+    epochs = [epoch for epoch in saved_epochs(folder) if _constants(folder, epoch).is_file()]
+    return {epoch: _load(folder, "training", _constants(folder, epoch), device) for epoch in epochs}
+
+
+def _constants(folder: RunFolder, epoch: int) -> Path:
+    return folder.file("offline", "trajectory", f"constants_{epoch:03d}.safetensors")
 
 
 def save_velocity(folder: RunFolder, epoch: int, velocity: Parameters) -> None:

@@ -18,7 +18,6 @@ from ddm_framework.files import FileError, is_file, is_folder, is_link, read_tex
 from ddm_framework.recipe.yaml_source import MAX_BYTES
 from ddm_framework.runs.provenance import Difference, StageInputs, in_words, versions_in_words, worth_telling
 from ddm_framework.runs.safe_files import AGAIN, PARTIAL, load_json, remove_partials, save_json
-from ddm_framework.runs.tensor_files import check_tensors
 
 STAGES = ("training", "partition", "matching", "online")
 """The stages of a run, in their order."""
@@ -304,7 +303,7 @@ def stage_files(path: Path, stage: str) -> list[Path]:
     """The files in the folder that a stage wrote or would write over."""
     patterns = {
         "training": (
-            *(f"offline/trajectory/{name}_*.safetensors" for name in ("epoch", "velocity")),
+            *(f"offline/trajectory/{name}_*.safetensors" for name in ("epoch", "velocity", "constants")),
             "offline/trajectory/resume.safetensors",
         ),
         "partition": ("offline/partition.safetensors",),

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ddm_framework.data import DataInfo, DataSplits, Images, ImageSet, load_data
-from ddm_framework.errors import PluginError, RunFolderError
-from ddm_framework.network import Budget, Network, Parameters, Target, build_network, chunks
+from ddm_framework.errors import DDMError, PluginError, RunFolderError
+from ddm_framework.network import Budget, Constants, LogitsModule, Network, Parameters, Target, build_network, chunks
 from ddm_framework.offline import Divided, Partition, Synset
 from ddm_framework.online import (
     Attribution,
@@ -88,22 +88,46 @@ class Workspace:
 
     @cached_property
     def _built(self) -> tuple[Network, Parameters]:
-        return build_network(self.recipe.backbone, self.info, self.recipe.general.seed, self.device)
+        return self.build(self.recipe.general.seed)
+
+    @property
+    def built(self) -> tuple[Network, Parameters]:
+        """The backbone as it is built, with its own constants, and θ_0 from the seed."""
+        return self._built
+
+    def build(self, seed: int) -> tuple[Network, Parameters]:
+        """The backbone and its initial weights from a seed."""
+        return build_network(
+            self.recipe.backbone,
+            self.info,
+            seed,
+            self.device,
+            parameters=self.recipe.training.parameters,
+            brought=self.recipe.target.checkpoint is not None,
+        )
 
     @property
     def untrained(self) -> Parameters:
         """θ_0, from the backbone and the seed."""
         return self._built[1]
 
-    @property
+    @cached_property
     def network(self) -> Network:
-        """The architecture."""
-        return self._built[0]
+        """The architecture, with the constants of θ_τ where the target was trained elsewhere."""
+        own = self._constants
+        return self._built[0].with_constants(own.get(artifacts.saved_epochs(self.root)[-1], {}) if own else {})
+
+    @cached_property
+    def _constants(self) -> Mapping[int, Constants]:
+        """Constants of checkpoints that were saved elsewhere, by epoch."""
+        brought = self.recipe.target.checkpoint is not None
+        return artifacts.load_constants(self.root, self.device) if brought else {}
 
     @cached_property
     def trained(self) -> Target:
         """The target: its network and its trajectory, of which each checkpoint is loaded when it is first used."""
-        return Target(self.network, artifacts.load_trajectory(self.root, self.device, self.untrained))
+        trajectory = artifacts.load_trajectory(self.root, self.device, self.untrained)
+        return Target(self.network, trajectory, self._constants)
 
     @property
     def trajectory(self) -> Mapping[int, Parameters]:
@@ -269,7 +293,7 @@ class Workspace:
     def _asked(self, queries: Queries, objective: Objective, choice: Choice, method: Method) -> Estimate:
         """What an attributor answers, after checking its shape."""
         partition = self.partition if method.partition is None else method.partition(self)
-        effect = choice(self, queries, objective)
+        effect = self._called(choice, queries, objective)
         rows = 1 if objective.declaration.set_level else len(queries)
         wanted = (rows, partition.num_clusters)
         if not isinstance(effect, Tensor) or effect.ndim != 3 or tuple(effect.shape[:2]) != wanted:
@@ -279,6 +303,18 @@ class Workspace:
                 f" returned {shape}"
             )
         return Estimate(objective, effect.detach().double().cpu(), partition, method.partition is None)
+
+    def _called(self, choice: Choice, queries: Queries, objective: Objective) -> Any:
+        """What an attributor returns; one that asks too much of an unusual network is refused with the reason."""
+        try:
+            return choice(self, queries, objective)
+        except (RuntimeError, NotImplementedError) as error:
+            if not self.network.alone:
+                raise
+            raise DDMError(
+                f"attributor {choice.name!r} computes many samples or networks at once, which PyTorch refuses for this"
+                f" module ({self.network.alone}); ask one that does not, such as `ddm`"
+            ) from error
 
     @contextmanager
     def offline_work(self) -> Iterator[None]:
@@ -391,11 +427,21 @@ class Workspace:
         other.recipe = replace(self.recipe, online=self.recipe.online.changed(settings))
         return other
 
-    def module(self, parameters: Parameters) -> nn.Module:
-        """The backbone as an ordinary module with these weights, in evaluation mode."""
+    def module(self, parameters: Parameters, network: Network | None = None) -> nn.Module:
+        """The backbone as an ordinary module with these weights, in evaluation mode.
+
+        Args:
+            parameters: that are trained.
+            network: whose constants it gets; those of θ_τ by default.
+        """
         module = copy.deepcopy(self.network.module)
-        module.load_state_dict({**self.network.buffers, **parameters}, strict=False)
+        module.load_state_dict({**(network or self.network).buffers, **parameters}, strict=False)
         return module.eval()
+
+    def logits_module(self, parameters: Parameters, network: Network | None = None) -> nn.Module:
+        """The same, but it returns logits (B, classes), whatever the backbone's own module returns."""
+        module = self.module(parameters, network)
+        return module if self.network.is_plain else LogitsModule(module, self.network.output, self.network.kernels)
 
     def forget_queries(self) -> None:
         """Drop the cached logits of the last queries, so that the next question is answered from the start."""

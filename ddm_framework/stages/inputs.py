@@ -73,7 +73,9 @@ def _target_inputs(recipe: Recipe) -> dict[str, Any]:
     brought = recipe.target
     if brought.checkpoint is None:
         return {"training": recipe.training}
-    return {"target": [file_digest(path) for path in (*brought.trajectory, brought.checkpoint)]}
+    trained = recipe.training.parameters
+    chosen = {} if trained is None else {"parameters": trained}
+    return {"target": [file_digest(path) for path in (*brought.trajectory, brought.checkpoint)], **chosen}
 
 
 def _inputs(part: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from ddm_framework.errors import RunFolderError
 from ddm_framework.network import Gradient, read_state, start, take, train
@@ -58,9 +59,19 @@ def adopt_target(workspace: Workspace, _clock: StageClock) -> None:
     """
     brought = workspace.recipe.target
     assert brought.checkpoint is not None
-    for epoch, path in enumerate((*brought.trajectory, brought.checkpoint)):
-        parameters = fitted(workspace.network, workspace.untrained, read_state(path), path)
+    network, initial = workspace.built
+    paths = (*brought.trajectory, brought.checkpoint)
+    known: Mapping[str, Tensor] = network.buffers
+    for epoch, path in reversed(list(enumerate(paths))):  # the last first: what the others have of their own shows
+        last = epoch == len(paths) - 1
+        parameters, constants = fitted(network, initial, read_state(path), path, whole=last)
+        own = {name: each for name, each in constants.items() if not torch.equal(each, known[name])}
         artifacts.save_checkpoint(workspace.folder, epoch, parameters)
+        if own:
+            artifacts.save_constants(workspace.folder, epoch, own)
+        known = {**known, **own} if last else known
+    for note in network.notes:
+        workspace.display.say(note)
     if workspace.recipe.online.replay == "auto":
         workspace.display.say("how the target was trained is not known, so its end is not repeated (replay: 0)")
     if not brought.trajectory:

@@ -149,10 +149,9 @@ def _write_report(workspace: Workspace, report: Report, apart: Mapping[str, floa
     folder, begun = workspace.folder, time.monotonic()
     metrics = core_metrics(workspace)
     metrics = {**metrics, **{key: _merged(metrics.get(key), value) for key, value in report.metrics.items()}}
-    notes = {
-        "The data": data_notes(workspace),
-        "A network that was trained elsewhere": caveats(workspace, metrics),
-    }
+    brought = workspace.recipe.target.checkpoint is not None
+    title = "A network that was trained elsewhere" if brought else "Of this network"
+    notes = {"The data": data_notes(workspace), title: caveats(workspace, metrics)}
     for heading, told in notes.items():
         if told:
             section = Section(heading, [Text(each) for each in told])

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ddm_framework.errors import DDMError
-from ddm_framework.network import TRAINING, Parameters, build_network, chunks, start_each, take, train
+from ddm_framework.network import TRAINING, Parameters, chunks, start_each, take, train
 from ddm_framework.runs import Workspace, load_tensors, num_cores, save_tensors, workspace_of
 from ddm_framework.runs.safe_files import temporary_folder
 from ddm_framework.truth.bank import Retraining, save_network
@@ -87,7 +87,7 @@ def _initial(workspace: Workspace, seed: int) -> Parameters:
     """θ_0 of a seed."""
     if seed == workspace.recipe.general.seed:
         return workspace.initial
-    return build_network(workspace.recipe.backbone, workspace.info, seed, workspace.device)[1]
+    return workspace.build(seed)[1]
 
 
 def _in_processes(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from ddm_attributors.constants import as_buffers
 from ddm_framework.data import ImageSet
 from ddm_framework.network import Parameters
 from ddm_framework.offline import Partition
@@ -54,9 +55,16 @@ class GroupSlope(nn.Module):
         return (logits * slopes).sum((1, 2))
 
 
-def grouped_network(workspace: Workspace, parameters: Parameters) -> GroupedNetwork:
-    """The backbone with these weights, which require gradients."""
-    return GroupedNetwork(workspace.module(parameters).requires_grad_())
+def grouped_network(workspace: Workspace, parameters: Parameters, epoch: int | None = None) -> GroupedNetwork:
+    """The backbone with these weights, which require gradients; those that are not trained become buffers.
+
+    Args:
+        workspace: of the run.
+        parameters: that are trained.
+        epoch: whose constants it has; the last one's by default.
+    """
+    network = workspace.network if epoch is None else workspace.trained.at(epoch)
+    return GroupedNetwork(as_buffers(workspace.logits_module(parameters, network), parameters))
 
 
 def cluster_examples(train: ImageSet, partition: Partition) -> tuple[DataLoader[Any], Tensor]:

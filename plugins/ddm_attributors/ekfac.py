@@ -21,7 +21,7 @@ from ddm_attributors.isolation import undisturbed
 from ddm_attributors.libraries import needed
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import attributor
-from ddm_framework.network import num_weights
+from ddm_framework.network import LogitsModule, num_weights
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
 
@@ -65,12 +65,15 @@ def attribute(
     directions = slopes(objective, reference.target_logits, reference)
     curvature = arguments.FactorArguments(strategy, covariance_max_examples=None, lambda_max_examples=None)
     scoring = arguments.ScoreArguments(None if damping is None else damping + workspace.recipe.training.weight_decay)
-    task = _task(needed("kronfluence.task", "ekfac").Task, fisher, workspace.generator("ekfac"))
+    plain = workspace.logits_module(workspace.target)
+    task = _task(
+        needed("kronfluence.task", "ekfac").Task, fisher, workspace.generator("ekfac"), _tracked(plain, workspace)
+    )
     shape = (len(directions), len(queries), partition.num_clusters)
     effect = torch.zeros(shape, dtype=torch.float64, device=workspace.device)
     with undisturbed(workspace.device), _own_state(), _quick_collection(), tempfile.TemporaryDirectory() as folder:
         with workspace.offline_work():
-            module = library.prepare_model(workspace.module(workspace.target), task)
+            module = library.prepare_model(plain, task)
             on_cpu = workspace.device.type == "cpu"
             analyzer = library.Analyzer("ekfac", module, task, cpu=on_cpu, disable_tqdm=True, output_dir=folder)
             labelled = TensorDataset(train.images[:], train.labels)
@@ -109,8 +112,21 @@ class EveryLabel(Dataset[tuple[Tensor, int]]):
         return self.images[image], label
 
 
-def _task(base: Any, fisher: str, generator: torch.Generator) -> Any:
-    """A kronfluence task: the training loss, the labels of the Fisher information and the objective."""
+def _tracked(module: nn.Module, workspace: Workspace) -> list[str] | None:
+    """Names of the layers in which weights are trained; None, which is all, where there are no others."""
+    inner = module.network if isinstance(module, LogitsModule) else module
+    if all(name in workspace.target for name, _ in inner.named_parameters()):
+        return None
+    trained = {id(each) for name, each in inner.named_parameters() if name in workspace.target}
+    return [
+        name
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d) and id(layer.weight) in trained
+    ]
+
+
+def _task(base: Any, fisher: str, generator: torch.Generator, tracked: list[str] | None) -> Any:
+    """A kronfluence task: the training loss, the labels of the Fisher information, the objective and the layers."""
 
     class Classification(base):  # type: ignore[misc]
         def compute_train_loss(self, batch: Batch, model: nn.Module, sample: bool = False) -> Tensor:
@@ -125,6 +141,9 @@ def _task(base: Any, fisher: str, generator: torch.Generator) -> Any:
             # Every label occurs equally often: with these weights, the mean of squared gradients is their expectation.
             weights = (probabilities.shape[1] * probabilities.gather(1, labels[:, None])[:, 0]).sqrt()
             return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
+
+        def get_influence_tracked_modules(self) -> list[str] | None:
+            return tracked
 
         def compute_measurement(self, batch: Batch, model: nn.Module) -> Tensor:
             images, directions = batch

@@ -29,7 +29,7 @@ def graddot(workspace: Workspace, queries: Queries, objective: Objective, /) -> 
     Source: Charpiat et al. 2019, Input Similarity from the Neural Network Perspective.
     """
     with workspace.offline_work():
-        moves = pulls(workspace, workspace.target)
+        moves = pulls(workspace, max(workspace.trajectory))
     return effects_of(workspace, queries, objective, moves)
 
 
@@ -41,7 +41,7 @@ def gradcos(workspace: Workspace, queries: Queries, objective: Objective, /) -> 
     Source: Charpiat et al. 2019.
     """
     with workspace.offline_work():
-        moves = torch.nn.functional.normalize(pulls(workspace, workspace.target).double(), dim=1)
+        moves = torch.nn.functional.normalize(pulls(workspace, max(workspace.trajectory)).double(), dim=1)
     asked = query_gradients(workspace, queries, objective)
     unit = (
         torch.cat([torch.nn.functional.normalize(rise.double(), dim=1) @ moves.T for rise in each]) for each in asked
@@ -72,7 +72,7 @@ def datainf(
     Source: Kwon et al. 2024, DataInf: Efficiently Estimating Data Influence in LoRA-tuned LLMs and Diffusion Models.
     """
     with workspace.offline_work():
-        moves = _mean_inverse(workspace, pulls(workspace, workspace.target), damping)
+        moves = _mean_inverse(workspace, pulls(workspace, max(workspace.trajectory)), damping)
     return effects_of(workspace, queries, objective, moves)
 
 

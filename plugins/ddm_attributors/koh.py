@@ -62,7 +62,7 @@ def attribute(
         draws = workspace.generator("koh")
         torch.manual_seed(draws.initial_seed())
         matrix = curvature_rows(network, target, workspace.data.train.images, rows, budget, draws)
-        checkpoints = [target] if at == "target" else list(workspace.trajectory.values())
+        checkpoints = [max(workspace.trajectory)] if at == "target" else list(workspace.trajectory)
         pulled = torch.stack([pulls(workspace, each) for each in checkpoints]).mean(0)
         if solver == "cg":
             moves = by_conjugate_gradients(matrix, pulled, damping, iterations, budget, "koh")

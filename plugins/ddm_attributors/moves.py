@@ -10,7 +10,7 @@ from torch import Tensor
 from ddm_attributors.gradients import behaviour_of, gradients
 from ddm_attributors.slopes import gathered, slopes
 from ddm_framework import DDMError
-from ddm_framework.network import Parameters, flat
+from ddm_framework.network import flat
 from ddm_framework.offline import cluster_gradients
 from ddm_framework.online import Objective, Queries
 from ddm_framework.runs import Workspace
@@ -29,10 +29,10 @@ def need_training(workspace: Workspace, attributor: str) -> None:
         )
 
 
-def pulls(workspace: Workspace, parameters: Parameters) -> Tensor:
-    """Gradient at some weights of each cluster's terms in the mean training loss, (K, weights)."""
-    divided = workspace.divided
-    means = cluster_gradients(workspace.network, parameters, divided, workspace.budget)
+def pulls(workspace: Workspace, epoch: int) -> Tensor:
+    """Gradient at θ_t of each cluster's terms in the mean training loss, (K, weights)."""
+    divided, target = workspace.divided, workspace.trained
+    means = cluster_gradients(target.at(epoch), target.trajectory[epoch], divided, workspace.budget)
     shares = divided.partition.sizes / len(divided.data)
     return flat(means) * shares.to(divided.data.images.dtype)[:, None]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddm_attributors.moves import effects_of, need_training, pulls
 from ddm_framework import attributor
-from ddm_framework.network import Parameters, curvature_rows, learning_rate
+from ddm_framework.network import curvature_rows, learning_rate
 from ddm_framework.online import Objective, Queries
 from ddm_framework.recipe import Training
 from ddm_framework.runs import Workspace
@@ -58,9 +58,8 @@ def _moves(workspace: Workspace, count: int, decay: float, rows: int) -> Tensor:
     """Displacement without each cluster, (K, weights)."""
     total: Tensor | None = None
     for segment in _segments(workspace, count):
-        checkpoints = [workspace.trajectory[epoch] for epoch in segment.epochs]
-        gradient = torch.stack([pulls(workspace, each) for each in checkpoints]).mean(0)
-        curvature = _Curvature(_rows(workspace, checkpoints, rows), decay)
+        gradient = torch.stack([pulls(workspace, epoch) for epoch in segment.epochs]).mean(0)
+        curvature = _Curvature(_rows(workspace, segment.epochs, rows), decay)
         moved = curvature(gradient, segment.gained)
         total = moved if total is None else moved + curvature(total, segment.kept)
     assert total is not None
@@ -100,12 +99,15 @@ def _time(training: Training, epochs: range, images: int) -> float:
     return rates * images / training.batch_size / (1 - training.momentum)
 
 
-def _rows(workspace: Workspace, checkpoints: Sequence[Parameters], count: int) -> Tensor:
+def _rows(workspace: Workspace, epochs: Sequence[int], count: int) -> Tensor:
     """Rows of the mean Gauss-Newton matrix over some checkpoints."""
-    draws, images = workspace.generator("source"), workspace.data.train.images
-    each = max(1, count // len(checkpoints))
-    found = [curvature_rows(workspace.network, at, images, each, workspace.budget, draws) for at in checkpoints]
-    return torch.cat(found) / len(checkpoints) ** 0.5
+    draws, images, target = workspace.generator("source"), workspace.data.train.images, workspace.trained
+    each = max(1, count // len(epochs))
+    found = [
+        curvature_rows(target.at(epoch), target.trajectory[epoch], images, each, workspace.budget, draws)
+        for epoch in epochs
+    ]
+    return torch.cat(found) / len(epochs) ** 0.5
 
 
 class _Curvature:

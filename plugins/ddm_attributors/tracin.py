@@ -61,7 +61,7 @@ def attribute(
     effect = torch.zeros(shape, dtype=torch.float64, device=workspace.device)
     with undisturbed(workspace.device):
         for epoch, rate in _steps(list(workspace.trajectory), checkpoints, workspace.recipe.training):
-            network = grouped_network(workspace, workspace.trajectory[epoch])
+            network = grouped_network(workspace, workspace.trajectory[epoch], epoch)
             with workspace.offline_work():
                 steps = _gradients(captum, network, clusters, GroupCrossEntropy(), rate)
             for behaviour, rows, examples in _asked(workspace, queries, objective, network.network):

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from ddm_attributors.constants import as_buffers
 from ddm_attributors.gradients import Scalar, behaviour_of, gradients
 from ddm_attributors.isolation import undisturbed
 from ddm_attributors.libraries import needed
@@ -71,7 +72,9 @@ def attribute(
         scores: list[Tensor] = []
         for epoch, each in zip(epochs, fitted, strict=True):
             each.Q = missed
-            directions = slopes(objective, _logits(network, workspace.trajectory[epoch], queries.images), reference)
+            directions = slopes(
+                objective, _logits(workspace.trained.at(epoch), workspace.trajectory[epoch], queries.images), reference
+            )
             asked = [DataLoader(TensorDataset(queries.images, slope), batch_size) for slope in directions]
             scores.append(torch.stack([each.attribute(some).double() for some in asked]))
     mean = torch.stack(scores).mean(0)
@@ -83,12 +86,13 @@ def _fitted(
     library: ModuleType, workspace: Workspace, epoch: int, projection_dim: int, damping: float, batch_size: int
 ) -> Any:
     """A TRAKAttributor of one checkpoint, fitted to the training set."""
-    network, train, parameters = workspace.network, workspace.data.train, workspace.trajectory[epoch]
+    network, train, parameters = workspace.trained.at(epoch), workspace.data.train, workspace.trajectory[epoch]
     log_odds = _log_odds(network)
+    module = as_buffers(workspace.module(parameters, network), parameters)
     task = needed("dattri.task", "trak").AttributionTask(
         _of_pair(log_odds),
-        workspace.module(parameters).requires_grad_(),
-        {**network.buffers, **parameters},
+        module,
+        module.state_dict(),
         _of_pair(behaviour_of(network)),
     )
     budget = workspace.budget

@@ -11,26 +11,30 @@ from torch import nn
 from ddm_framework import DDMError
 from ddm_framework.network import misfit, read_state, shape_of
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+COUNTER = "num_batches_tracked"
+STATISTICS = ("running_mean", "running_var", COUNTER)
 """What the state of a batch norm holds beside its weights."""
 
 
 def load_checkpoint(model: nn.Module, path: Path, *, heads: Sequence[str], stems: Sequence[str]) -> None:
-    """Copy a state dict into a network whose batch norms have been replaced.
+    """Copy a state dict into a network.
 
-    Statistics of batch norms are ignored. If the file has no head, or one for another number of classes, the head of
-    the network stays as it is. The first convolution is adapted to the number of channels as timm does.
+    Statistics of batch norms that have been replaced are ignored. If the file has no head, or one for another number of
+    classes, the head of the network stays as it is. The first convolution is adapted to the number of channels as timm
+    does.
 
     Args:
         model: changed in place.
-        path: a `.safetensors`, `.pt` or `.pth` file.
+        path: of a file, in any of the ways in which weights are saved.
         heads: names of the classifier's modules.
         stems: names of the first convolutions.
     Raises:
         DDMError: if the file cannot be read, or other weights are missing, unknown or of another shape.
     """
     own = model.state_dict()
-    state = {name: value for name, value in read_state(path).items() if name.rpartition(".")[2] not in STATISTICS}
+    found = read_state(path)
+    state = {name: each for name, each in found.items() if name in own or name.rpartition(".")[2] not in STATISTICS}
+    state |= {name: own[name] for name in own if name.endswith(COUNTER) and name not in state}  # it changes nothing
     for name in [f"{stem}.weight" for stem in stems]:
         if name in own and name in state and state[name].ndim == 4 and state[name].shape[1] == 3 != own[name].shape[1]:
             state[name] = adapt_input_conv(own[name].shape[1], state[name])

@@ -1,4 +1,4 @@
-"""Every classifier of timm by name, adapted for matching: no batch norm, no fused attention."""
+"""Every classifier of timm by name, adapted for matching: group or frozen batch norm, no fused attention."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ def build(
     model: str = "resnet18",
     pretrained: bool = False,
     checkpoint: Path | None = None,
+    norm: Literal["group", "frozen"] = "group",
     groups: Annotated[int, Field(ge=1)] = 8,
     arguments: dict[str, Any] | None = None,
     initialisation: Literal["default", "kaiming", "normal", "xavier"] = "default",
 ) -> nn.Module:
-    """A classifier of timm with group norm instead of batch norm, in evaluation mode.
+    """A classifier of timm in evaluation mode, with group norm instead of batch norm or with its statistics frozen.
 
-    Attention is not fused, since fused attention has no second derivative. Weights trained with batch norm keep their
-    scale and shift but lose its statistics, so they are a starting point for training, not a trained network.
+    Attention is not fused, since fused attention has no second derivative. With `norm: group`, weights trained with
+    batch norm keep their scale and shift but lose its statistics, so they are a starting point for training, not a
+    trained network. With `norm: frozen` the network is what was trained: each batch norm is a constant scale and shift
+    by the statistics that come with the weights, as in evaluation mode, also while ddm trains it on.
 
     Args:
         data: shape of an image and number of classes.
@@ -39,6 +42,9 @@ def build(
         pretrained: start from timm's weights, which are downloaded.
         checkpoint: start from a local state dict, `.safetensors`, `.pt` or `.pth`. A head for another number of
             classes is not loaded.
+        norm: `group` replaces batch norm, for networks that are trained from scratch. `frozen` keeps it with the
+            statistics of weights that were trained with it: `pretrained`, `checkpoint` or a network trained elsewhere
+            (`target`).
         groups: of the group norms; if it does not divide the channels, the next lower number that does.
         arguments: passed to `timm.create_model`, such as `{img_size: 32, patch_size: 4}` for a ViT.
         initialisation: of the weights; `default` is the model's own, and the only choice if weights are loaded.
@@ -62,17 +68,20 @@ def build(
             f"backbone timm: `initialisation: {initialisation}` would overwrite the weights of `{loaded}`; drop one"
         )
     network = _create(model, data, pretrained, arguments or {})
-    replace_batch_norms(network, groups)
-    mixing = mixing_layers(network)
+    if norm == "group":
+        replace_batch_norms(network, groups)
+    mixing = mixing_layers(network) if norm == "group" else []
     if mixing:
         raise DDMError(
             f"backbone timm: {model} keeps statistics of the batch in {', '.join(mixing[:3])}"
-            f" ({len(mixing)} in all) that no group norm can replace; take another model"
+            f" ({len(mixing)} in all) that no group norm can replace; take another model, or `norm: frozen` with"
+            " weights that were trained"
         )
     unfuse_attention(network)
     initialise(network, initialisation)
     if checkpoint is not None:
-        load_checkpoint(network, checkpoint, heads=_named(network, "classifier"), stems=_named(network, "first_conv"))
+        heads, stems = _named(network, "classifier"), _named(network, "first_conv")
+        load_checkpoint(network, checkpoint, heads=heads, stems=stems)
     _try_out(network.eval(), model, data)
     return network
 

@@ -96,7 +96,9 @@ def gradient_errors(
         columns = []
         for epoch, other in pairs:
             wanted = negative(real[epoch]) if matching.direction == "reverse" else real[epoch]
-            made = synset_gradients(network, target.trajectory[other], synset.images[part], synset.labels[part])
+            made = synset_gradients(
+                target.at(other), target.trajectory[other], synset.images[part], synset.labels[part]
+            )
             columns.append(_differences(made, wanted))
         parts.append(torch.stack(columns, 2))
     return Errors(*torch.cat(parts, 1))

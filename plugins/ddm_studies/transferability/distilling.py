@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddm_framework import ImageSet, Workspace, derive_seed
-from ddm_framework.network import TRAINING, Parameters, Target, build_network, start, start_each, take, train
+from ddm_framework.network import TRAINING, Parameters, Target, start, start_each, take, train
 from ddm_framework.offline import Divided, Synset, cluster_chunks, match, possible_pairs
 from ddm_framework.online import beta_weights, fit, perturbed_networks
 from ddm_studies.comparison.running import tracked
@@ -98,7 +98,7 @@ def student_accuracies(workspace: Workspace, labels: Tensor, kept: Tensor, purpo
     with workspace.display.bar("students (epochs)", len(parts) * recipe.training.epochs) as advance:
         for part in parts:
             seeds = [derive_seed(seed, "student", *each) for each in purpose[part]]
-            initial = [build_network(recipe.backbone, workspace.info, each, workspace.device)[1] for each in seeds]
+            initial = [workspace.build(each)[1] for each in seeds]
             weights = kept[part].float().to(workspace.device)
             state = start_each(initial)
             for reached in train(network, state, data, weights, recipe.training, seeds):

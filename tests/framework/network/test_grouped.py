@@ -8,10 +8,39 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ddm_framework.network import grouped as grouped_module
+from ddm_framework.network.constants import trained_names
 from ddm_framework.network.grouped import grouped
 
 RELU = nn.ReLU()
+
+
+def gathered(module: nn.Module) -> nn.Module:
+    """Batch norms with random statistics, in evaluation mode."""
+    random = torch.Generator().manual_seed(2)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.copy_(torch.randn(layer.num_features, generator=random))
+            layer.running_var.copy_(torch.rand(layer.num_features, generator=random) + 0.1)
+    return module.eval()
+
+
 NETWORKS = {
+    "batch norm": gathered(
+        nn.Sequential(
+            nn.BatchNorm2d(3, affine=False),
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(144, 6),
+            nn.BatchNorm1d(6),
+            nn.GELU(),
+            nn.Linear(6, 5),
+            nn.BatchNorm1d(5, affine=False),
+            nn.Linear(5, 5),
+        )
+    ).double(),
     "convolutions": nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1, bias=False),
         nn.GroupNorm(4, 4),
@@ -36,6 +65,12 @@ NETWORKS = {
 }
 
 
+def shared_linear() -> nn.Module:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 192), nn.Tanh(), nn.Linear(192, 192))
+    module[3].weight = module[1].weight
+    return module
+
+
 class Doubled(nn.ReLU):
     def forward(self, values: Tensor) -> Tensor:
         return 2 * super().forward(values)
@@ -50,6 +85,10 @@ OTHERS = {
         nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.Flatten(), nn.Linear(256, 5)
     ),
     "mixes_samples": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5)),
+    "no_statistics": nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten(), nn.Linear(144, 5)
+    ).eval(),
+    "shared_parameter": shared_linear(),
     "no_linear_end": nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Tanh()),
     "flattens_less": nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.Linear(36, 5)),
     "nothing": nn.Sequential(),
@@ -77,6 +116,39 @@ def test_a_stack_gives_the_logits_of_each_network(module: nn.Module, count: int,
     stack, batch = stack_of(module, count), images(count, 4) if own else images(4)
     expected = vmap(lambda each, seen: functional_call(module, each, (seen,)), in_dims=(0, 0 if own else None))
     torch.testing.assert_close(forward(stack, batch), expected(stack, batch), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("trained", [["12.*"], ["6.*", "8.*", "12.*"], ["2.weight", "9.bias"], ["0.*"]], ids=str)
+def test_weights_that_are_constants_are_the_same_for_all_networks(trained: list[str], own: bool) -> None:
+    module = gathered(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 4, 3, groups=2),
+            nn.ReLU(),
+            nn.GroupNorm(2, 4),
+            nn.AvgPool2d(2),
+            nn.Conv2d(4, 6, 1),
+            nn.Flatten(),
+            nn.Linear(24, 7),
+            nn.BatchNorm1d(7),
+            nn.Tanh(),
+            nn.Linear(7, 6),
+            nn.Linear(6, 5),
+        )
+    ).double()
+    names = trained_names(module, trained)
+    forward = grouped(module, names)
+    assert forward is not None
+    stack = {name: each for name, each in stack_of(module, 3).items() if name in names}
+    others = {name: each for name, each in stack_of(module, 1).items() if name not in names}
+    constants = {**{name: each[0] for name, each in others.items()}, **dict(module.named_buffers())}
+    batch = images(3, 4) if own else images(4)
+    expected = vmap(
+        lambda each, seen: functional_call(module, (each, constants), (seen,)), in_dims=(0, 0 if own else None)
+    )
+    torch.testing.assert_close(forward(stack, batch, constants), expected(stack, batch), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("module", OTHERS.values(), ids=OTHERS)

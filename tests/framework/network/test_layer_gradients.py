@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers.norm_act import BatchNormAct2d, GroupNormAct
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -63,6 +64,37 @@ class Twice(nn.Module):
         return self.last(self.layer(self.layer(images).tanh()).flatten(1))
 
 
+class Shared(nn.Module):
+    """Two layers with one weight, and a bias of two others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(72, 72), nn.Linear(72, 72)
+        self.third, self.last = nn.Linear(72, CLASSES), nn.Linear(72, CLASSES)
+        self.second.weight, self.last.bias = self.first.weight, self.third.bias
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.second(self.first(images.flatten(1)).tanh()).tanh()
+        return self.third(values) + self.last(values.square())
+
+
+def gathered(module: nn.Module) -> nn.Module:
+    """Batch norms with random statistics, in evaluation mode."""
+    random = torch.Generator().manual_seed(2)
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.copy_(torch.randn(layer.num_features, generator=random))
+            layer.running_var.copy_(torch.rand(layer.num_features, generator=random) + 0.5)
+    return module.eval()
+
+
+def frozen(module: nn.Module, *names: str) -> nn.Module:
+    for name in names:
+        module.get_parameter(name).requires_grad_(False)
+    return module
+
+
 class Unused(nn.Module):
     """A layer that is not called."""
 
@@ -91,6 +123,20 @@ KNOWN: dict[str, Callable[[], nn.Module]] = {
         nn.Conv2d(2, 20, 3, padding=1), nn.Tanh(), nn.Conv2d(20, 3, (3, 1), padding=(0, 2)), nn.Tanh(),
         nn.Flatten(), nn.Linear(120, CLASSES),
     ),
+    "batch norm": lambda: gathered(nn.Sequential(
+        nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3, padding=1), nn.SyncBatchNorm(4), nn.ReLU(), nn.Conv2d(4, 4, 3),
+        nn.BatchNorm2d(4, affine=False), nn.Tanh(), nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6), nn.GELU(),
+        nn.Linear(6, CLASSES),
+    )),
+    "norms with activations": lambda: gathered(nn.Sequential(
+        nn.Conv2d(2, 4, 3), BatchNormAct2d(4), nn.Conv2d(4, 4, 1), GroupNormAct(4, num_groups=2, act_layer=nn.SiLU),
+        nn.Flatten(), nn.Linear(64, CLASSES),
+    )),
+    "shared weights": lambda: Shared(),
+    "frozen in part": lambda: frozen(gathered(nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(16, 8), nn.Tanh(),
+        nn.Linear(8, CLASSES),
+    )), "0.weight", "1.bias", "5.bias", "5.weight"),
 }  # fmt: skip
 
 
@@ -148,13 +194,14 @@ UNKNOWN: dict[str, Callable[[], nn.Module]] = {
 def built(make: Callable[[], nn.Module]) -> tuple[Network, Parameters]:
     network, initial = build_network(lambda _: make(), INFO, 0, torch.device("cpu"))
     network.module.double()
-    return network, {name: each.double() for name, each in initial.items()}
+    constants = {name: each.double() if each.is_floating_point() else each for name, each in network.buffers.items()}
+    return network.with_constants(constants), {name: each.double() for name, each in initial.items()}
 
 
 def losses(network: Network, theta: Parameters, images: Tensor, labels: Tensor) -> list[Tensor]:
     """The plain loop: each loss by itself."""
     return [
-        F.cross_entropy(functional_call(network.module, theta, (images[index],)), labels[index])
+        F.cross_entropy(functional_call(network.module, (theta, network.buffers), (images[index],)), labels[index])
         for index in range(LOSSES)
     ]
 
@@ -189,6 +236,39 @@ def test_gradients_and_derivatives_of_products_are_those_of_autograd(name: str, 
 def test_a_network_that_uses_its_weights_otherwise_is_not_taken(name: str) -> None:
     network, theta = built(UNKNOWN[name])
     assert LayerGradients.of(network, theta) is None
+
+
+def test_constants_of_another_checkpoint_are_those_of_the_gradients() -> None:
+    network, theta = built(KNOWN["batch norm"])
+    random = torch.Generator().manual_seed(3)
+    own = {
+        name: each + torch.rand(each.shape, generator=random).double()
+        for name, each in network.buffers.items()
+        if "running" in name
+    }
+    images, labels = torch.randn(3, 2, *SHAPE, generator=random).double(), torch.full((3, 2, CLASSES), 1 / CLASSES)
+    layers = LayerGradients.of(network, theta)
+    assert layers is not None
+    found = layers(theta, images.requires_grad_(), labels.double(), own).gradients
+    wanted = network.with_constants(own).gradients(
+        {name: each.expand(3, *each.shape) for name, each in theta.items()},
+        images,
+        labels.double(),
+        torch.full((3, 2), 0.5),
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+    plain = layers(theta, images, labels.double()).gradients
+    assert not torch.allclose(plain["1.weight"], wanted["1.weight"])
+
+
+def test_only_trained_weights_have_gradients() -> None:
+    network, theta = built(KNOWN["frozen in part"])
+    assert set(theta) == {"0.bias", "1.weight", "3.weight", "3.bias", "7.weight", "7.bias"} == set(network.trained)
+    assert network.num_weights == sum(each.numel() for each in theta.values())
+    assert set(network.gradients(
+        {name: each[None] for name, each in theta.items()},
+        torch.ones(1, *SHAPE).double(), torch.tensor([0]), torch.ones(1, 1),
+    )) == set(theta)  # fmt: skip
 
 
 def test_the_module_itself_stays_as_it_was() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,3 +86,12 @@ def test_clusters_do_not_mix(toy: Toy, spoilt: int, value: float) -> None:
     after = cluster_gradients(toy.network, toy.initial, divided(changed, labels, clusters), Budget(64))
     for cluster in {0, 1, 2} - {spoilt}:
         torch.testing.assert_close(take(before, cluster), take(after, cluster), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("sizes", [[1], [BLOCK, BLOCK + 1, 1, 2 * BLOCK, BLOCK - 1]])
+def test_a_large_network_is_differentiated_a_cluster_after_the_other(toy: Toy, sizes: list[int]) -> None:
+    images, labels, clusters = images_in(sizes)
+    large = dataclasses.replace(toy.network, grouped=None, activation_values=2**20)
+    found = cluster_gradients(large, toy.initial, divided(images, labels, clusters), Budget(64))
+    for cluster, wanted in enumerate(one_at_a_time(toy, images, labels, clusters, len(sizes))):
+        torch.testing.assert_close(take(found, cluster), wanted, rtol=0, atol=1e-12)

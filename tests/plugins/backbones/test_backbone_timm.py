@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
+from ddm_framework.network.networks import build_network
 
 Info = Callable[..., DataInfo]
 
@@ -105,3 +107,35 @@ def test_logits_of_another_shape(info: Info, monkeypatch: pytest.MonkeyPatch) ->
 def test_network_without_a_second_derivative(info: Info) -> None:
     with pytest.raises(DDMError, match=r"lcnet_035 is not twice differentiable.*hardsigmoid.*take another model"):
         build(info(32, 3), model="lcnet_035")
+
+
+@pytest.mark.parametrize("model", ["resnet10t", "test_efficientnet", "levit_128s"])
+def test_a_frozen_batch_norm_is_what_was_trained(info: Info, tmp_path: Path, model: str) -> None:
+    size = 224 if model == "levit_128s" else 32
+    torch.manual_seed(0)
+    original = timm.create_model(model, num_classes=3)
+    original(torch.randn(4, 3, size, size))  # gathers statistics
+    original.eval()
+    torch.save(original.state_dict(), tmp_path / "w.pt")
+    network = build(info(size, 3), model=model, norm="frozen", checkpoint=tmp_path / "w.pt")
+    images = torch.randn(2, 3, size, size)
+    torch.testing.assert_close(network(images), original(images), rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_batch_norm_needs_statistics(info: Info) -> None:
+    def make(data: DataInfo) -> nn.Module:
+        return build(data, model="resnet10t", norm="frozen")
+
+    with pytest.raises(
+        DDMError, match=r"batch norm at 'conv1\.1': it mixes .* start from weights that were trained with it"
+    ):
+        build_network(make, info(32, 3), 0, torch.device("cpu"))
+    network, _ = build_network(make, info(32, 3), 0, torch.device("cpu"), brought=True)
+    assert any("Batch norm" in note for note in network.notes)
+
+
+def test_statistics_are_left_out_where_group_norm_stands(info: Info, tmp_path: Path) -> None:
+    original = timm.create_model("resnet10t", num_classes=3)
+    torch.save(original.state_dict(), tmp_path / "w.pt")
+    network = build(info(32, 3), model="resnet10t", checkpoint=tmp_path / "w.pt")
+    assert torch.equal(network.get_parameter("conv1.0.weight"), original.get_parameter("conv1.0.weight"))
