@@ -137,7 +137,8 @@ class Calibration:
                 f"It was also retrained without each of {len(found.clusters)} single clusters, those that are named"
                 f" first most often and random ones. Their effects on the log odds of what the network says are"
                 f" estimated with an R² of {found.r2_before:.2f}, and with {found.r2:.2f} after the correction. The"
-                f" {found.spread.level:.0%} intervals of the amounts below come from these errors{_held(found.coverage)}."
+                f" {found.spread.level:.0%} intervals of the amounts below come from these errors"
+                f"{_held(found.coverage)}."
             )
         if self.retrainings < FEWEST_CLUSTERS:
             told.append(f"Fewer than {FEWEST_CLUSTERS} sets say nothing of the others; twenty are a good number.")
