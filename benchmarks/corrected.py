@@ -37,7 +37,6 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddm_corrected": ("ddm_corrected", {"retrainings": RETRAININGS}),
 }
 FIGURES = ("cluster_lds", "set_lds", "spearman", "r2", "set_r2", "recovered_share", "misread_share")
-SECONDS = ("seconds_offline", "seconds_online")
 
 
 SETTINGS = {"recipe": "fidelity_digits", "retrainings": RETRAININGS, "singles": SINGLES, "epochs": EPOCHS}
@@ -65,7 +64,7 @@ def main() -> None:
 def _figures(judge: Judge, name: str) -> dict[str, Any]:
     use, options = METHODS[name]
     figures = judge.verdict(name, choose(judge.workspace.registry, "attributor", use, options), "").figures
-    kept = {key: value for key, value in figures.items() if key.removesuffix("_interval") in FIGURES or key in SECONDS}
+    kept = {key: value for key, value in figures.items() if key.removesuffix("_interval") in FIGURES}
     print(judge.workspace.root.path.name, name, kept, flush=True)
     return kept
 

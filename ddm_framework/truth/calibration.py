@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddm_framework.errors import DDMError
 from ddm_framework.online import Amounts, Objective, Queries, amounts_from, log_odds
 from ddm_framework.runs import Workspace, artifacts
-from ddm_framework.truth.agreement import explained, leave_one_out_spearman, sampled_explained_interval
+from ddm_framework.truth.agreement import FEWEST_CLUSTERS, explained, leave_one_out_spearman, sampled_explained_interval
 from ddm_framework.truth.certificate import certified_interval
 from ddm_framework.truth.corrected import (
     added,
@@ -136,9 +137,11 @@ class Calibration:
                 f"It was also retrained without each of {len(found.clusters)} single clusters, those that are named"
                 f" first most often and random ones. Their effects on the log odds of what the network says are"
                 f" estimated with an R² of {found.r2_before:.2f}, and with {found.r2:.2f} after the correction. The"
-                f" {found.spread.level:.0%} intervals of the amounts below come from these errors; of the clusters left"
-                f" out in turn, {found.coverage:.0%} of the effects that matter lie within theirs."
+                f" {found.spread.level:.0%} intervals of the amounts below come from these errors"
+                f"{_held(found.coverage)}."
             )
+        if self.retrainings < FEWEST_CLUSTERS:
+            told.append(f"Fewer than {FEWEST_CLUSTERS} sets say nothing of the others; twenty are a good number.")
         return told
 
 
@@ -154,7 +157,7 @@ def calibrate(
         retrainings: networks without a random fifth of the clusters, at least 3.
         singles: networks without one cluster, 0 or at least 3.
     Raises:
-        DDMError: as `retrained`.
+        DDMError: as `retrained`, or if no retrained network differs from the target.
     """
     sets = random_fifths(workspace, retrainings)
     clusters = named_and_random(workspace, queries, objective, singles)
@@ -164,6 +167,11 @@ def calibrate(
     raw = estimated_changes(workspace, queries, sets)
     deleted, own = 1 - sets.double(), centred(raw)
     told = true[: len(sets)]
+    if not told.any():
+        raise DDMError(
+            "certificate: networks that were retrained without random fifths of the clusters say what the target says, "
+            "so nothing can be compared; is the target trained at all (training.lr, training.epochs)?"
+        )
     predicted = raw + left_out(deleted, own.flatten(1), told.flatten(1)).view_as(own) - own
     effects = [
         objective.effect_on((reference.target_logits.cpu() + each).to(workspace.device).float(), reference)[:, :, 0]
@@ -314,4 +322,12 @@ def _strength_metrics(strength: Strength) -> dict[str, float | None]:
 
 
 def _between(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
+    """A figure with its interval, or alone where the sets were too few for one."""
+    told = f"{value:.2f}"
+    return told if math.isinf(interval[0]) else f"{told} ({interval[0]:.2f} to {interval[1]:.2f})"
+
+
+def _held(coverage: float) -> str:
+    if math.isnan(coverage):
+        return ""
+    return f"; of the clusters left out in turn, {coverage:.0%} of the effects that matter lie within theirs"

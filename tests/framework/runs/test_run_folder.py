@@ -301,3 +301,14 @@ def test_the_environment_is_told() -> None:
     assert json.loads(json.dumps(found)) == found
     assert {"python", "ddm-framework", "torch", "numpy", "safetensors"} <= found["versions"].keys()
     assert found["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
+
+
+def test_what_is_done_apart_does_not_count(tmp_path: Path) -> None:
+    folder, wanted = RunFolder.open(tmp_path / "run"), inputs()
+    (tmp_path / "run").mkdir()
+    with folder.stage("training", wanted["training"]) as clock:
+        time.sleep(0.02)
+        with clock.apart():
+            time.sleep(0.5)
+        clock.saved()
+    assert 0.02 <= folder.seconds()["training"] < 0.4

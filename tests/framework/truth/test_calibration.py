@@ -13,13 +13,14 @@ from run_fixtures import ddm, numbers, tiny
 from torch import Tensor
 
 import ddm_framework
-from ddm_framework import RecipeError, Run
+from ddm_framework import DDMError, RecipeError, Run
 from ddm_framework.online import log_odds
 from ddm_framework.truth import amounts_of, bank_logits, explained, retrained
 from ddm_framework.truth.agreement import leave_one_out_spearman, sampled_explained_interval
-from ddm_framework.truth.calibration import named_and_random, without_each
+from ddm_framework.truth.calibration import Calibration, Fidelity, SingleEffects, named_and_random, without_each
 from ddm_framework.truth.corrected import centred, estimated_changes, random_fifths, true_changes
-from ddm_framework.truth.correction import left_out
+from ddm_framework.truth.correction import Strength, left_out
+from ddm_framework.truth.spread import Spread
 
 ASKED = {"certificate": "{retrainings: 6, singles: 4}", "online": "{replay: 2}"}
 
@@ -186,3 +187,28 @@ def test_the_interval_of_r2_of_few_or_of_the_truth_itself() -> None:
     true = torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
     assert sampled_explained_interval(true[:, :4] * 0.9, true[:, :4]) == (-math.inf, 1.0)
     assert sampled_explained_interval(true, true) == (1.0, 1.0)
+
+
+def found(retrainings: int, interval: tuple[float, float], coverage: float) -> Calibration:
+    figures = Fidelity(0.61, (0.5, 0.7), 0.4, interval)
+    single = SingleEffects((3, 1, 2), 0.5, 0.8, Strength(1, 2, 0), Spread(0.1, 0.2, 0.3, 0.9), coverage)
+    return Calibration("margin", retrainings, figures, figures, Strength(1.5, math.inf, 0.1), single, 2.0)
+
+
+def test_sentences_say_no_more_than_the_figures() -> None:
+    told = found(20, (0.1, 0.6), 0.93).sentences()
+    assert "0.61 (0.50 to 0.70)" in told[0]
+    assert "0.40 (0.10 to 0.60)" in told[0]
+    assert "3 single clusters" in told[1]
+    assert "93% of the effects that matter" in told[1]
+    few = found(3, (-math.inf, 1.0), math.nan).sentences()
+    assert not any("inf" in each or "nan" in each for each in few)
+    assert few[-1].startswith("Fewer than 5 sets")
+    assert found(20, (0.1, 0.6), 0.9).metrics()["corrected"]["penalty"] is None
+
+
+def test_a_target_that_no_cluster_changes_is_named(tmp_path: Path) -> None:
+    training = "{epochs: 4, lr: 1.0e-30, batch_size: 16, checkpoint_every: 2}"
+    recipe = tiny(tmp_path, training=training, certificate="{retrainings: 3, singles: 3}")
+    with pytest.raises(DDMError, match="is the target trained at all"):
+        ddm_framework.run(recipe, out=tmp_path / "runs" / "tiny")
