@@ -33,7 +33,14 @@ from ddm_framework.network import start, take, train
 RESULT = stored.RESULTS / "audit.json"
 DATA = Path(os.environ.get("DDM_TEST_DATA", "data"))
 SEEDS, SHARE, FOLDS = (0, 1, 2), 0.1, 5
-ONLY_TRAINED = ["matching.steps=1", "online.replay=0", "study.show=0", "study.queries=10", f"corruption.labels={SHARE}"]
+ONLY_TRAINED = [
+    "threads=1",
+    "matching.steps=1",
+    "online.replay=0",
+    "study.show=0",
+    "study.queries=10",
+    f"corruption.labels={SHARE}",
+]
 """An audit needs the training alone."""
 CASES = {
     "digits": ("digits_convnet", []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,7 +101,10 @@ def make_partition(
                 " clusterer.clusters_per_class, give the class more images, or let each class have as many clusters as"
                 " fit its size, with clusterer.cluster_size"
             )
-        ids = clusterer(features[members].cpu(), number, generator(seed, "clusters", label))
+        with warnings.catch_warnings():
+            # scikit-learn's, of identical features; the run itself says how many images are identical.
+            warnings.filterwarnings("ignore", "Number of distinct clusters")
+            ids = clusterer(features[members].cpu(), number, generator(seed, "clusters", label))
         _check_ids(ids, len(members), number, clusterer.name, name)
         clusters[members] = ids + start
         start += number

@@ -143,4 +143,10 @@ def ddm_register_attributors() -> Iterator[Component]:
         "Clusters nearest to the query in features",
         "Table 1, Clustering-based",
     )
+    yield Component(
+        "aum",
+        "ddm_attributors.margins:attribute",
+        "Clusters whose labels the network believed least",
+        "Pleiss et al. 2020",
+    )
     yield Component("random", "ddm_attributors.floors:random", "Random effects", "Table 1, Random Select")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Annotated
 
 import torch
@@ -32,13 +31,10 @@ def assign(
     Source: Sec. 6.1.
     """
     from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
 
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     model = KMeans(num_clusters, n_init=restarts, max_iter=max_iterations, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the run itself says how many images are identical
-        ids = torch.from_numpy(model.fit_predict(features.double().numpy())).long()
+    ids = torch.from_numpy(model.fit_predict(features.double().numpy())).long()
     return _without_empty(ids, num_clusters)
 
 

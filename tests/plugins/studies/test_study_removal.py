@@ -83,7 +83,7 @@ def corrupted_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_planted_clusters_of_wrong_labels_are_removed_first_and_accuracy_rises(tmp_path: Path) -> None:
     """Wrong labels look otherwise than their class, so that k-means makes a cluster of them in each."""
     settings = ["corruption.labels=0.3", "training.epochs=20", "matching.steps=60", "study.percentages=[34]"]
-    methods = "study.methods=[{use: random}, {use: ddm}, {use: koh}]"
+    methods = "study.methods=[{use: random}, {use: ddm}, {use: koh}, {use: aum}]"
     run = ddm_framework.run(write(tmp_path), [*settings, methods], out=tmp_path / "runs" / "planted")
     found, partition = run.metrics["removal"]["methods"], run.workspace.partition
     spoilt = corrupted(run.workspace.recipe.corruption, len(run.workspace.data.train)).relabelled
@@ -93,7 +93,7 @@ def test_planted_clusters_of_wrong_labels_are_removed_first_and_accuracy_rises(t
     for block in report.sections[-1].blocks[1:]:
         assert isinstance(block, Clusters)
         assert planted[list(block.ids[:2])].all(), block.heading
-    for method in ("ddm", "koh"):
+    for method in ("ddm", "koh", "aum"):
         assert found[method]["detection_auc"] > 0.9
         assert found[method]["accuracy"][1] > found[method]["accuracy"][0] + 5
         assert found[method]["accuracy"][1] > found["random"]["accuracy"][1] + 5
