@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ddm_datasets.kept_pixels import kept_pixels
 from ddm_datasets.sizes import positions
+from ddm_framework import check_fits
 from ddm_framework.data import fitted, open_image, to_pixels, unreadable
 
 Samples = Sequence[tuple[str, int]]
@@ -54,6 +56,7 @@ class Decoding:
         shape = (len(paths), len(self.mode), self.size, self.size)
         if self.cache is not None:
             return kept_pixels(self.cache / f"{self._digest(paths)}.npy", shape, self._images(paths))
+        check_fits(math.prod(shape), "the images", "lower `size`, take fewer images, or name a `cache`")
         pixels = np.empty(shape, np.uint8)
         for i, image in enumerate(self._images(paths)):
             pixels[i] = image
