@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 DATA ?= data
 CIFAR10 ?= $(DATA)
 
-.PHONY: demo test lint results docs clean
+.PHONY: demo test fuzz lint results docs clean
 
 demo: $(VENV)/.installed  ## Run the first recipe and say where its report lies
 	$(BIN)/ddm run recipes/digits_convnet.yaml
 
 test: $(VENV)/.installed-test  ## Run the test suite
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/.installed-test  ## Ten times as many broken and hostile inputs as the test suite tries
+	DDM_FUZZ=10 $(BIN)/python -m pytest tests/robustness $(ARGS)
 
 lint: $(VENV)/.installed-lint  ## Format, style, types, and that the core imports no plugin
 	$(BIN)/ruff check .

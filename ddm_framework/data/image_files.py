@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ddm_framework.errors import DataError
+from ddm_framework.errors import DataError, DDMError
 from ddm_framework.files import FileError, check_file
+from ddm_framework.resources import check_fits
 
+MOST_PIXELS, MOST_PIXELS_IN_A_ROW, MOST_ELONGATED = 178_000_000, 65_535, 1000
+"""Bounds of an image: its pixels, its longer side, and that side in multiples of the shorter one."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are decoded, whatever the file's name; some of Pillow's other formats start external programs."""
 SUFFIXES = (
@@ -50,14 +54,20 @@ def read_image(path: Path, mode: str) -> Opened:
     """
     try:
         check_file(path)
-        with Image.open(path, formats=FORMATS) as file:
-            image = ImageOps.exif_transpose(file)
-        if image.mode.startswith(("I", "F")):  # Pillow would silently clip it to white
-            raise DataError(f"{path} has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
-        return _opened(image, mode)
-    except DataError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes, which are bounded here, and of what is merely unusual
+            with Image.open(path, formats=FORMATS) as file:
+                _check_bounds(file)
+                image = ImageOps.exif_transpose(file)
+    except DDMError as error:
+        raise unreadable(path, error) from None
     except Exception as error:  # for a damaged file, decoders can raise anything
+        raise unreadable(path, error) from error
+    if image.mode.startswith(("I", "F")):  # Pillow would silently clip it to white
+        raise DataError(f"{path} has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
+    try:
+        return _opened(image, mode)
+    except Exception as error:
         raise unreadable(path, error) from error
 
 
@@ -68,6 +78,25 @@ def _opened(image: Image.Image, mode: str) -> Opened:
     white = Image.new("RGBA", layered.size, "white")
     lowest, _ = layered.getchannel("A").getextrema()
     return Opened(Image.alpha_composite(white, layered).convert(mode), over_white=lowest != 255)
+
+
+def _check_bounds(image: Image.Image) -> None:
+    """Refuse an image by its header, before it is decoded.
+
+    Raises:
+        DataError: for more pixels than a camera takes, or a strip that nothing can be seen in.
+        MemoryShortageError: if it does not fit into the memory.
+    """
+    least, longest = sorted(image.size)
+    if least < 1 or longest > MOST_PIXELS_IN_A_ROW or image.width * image.height > MOST_PIXELS:
+        raise DataError(
+            f"{image.width:,} x {image.height:,} pixels, and at most {MOST_PIXELS:,} are decoded, in sides of at most"
+            f" {MOST_PIXELS_IN_A_ROW:,}"
+        )
+    if longest > MOST_ELONGATED * least:
+        raise DataError(f"{image.width:,} x {image.height:,} pixels are a strip and not an image")
+    # Four bytes a pixel, once as decoded and once turned upright or converted.
+    check_fits(8 * image.width * image.height, "it", "make it smaller")
 
 
 def fitted(image: Image.Image, height: int, width: int) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ddm_datasets.kept_pixels import kept_pixels
 from ddm_datasets.sizes import positions
-from ddm_framework import DataError
+from ddm_framework import DataError, check_fits
 from ddm_framework.data import Origin, fitted, read_image, to_pixels, unreadable
 
 Samples = Sequence[tuple[str, int]]
@@ -106,6 +107,7 @@ class Decoding:
             file = self.cache / f"{self._digest(paths)}.npy"
             pixels, told = kept_pixels(file, shape, images, account.as_json)
             return pixels, _Account(**told)
+        check_fits(len(paths) * math.prod(shape), "the images", "lower `size`, take fewer images, or name a `cache`")
         pixels, count = np.empty((len(paths), *shape), np.uint8), 0
         for image in images:
             pixels[count] = image

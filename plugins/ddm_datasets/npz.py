@@ -125,6 +125,8 @@ def _split(
     images, labels = arrays[f"x_{name}"], to_labels(arrays[f"y_{name}"], f"{path}: y_{name}")
     if images.ndim == 0 or len(images) != len(labels):
         raise DataError(f"{path}: x_{name} has shape {images.shape}, but y_{name} has {len(labels)} labels")
+    if 0 in images.shape[1:]:
+        raise DataError(f"{path}: x_{name} has shape {images.shape}; an image has at least one pixel and one channel")
     check_values(images, f"{path}: x_{name}")
     kept = positions(labels, size, f"{name}_size")
     if size is not None:
@@ -161,4 +163,19 @@ def _class_names(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[str, ...]
             f"{path}: y_train has {len(present)} of {count} classes, the first without an image is {gap};"
             " labels count from 0 without gaps"
         )
-    return tuple(map(str, range(count))) if names is None else tuple(names.astype(str).tolist())
+    return tuple(map(str, range(count))) if names is None else _as_text(names, path)
+
+
+def _as_text(names: NDArray[Any], path: Path) -> tuple[str, ...]:
+    """Names as text that can be written again.
+
+    Raises:
+        DataError: if one is not UTF-8, or holds what is no character.
+    """
+    try:
+        told = (np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names).tolist()
+        for each in told:
+            each.encode()
+    except (UnicodeError, ValueError) as error:
+        raise DataError(f"{path}: class_names holds what is no UTF-8 text ({error}); save with dtype=str") from None
+    return tuple(told)

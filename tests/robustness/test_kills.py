@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import TIMES
 from run_fixtures import _PRELOADED, assert_same_run, ddm, tiny
+from tries import TIMES
 
 import ddm_framework
 from ddm_framework.cli import commands

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import TIMES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from run_fixtures import TINY, ddm, refused, tiny
+from tries import tried
 
 from ddm_framework.data import DataInfo
 from ddm_framework.errors import DDMError, Mark, RecipeError, shown
@@ -74,7 +74,7 @@ def weighed(recipe: Recipe) -> None:
         check_fits(4 * need.values, need.what, need.lower)
 
 
-@settings(settings.get_profile("robustness"), max_examples=1500 * TIMES)
+@tried(1500)
 @given(data=st.data())
 def test_mutated_recipes_are_refused_or_sound(
     data: st.DataObject, recipe_text: dict[str, Any], tmp_path_factory: Any
@@ -96,7 +96,7 @@ def test_mutated_recipes_are_refused_or_sound(
     assert time.monotonic() - begun < 20
 
 
-@settings(settings.get_profile("robustness"), max_examples=500 * TIMES)
+@tried(500)
 @given(data=st.data())
 def test_mutated_text_is_refused_or_sound(data: st.DataObject, recipe_text: dict[str, Any]) -> None:
     lines = yaml.safe_dump(recipe_text).splitlines()
