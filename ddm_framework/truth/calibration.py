@@ -34,6 +34,11 @@ from ddm_framework.truth.spread import Spread, fit_spread
 FIRST = 5
 """Clusters of a query, the first by its ranking, whose errors say how wrong a sentence about one of them may be."""
 
+_STEP_ALONE = (
+    "These estimates come from a step alone (online.replay: 0), which overrates the first cluster of many images: on"
+    " digits, such intervals held the truth for 81 to 86 % of the images instead of 90 %. A replay mends this."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
@@ -98,6 +103,7 @@ class Calibration:
         strength: the scale and the penalty for sets.
         singles: of the networks without single clusters; None if there were none.
         seconds: that the retrainings took.
+        step_alone: whether networks were estimated without any training on real data.
     """
 
     objective: str
@@ -107,6 +113,7 @@ class Calibration:
     strength: Strength
     singles: SingleEffects | None
     seconds: float
+    step_alone: bool = False
 
     def metrics(self) -> dict[str, Any]:
         """By the names of metrics.json."""
@@ -140,6 +147,8 @@ class Calibration:
                 f" {found.spread.level:.0%} intervals of the amounts below come from these errors"
                 f"{_held(found.coverage)}."
             )
+            if self.step_alone:
+                told.append(_STEP_ALONE)
         if self.retrainings < FEWEST_CLUSTERS:
             told.append(f"Fewer than {FEWEST_CLUSTERS} sets say nothing of the others; twenty are a good number.")
         return told
@@ -185,6 +194,7 @@ def calibrate(
         choose_strength(deleted, own.flatten(1), told.flatten(1)),
         _single_effects(workspace, queries, objective, rows, clusters, true) if clusters else None,
         bank.seconds,
+        step_alone=not workspace.recipe.online.replay and not workspace.recipe.online.anchor,
     )
 
 

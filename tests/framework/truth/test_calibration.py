@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,9 @@ def test_sentences_say_no_more_than_the_figures() -> None:
     few = found(3, (-math.inf, 1.0), math.nan).sentences()
     assert not any("inf" in each or "nan" in each for each in few)
     assert few[-1].startswith("Fewer than 5 sets")
+    assert not any("online.replay: 0" in each for each in told)
+    alone = replace(found(20, (0.1, 0.6), 0.9), step_alone=True).sentences()
+    assert any("online.replay: 0" in each for each in alone)
     assert found(20, (0.1, 0.6), 0.9).metrics()["corrected"]["penalty"] is None
 
 
