@@ -35,7 +35,8 @@ def ddm_register_datasets() -> Iterable[Component]:  # type: ignore[empty-body]
 
     Images are float32 (N, C, H, W), normalised, labels int64 (N,). The validation split is cut from the training
     set, never from the test set. Nothing is downloaded unless the recipe says `download: true`. If files are
-    missing, raise a `DataError` that names them.
+    missing, raise a `DataError` that names them. A third entry beside images and labels, an `Origin`, says which file
+    each sample is, or which place it has in the source's own order, so that answers lead back to it.
 
         def load(*, size: int = 120, validation: float = 0.1) -> DataSplits:
             \"\"\"Bright and dark squares under noise; `size` images, of which `validation` is held out.\"\"\"

@@ -489,12 +489,16 @@ class Workspace:
         return found if objective.declaration.set_level else replace(found, support=self._support(queries))
 
     def _pass(self, queries: Queries, objective: Objective, keep: Sequence[int]) -> Streamed:
-        """One pass over the networks for this objective and those of the recipe; cached for the last queries."""
+        """One pass over the networks for this objective and those of the recipe; cached for the last two questions.
+
+        Two, because a study asks about single queries and about a whole set.
+        """
         question = self.recipe.online.model_dump_json(), queries.digest(with_labels=True)
         known = self._streamed.get(question)
         if known and objective_key(objective) in known.attributions and set(keep) <= set(known.kept):
             return known
-        self._streamed.clear()
+        for oldest in [each for each in self._streamed if each != question][:-1]:
+            del self._streamed[oldest]
         others = (each for each in self.objectives if each.declaration.set_level == objective.declaration.set_level)
         asked = {objective_key(objective): objective}
         for each in others:

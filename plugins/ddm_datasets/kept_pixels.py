@@ -20,8 +20,8 @@ from ddm_framework.runs import PARTIAL
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 LENGTH_BYTES = 8
 """The file is an .npy file, then JSON about it and its length, then the SHA-256 sum; readers of .npy ignore these."""
-OWN_FILE = re.compile(rf"\.?[0-9a-f]{{32}}\.npy(\.\d+{re.escape(PARTIAL)})?")
-"""Names of the files of a cache, finished or not."""
+OWN_FILE = re.compile(r"[0-9a-f]{32}\.npy")
+"""Names of the files of a cache; unfinished ones start with a dot, as what a file manager leaves anywhere."""
 
 
 def kept_pixels(
@@ -55,6 +55,8 @@ def is_cache(folder: Path) -> bool:
     found = False
     with os.scandir(folder) as entries:
         for entry in entries:  # a class with a million images is known by its first
+            if entry.name.startswith("."):
+                continue
             if not OWN_FILE.fullmatch(entry.name):
                 return False
             found = True

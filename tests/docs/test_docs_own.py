@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 from pathlib import Path
@@ -84,6 +85,18 @@ def test_the_commands_that_act_on_an_answer_run(photos: Path) -> None:
         == len(ddm_framework.open_run(photos / "runs" / "photos").workspace.data.train) - 3
     )
     assert after.members(1) and after.audit().samples
+
+
+def test_the_figures_of_the_audit_are_those_of_the_committed_result() -> None:
+    stored = json.loads((ROOT / "benchmarks" / "results" / "audit.json").read_text())
+    found = [seed["auc"] for case in ("digits", "mnist") for seed in stored[case]["seeds"].values()]
+    assert len(found) == 6
+    cleanlab = [max(value for name, value in each.items() if name.startswith("cleanlab")) for each in found]
+    margin, effect = ([each[name] for each in found] for name in ("margin", "loss_without"))
+    assert all(ours >= theirs for ours, theirs in zip(margin, cleanlab, strict=True))
+    text = " ".join((ROOT / "docs" / "own_images.md").read_text(encoding="utf-8").split())
+    for start, values in (("an AUC of ", margin), ("reaches ", cleanlab), ("wrong label, ", effect)):
+        assert f"{start}{min(values):.4f} to {max(values):.4f}" in text
 
 
 def test_the_table_of_images_is_one_that_is_read(photos: Path) -> None:

@@ -75,6 +75,13 @@ def test_one_pass_answers_every_objective_of_the_recipe(streamed: Workspace) -> 
         assert len(passes) == 1
         streamed.attribution(queries, streamed.objective("divergence"), keep=[0])
         assert len(passes) == 2
+        streamed.attribution(streamed.queries_of("validation"), streamed.objective("performance"))
+        streamed.prediction_matrix(queries, [0])  # what a study asks after a whole set
+        streamed.attribution(queries, streamed.objective("divergence"))
+        assert len(passes) == 3
+        streamed.attribution(streamed.queries_of("validation", 3), streamed.objective("divergence"))
+        streamed.attribution(streamed.queries_of("validation", 4), streamed.objective("divergence"))
+        assert len(streamed._streamed) == 2
 
 
 def test_labels_belong_to_the_question(streamed: Workspace) -> None:

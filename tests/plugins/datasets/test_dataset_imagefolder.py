@@ -229,7 +229,9 @@ def test_our_own_cache_is_no_class_whoever_comes_later(split: Path, where: str, 
     wanted = load(root=root, size=8).fingerprint()
     for cache in (split / where, split / where, None, split / "train" / "other", None):
         assert load(root=root, size=8, cache=cache).fingerprint() == wanted
-    (next((split / where).iterdir())).write_bytes(b"cut short")
+    (split / where / ".DS_Store").touch()
+    assert load(root=root, size=8).fingerprint() == wanted
+    next((split / where).glob("*.npy")).write_bytes(b"cut short")
     assert load(root=root, size=8, cache=split / where).fingerprint() == wanted
 
 
