@@ -291,7 +291,9 @@ def test_long_tables_are_collapsed_and_contents_listed() -> None:
     assert not any(a.get("class") == "long" for _, a in Page(page(Table(["a"], [[k] for k in range(25)]))).tags)
     assert "contents" not in {a.get("aria-label") for _, a in found.tags}
     sections = [Section("first", []), Section("second", [])]
-    html = render(Report(sections), title="t", info=INFO, facts={}, seconds={}, members={}, cluster_names={}, recipe_yaml="")
+    html = render(
+        Report(sections), title="t", info=INFO, facts={}, seconds={}, members={}, cluster_names={}, recipe_yaml=""
+    )
     assert [a["href"] for tag, a in Page(html).tags if tag == "a"] == ["#section-1", "#section-2"]
 
 
