@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 DATA ?= data
 CIFAR10 ?= $(DATA)
 
-.PHONY: demo test fuzz lint results docs clean
+.PHONY: demo serve test fuzz lint results docs clean
 
 demo: $(VENV)/.installed  ## Run the first recipe and say where its report lies
 	$(BIN)/ddm run recipes/digits_convnet.yaml
+
+serve: demo $(VENV)/.installed-app  ## The same run in the browser: what if some of its training data were gone?
+	$(BIN)/ddm serve runs/digits_convnet
 
 test: $(VENV)/.installed-test  ## Run the test suite
 	$(BIN)/python -m pytest $(ARGS)

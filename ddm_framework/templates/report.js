@@ -6,11 +6,13 @@
   const form = document.getElementById("search");
   const text = document.getElementById("search-text"), group = document.getElementById("search-group");
   const alarms = document.getElementById("search-alarms"), count = document.getElementById("search-count");
+  const rows = items.filter((item) => item.matches("tr"));
+  const counted = rows.length ? rows : items;  // a query may have a card besides its row
   const words = new Map();
   const wordsOf = (item) => {
     if (!words.has(item)) {
       const named = item.matches("tr") ? [...item.cells] : [item.querySelector("h3")];
-      words.set(item, named.map((each) => each.textContent).join(" ").toLowerCase());
+      words.set(item, named.map((each) => each.textContent).join(" ").replace(/\s+/g, " ").toLowerCase());
     }
     return words.get(item);
   };
@@ -19,16 +21,14 @@
   group.hidden = found.size < 2;
   alarms.parentElement.hidden = !items.some((item) => item.dataset.alarm === "1");
   const search = () => {
-    const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
+    const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean).join(" ");
     for (const item of items) {
       item.hidden = (alarms.checked && item.dataset.alarm !== "1") || (group.value && item.dataset.group !== group.value)
-        || !wanted.every((word) => wordsOf(item).includes(word));
-      shown += !item.hidden;
+        || !wordsOf(item).includes(wanted);
     }
-    const searched = wanted.length || group.value || alarms.checked;
+    const searched = wanted || group.value || alarms.checked;
     if (searched) for (const each of document.querySelectorAll("details.long")) if (each.querySelector("[data-alarm]")) each.open = true;
-    count.textContent = searched ? `${shown} of ${items.length}` : "";
+    count.textContent = searched ? `${counted.filter((item) => !item.hidden).length} of ${counted.length}` : "";
   };
   form.hidden = false;
   form.addEventListener("submit", (event) => event.preventDefault());

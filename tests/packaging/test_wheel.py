@@ -50,7 +50,8 @@ def test_the_wheel_holds_every_module_once_and_every_recipe(wheel: Path) -> None
     assert {name for name in names if name.endswith(".py")} == expected
     assert sorted(name for name in names if name.endswith(".yaml")) == [f"ddm_framework/recipes/{r}" for r in RECIPES]
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ddm_framework" / "templates").rglob("*.j2")}
-    assert {"ddm_framework/py.typed", *templates} <= set(names)
+    page = {f"ddm_framework/app/static/{name}" for name in ("index.html", "app.js", "style.css")}
+    assert {"ddm_framework/py.typed", "ddm_framework/templates/report.js", *templates, *page} <= set(names)
     assert len(templates) > 10
 
 

@@ -356,13 +356,13 @@ function drawOutcome() {
       truth ? make("div", {}, make("dt", {}, "retrained"), make("dd", { id: "accuracy-truth", class: "truth-ink" }, figure(truth.accuracy))) : null),
     make("p", { class: "hint" }, `Without ${plural(outcome.num_left_out, "training image")} of ${run.num_samples.toLocaleString("en")}, answered in ${outcome.seconds.toFixed(2)} s.`,
       truth ? ` ${compared(truth)}` : ""),
-    make("details", { open: run.classes.length <= 12 }, make("summary", {}, "accuracy by class"), byClass(before, by, truth)),
     make("h3", {}, changed.total ? `${plural(changed.total, "test image")} of ${outcome.num_test.toLocaleString("en")} would be read otherwise` : "No test image would be read otherwise"),
     make("ul", { class: "grid", id: "changed" }, changed.items.map((item) => make("li", {}, queryButton(item, [
       make("span", {}, className(item.predicted), " → ", make("b", { class: item.after.predicted === item.label ? "better" : "wrong" }, className(item.after.predicted))),
       make("span", { class: "name" }, item.name),
     ])))),
-    changed.total > changed.items.length ? make("p", { class: "hint" }, `the first ${changed.items.length} of them`) : null);
+    changed.total > changed.items.length ? make("p", { class: "hint" }, `the first ${changed.items.length} of them`) : null,
+    make("details", { open: run.classes.length <= 12 }, make("summary", {}, "accuracy by class"), byClass(before, by, truth)));
 }
 
 function compared(truth) {
@@ -374,7 +374,7 @@ function byClass(before, by, truth) {
   const cell = (value) => make("td", {}, figure(value));
   return make("table", { id: "by-class" },
     make("thead", {}, make("tr", {}, ["class", "now", "without", ...(truth ? ["retrained"] : [])].map((name) => make("th", { scope: "col" }, name)))),
-    make("tbody", {}, run.classes.map((name, label) => make("tr", { class: before.by_class[label] === by.by_class[label] ? "" : "moved" },
+    make("tbody", {}, run.classes.map((name, label) => make("tr", { class: new Set([before, by, truth || by].map((each) => each.by_class[label])).size > 1 ? "moved" : "" },
       make("td", { title: name }, name), cell(before.by_class[label]), cell(by.by_class[label]), truth ? cell(truth.by_class[label]) : null))));
 }
 

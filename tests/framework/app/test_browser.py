@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import IN_A_BROWSER, PATIENCE, chromium
 from PIL import Image
 from run_fixtures import TINY, save_data
 from served import EVERY_EPOCH, REPLAYED, serving
@@ -20,15 +19,7 @@ from served import EVERY_EPOCH, REPLAYED, serving
 import ddm_framework
 from ddm_framework import Run
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="Playwright is not installed: make test"),
-]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
-PATIENCE = 180_000
-"""Milliseconds; a busy machine is slow."""
+pytestmark = IN_A_BROWSER
 AIM = 1.0
 """Seconds in which the page answers a tick, median of twenty, on a machine that does nothing else."""
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -37,12 +28,8 @@ HOSTILE_NAMES = (HOSTILE, "</script><script>alert(2)</script>", "{{7*7}}\"'&<b>b
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
