@@ -34,8 +34,8 @@ class Watched(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in _FACTORIES:
-            given = kwargs or {}
+        given = kwargs or {}
+        if func in _FACTORIES and str(given.get("device")) != "meta":
             size = args[0] if args and not isinstance(args[0], int) else args or given.get("size", ())
             width = (given.get("dtype") or torch.get_default_dtype()).itemsize
             values = math.prod(size)

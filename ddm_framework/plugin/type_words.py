@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ddm_framework.plugin.signatures import ComponentOf
+from ddm_framework.plugin.signatures import LARGEST_INT, ComponentOf
 
 _PLAIN: dict[Any, str] = {
     int: "integer",
@@ -87,7 +87,8 @@ def _with_marks(hint: Any, marks: Sequence[Any]) -> str:
     kinds = [mark.kind for mark in marks if isinstance(mark, ComponentOf)]
     words = _component(kinds[0], hint) if kinds else in_words(hint)
     values = [pair for mark in marks for pair in _limits(mark)]
-    bounds = " and ".join(_bound(name, value, hint is int) for name, value in values if name in _BOUNDS)
+    told = [(name, value) for name, value in values if name in _BOUNDS and value != LARGEST_INT]
+    bounds = " and ".join(_bound(name, value, hint is int) for name, value in told)
     lengths = " and ".join(f"{_LENGTHS[name]} {value}" for name, value in values if name in _LENGTHS)
     return " ".join(filter(None, [words, bounds, f"({lengths})" if lengths else ""]))
 

@@ -83,10 +83,11 @@ class RunFolder:
                 raise RunFolderError(f"{path} exists and has no {MANIFEST}, so it {_NOT_OURS}")
         except OSError as error:
             raise RunFolderError(f"cannot look into {path}: {why(error)}") from error
-        if links := [name for name in (LOCK, *_FOLDERS) if is_link(path / name)]:
+        inner = (path / name for name in (LOCK, *_FOLDERS))
+        if links := [each for each in (*inner, *path.glob("variants/*")) if is_link(each)]:
             raise RunFolderError(
-                f"{path / links[0]} is a link, and ddm would write and remove files where it leads; put a real"
-                f" {'file' if links[0] == LOCK else 'folder'} in its place"
+                f"{links[0]} is a link, and ddm would write and remove files where it leads; put a real"
+                f" {'file' if links[0].name == LOCK else 'folder'} in its place"
             )
         return folder
 

@@ -201,7 +201,9 @@ def test_running_again_into_a_broken_folder(name: str, put: Put, tmp_path: Path,
     assert "Traceback" not in told
 
 
-@pytest.mark.parametrize("name", ["offline", "offline/trajectory", "online", "networks", "questions", ".lock"])
+@pytest.mark.parametrize(
+    "name", ["offline", "offline/trajectory", "online", "networks", "questions", "variants/other", ".lock"]
+)
 def test_a_link_in_a_run_folder_leads_nowhere(name: str, tmp_path: Path, finished: Path) -> None:
     """Otherwise a stranger's folder could have ddm overwrite or remove files of yours."""
     run, elsewhere = copied(finished, tmp_path / "sent"), tmp_path / "elsewhere"
@@ -214,6 +216,7 @@ def test_a_link_in_a_run_folder_leads_nowhere(name: str, tmp_path: Path, finishe
     if name == ".lock":
         elsewhere = elsewhere / "mine.safetensors"
     before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("elsewhere/**/*"))}
+    (run / name).parent.mkdir(exist_ok=True)
     (run / name).symlink_to(elsewhere)
     for command in (
         ["run", run.parent / "tiny.yaml", "--out", run, "--fresh", "--set", "seed=5"],

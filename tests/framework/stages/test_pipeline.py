@@ -385,7 +385,7 @@ def test_a_study_and_a_dataset_that_return_something_else_are_named(tmp_path: Pa
     with pytest.raises(PluginError, match="study 'mine' must return a Report, returned dict"):
         ddm_framework.run(tiny(tmp_path, study="{use: mine}"), out=tmp_path / "run", plugins=[study])
     dataset = plugin(tmp_path / "d.py", "dataset", "mine", "def target():\n    return None")
-    with pytest.raises(PluginError, match="dataset 'mine' must return DataSplits, returned NoneType"):
+    with pytest.raises(PluginError, match=r"dataset 'mine' of plugin .* must return DataSplits, returned NoneType"):
         ddm_framework.run(tiny(tmp_path, dataset="{use: mine}"), out=tmp_path / "other", plugins=[dataset])
     assert not (tmp_path / "other").exists()
 

@@ -159,7 +159,7 @@ def test_a_broken_contract_is_status_1_with_what_to_do() -> None:
     status, out, err = ddm("check", "bad.py")
     assert (status, err) == (1, "")
     words = " ".join(out.split())
-    assert "failed objective 'flat' must return a tensor of shape (6, m), returned (6,)" in words
+    assert "failed objective 'flat' of plugin bad.py must return a tensor of shape (6, m), returned (6,)" in words
     assert "declare @objective(set_level=True) and return (1, m)" in words
 
 
