@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,11 @@ def from_module(
     """
     registry = load_plugins([Path(each) for each in plugins])
     module = _plain(module)
+    kept = _listed_checkpoints(checkpoints)
+    if not isinstance(validation, int | float):
+        raise DDMError(f"validation is a share of the training images, such as 0.1, not {validation!r}")
     folder = Path(out) if out is not None else Path("runs") / type(module).__name__
-    data = _data(train, test, class_names, validation, (mean, std))
+    data = _data(train, test, _names(class_names), validation, (_numbers(mean, "mean"), _numbers(std, "std")))
     asked = load_recipe(str(recipe), registry, settings)
     if asked.certificate.retrainings and any(each.startswith("certificate.") for each in settings):
         raise DDMError("a network trained elsewhere cannot be retrained exactly; set certificate.retrainings=0")
@@ -99,17 +103,18 @@ def from_module(
     if asked.corruption.share or asked.corruption.labels:
         raise DDMError("a network trained elsewhere never saw data that are spoilt here; leave `corruption` out")
     if parameters is not None:
-        asked = replace(asked, training=asked.training.changed({"parameters": list(parameters)}))
+        patterns = [parameters] if isinstance(parameters, str) else list(parameters)
+        asked = replace(asked, training=asked.training.changed({"parameters": patterns}))
     for told in data.notes:
         display.say(told)
     RunFolder.open(folder).note(told=data.notes)  # from here on it is a run folder, whatever lies in it
     brought = Target(
-        checkpoint=_kept(folder, len(checkpoints), module.state_dict()),
-        trajectory=[_kept(folder, number, each) for number, each in enumerate(checkpoints)],
+        checkpoint=_kept(folder, len(kept), module.state_dict()),
+        trajectory=[_kept(folder, number, each) for number, each in enumerate(kept)],
         mean=data.mean,
         std=data.std,
     )
-    length = min(asked.matching.step_length, len(checkpoints))  # counted in checkpoints from here on
+    length = min(asked.matching.step_length, len(kept))  # counted in checkpoints from here on
     chosen = replace(
         asked,
         name=folder.name,
@@ -147,6 +152,43 @@ def _plain(module: Any) -> nn.Module:
             " results of earlier passes; `weight_norm` of torch.nn.utils.parametrizations instead of the old one)"
         ) from error
     return module
+
+
+def _listed_checkpoints(checkpoints: Any) -> list[Checkpoint]:
+    """The checkpoints as a list; one alone is a list of one."""
+    if checkpoints is None:
+        return []
+    if isinstance(checkpoints, str | Path | Mapping | nn.Module):
+        return [checkpoints]
+    if not isinstance(checkpoints, Sequence):
+        raise DDMError(f"checkpoints is a list of state dicts or files, not a {type(checkpoints).__name__}")
+    return list(checkpoints)
+
+
+def _numbers(values: Any, name: str) -> list[float] | None:
+    """One number a channel, of a list, array or tensor; a single one is that of every channel."""
+    if values is None:
+        return None
+    try:
+        found = [float(each) for each in (torch.as_tensor(values).flatten().tolist())]
+    except (TypeError, ValueError, RuntimeError):
+        found = []
+    if not found or not all(map(math.isfinite, found)):
+        raise DDMError(f"{name} holds one number per channel, in units of [0, 1], not {values!r}")
+    if name == "std" and min(found) <= 0:
+        raise DDMError(f"std must be above 0 for every channel, not {values!r}")
+    return found
+
+
+def _names(class_names: Any) -> list[str] | None:
+    """Names of the classes, which must be texts."""
+    if class_names is None:
+        return None
+    given = isinstance(class_names, Iterable) and not isinstance(class_names, str | bytes | Mapping)
+    listed = list(class_names) if given else []
+    if not listed or not all(isinstance(each, str) for each in listed):
+        raise DDMError(f"class_names is a list of texts, one per class in the order of the ids, not {class_names!r}")
+    return listed
 
 
 def _backbone(module: nn.Module) -> Choice:

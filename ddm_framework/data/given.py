@@ -212,6 +212,13 @@ def class_ids(labels: Any, name: str) -> Tensor:
     return whole
 
 
+def _each_channel(values: Sequence[float] | None, usual: float, channels: int) -> list[float]:
+    given = [usual] if values is None else list(values)
+    if len(given) not in (1, channels):
+        raise DataError(f"mean and std hold one number per channel: the images have {channels}, found {len(given)}")
+    return given * channels if len(given) == 1 else given
+
+
 def as_pixels(
     train: Tensor, test: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Tensor, Tensor, list[float], list[float], list[str]]:
@@ -219,16 +226,16 @@ def as_pixels(
 
     Args:
         train, test: images (N, C, H, W), uint8 or float32.
-        mean, std: one number a channel, where the user gave them.
+        mean, std: one number a channel or one for all, where the user gave them.
     Returns:
         Both as pixels, their mean and std, and what is to be told.
     Raises:
         DataError: if such floats come with a mean and std of their own, or one split is uint8 and one float.
     """
     channels = train.shape[1]
-    plain = list(mean or [0.0] * channels), list(std or [1.0] * channels)
     if (mean is None) != (std is None):
         raise DataError("mean and std go together: give both or neither")
+    plain = _each_channel(mean, 0.0, channels), _each_channel(std, 1.0, channels)
     if train.is_floating_point() != test.is_floating_point():
         train, test = (each if each.is_floating_point() else each.float() / 255 for each in (train, test))
     if not train.is_floating_point() or not train.numel() or not test.numel():

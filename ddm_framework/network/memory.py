@@ -44,6 +44,10 @@ SAMPLE_GRADIENT = Cost(weights=2, activations=4)
 """A gradient of one network on one sample."""
 
 
+STILL = 3
+"""Multiples of the activations before the first weights that are trained: there nothing is differentiated twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The memory for one chunk.
@@ -68,7 +72,9 @@ class Budget:
             kept: multiples of the weights that are kept for each item besides.
         """
         weights = (cost.weights + kept) * network.num_weights
-        return self.items(weights + cost.activations * images * network.activation_values, cost.most)
+        still, moving = network.still_values, network.activation_values - network.still_values
+        activations = cost.activations * moving + min(cost.activations, STILL) * still
+        return self.items(weights + images * activations, cost.most)
 
     def chunks(self, network: Network, total: int, cost: Cost = EVALUATION, images: int = QUERY_BATCH) -> list[slice]:
         """Chunks of `total` networks; by default of such as are fine-tuned and evaluated."""

@@ -51,6 +51,7 @@ class Network:
         alone: why PyTorch cannot compute a stack of such networks at once, so that they are computed one at a time;
             empty if it can.
         notes: what is to be told of how the module was understood, a sentence or two each.
+        still_values: how many of the activations come before the first weights that are trained.
     """
 
     module: nn.Module
@@ -62,6 +63,7 @@ class Network:
     kernels: Kernels = DEFAULT
     alone: str = ""
     notes: tuple[str, ...] = ()
+    still_values: int = 0
 
     @property
     def trained(self) -> list[str]:
@@ -240,7 +242,7 @@ def build_network(
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     with naming(build):
-        found = tried(module, info, device, mixing=brought)
+        found = tried(module, info, device, trained=trained, mixing=brought)
         check_stateless(module, found.images, found.output, named(build))
     buffers = {name: buffer.detach() for name, buffer in module.named_buffers()}
     weights = {name: each.detach() for name, each in module.named_parameters()}
@@ -257,7 +259,8 @@ def build_network(
             "PyTorch cannot compute several networks of this kind at once, so they are computed one at a time, which"
             f" takes longer ({alone})."
         )
-    return replace(network, alone=alone, notes=(*notes, *found.notes)), initial
+    told = (*notes, *found.notes)
+    return replace(network, alone=alone, notes=told, still_values=found.still_values), initial
 
 
 def _in_float32(module: nn.Module) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ class Tried:
     Attributes:
         images: (2, C, H, W).
         activation_values: number of values that the modules without children output for one image, and its own.
+        still_values: those of them that come before the first module with weights that are trained.
         output: how logits are read.
         kernels: that the module needs.
         notes: what is to be told.
@@ -36,18 +37,20 @@ class Tried:
 
     images: Tensor
     activation_values: int
+    still_values: int
     output: Output
     kernels: Kernels
     notes: list[str]
 
 
-def tried(module: nn.Module, info: DataInfo, device: torch.device, *, mixing: bool) -> Tried:
+def tried(module: nn.Module, info: DataInfo, device: torch.device, *, trained: Collection[str], mixing: bool) -> Tried:
     """Try a module in evaluation mode.
 
     Args:
         module: (B, C, H, W) -> logits (B, classes), perhaps as an entry of something.
         info: the data that it must take.
         device: of the module.
+        trained: names of the parameters that are trained.
         mixing: whether to refuse one that lets the samples of a batch influence one another.
     Raises:
         DDMError: if it fails, draws random numbers, mixes samples, or returns no logits.
@@ -55,7 +58,7 @@ def tried(module: nn.Module, info: DataInfo, device: torch.device, *, mixing: bo
     noise = torch.randn(_NUM_IMAGES, *info.shape, generator=torch.Generator().manual_seed(0)).to(device)
     watch = Watch()
     with torch.no_grad(), Kernels(attention=True).chosen(), _unchanged_randomness() as drawn:
-        values, one = _counted(module, noise[:1])
+        values, still, one = _counted(module, noise[:1], trained)
         with watch:
             both = _run(module, noise)
     if drawn:
@@ -66,7 +69,7 @@ def tried(module: nn.Module, info: DataInfo, device: torch.device, *, mixing: bo
     output, notes = understood(both, _NUM_IMAGES, info.num_classes)
     if mixing:
         _refuse_mixing(output(both)[:1], output(one))
-    return Tried(noise, values, output, kernels_of(module, watch), notes)
+    return Tried(noise, values, still, output, kernels_of(module, watch), notes)
 
 
 def _refuse_mixing(together: Tensor, alone: Tensor) -> None:
@@ -78,18 +81,24 @@ def _refuse_mixing(together: Tensor, alone: Tensor) -> None:
         )
 
 
-def _counted(module: nn.Module, sample: Tensor) -> tuple[int, Any]:
-    """Number of values that the modules without children output for one sample, and the module's own output."""
-    counts = [sample.numel()]
+def _counted(module: nn.Module, sample: Tensor, trained: Collection[str]) -> tuple[int, int, Any]:
+    """Number of values that the modules without children output for one sample, those before weights that are trained,
+    and the module's own output."""
+    counts, still = [sample.numel()], list[int]()
+
+    def begin(_module: nn.Module, _inputs: object) -> None:
+        still.append(sum(counts))
 
     def count(_module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
             counts.append(output.numel())
 
+    own = {name.rpartition(".")[0] for name in trained}
     hooks = [child.register_forward_hook(count) for child in module.modules() if not list(child.children())]
+    hooks += [child.register_forward_pre_hook(begin) for name, child in module.named_modules() if name in own]
     try:
         output = _run(module, sample)
-        return sum(counts), output
+        return sum(counts), (still[0] if still and len(trained) < len(list(module.parameters())) else 0), output
     finally:
         for hook in hooks:
             hook.remove()

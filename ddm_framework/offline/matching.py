@@ -37,8 +37,12 @@ def cluster_chunks(
     network: Network, pairs: Sequence[Pair], settings: Matching, total: int, budget: Budget
 ) -> list[slice]:
     """Chunks of clusters that are matched together; their real gradients and second-order graph must fit the memory."""
+    return list(chunks(total, _at_a_time(network, pairs, settings, budget)))
+
+
+def _at_a_time(network: Network, pairs: Sequence[Pair], settings: Matching, budget: Budget) -> int:
     real = len({real for real, _ in pairs})
-    return list(chunks(total, budget.fitting(network, SECOND_ORDER, settings.images_per_cluster, kept=real)))
+    return budget.fitting(network, SECOND_ORDER, settings.images_per_cluster, kept=real)
 
 
 def match(
@@ -79,7 +83,9 @@ def match(
     real_norm = _summed_norm(real) * partition.sizes[clusters]
     images, logits = start_images(divided, clusters, target.network.info.num_classes, settings, seed)
     count = len(images)
-    size = max(target.network.padded_size(count, shared=False), -(-LEAST_IMAGES // settings.images_per_cluster))
+    wanted = max(target.network.padded_size(count, shared=False), -(-LEAST_IMAGES // settings.images_per_cluster))
+    # Where the memory does not hold so many, chunks round by their size, which follows from the memory alone.
+    size = max(count, min(wanted, _at_a_time(target.network, pairs, settings, budget)))
     if size > count:
         rows = torch.arange(size, device=images.device).clamp_max(count - 1)
         images, logits = images[rows], logits[rows]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
+from ddm_framework.network.memory import Budget, Cost
 from ddm_framework.network.networks import Network, build_network
 from ddm_framework.network.stacks import (
     Parameters,
@@ -167,3 +168,18 @@ def test_a_network_of_another_dtype_computes_in_it(make_network: Callable[..., t
     for dtype in (torch.float32, torch.float64):
         network, initial = make_network(dtype=dtype)
         assert network(initial, torch.zeros(1, 1, 4, 4, dtype=dtype)).dtype == dtype
+
+
+def test_what_comes_before_the_trained_weights_is_counted_and_costs_less() -> None:
+    def build(_info: DataInfo) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(20, 3))
+
+    whole, _ = build_network(build, INFO, 0, CPU)
+    last, initial = build_network(build, INFO, 0, CPU, parameters=["3.*"])
+    assert whole.still_values == 0 and whole.num_weights == 113
+    assert last.still_values == 16 + 20 + 20 + 20 and last.activation_values == whole.activation_values
+    assert set(initial) == {"3.weight", "3.bias"} and last.num_weights == 63
+    cost = Cost(weights=6, activations=16, most=10**6)
+    values = 6 * 63 + 16 * 3 + 3 * 76
+    assert Budget(1).fitting(last, cost) == 2**20 // (4 * values)
+    assert Budget(1).fitting(whole, cost) == 2**20 // (4 * (6 * 113 + 16 * 79))
