@@ -119,3 +119,38 @@ def test_damaged_networks_are_estimated_again_and_large_ones_are_not_kept(tmp_pa
     none = workspace.with_online(keep_mb=0, replay=2)
     none.attribution(workspace.queries_of("test"), workspace.objectives[0])
     assert sorted((run.path / "networks").iterdir()) == files
+
+
+def test_retrained_exactly_is_the_end_of_the_dial(exact: Run) -> None:
+    asked: dict[str, Any] = {"clusters": [1], "classes": [2], "samples": [0]}
+    truth, end = exact.retrained_without(**asked), exact.without(**asked)
+    assert torch.equal(truth.left_out, end.left_out) and torch.equal(truth.kept, end.kept)
+    for name, each in truth.parameters.items():
+        assert torch.equal(each, end.parameters[name])
+    earlier = exact.with_online(replay=1).without(**asked)
+    assert any(not torch.equal(each, truth.parameters[name]) for name, each in earlier.parameters.items())
+    assert exact.workspace.recipe.online.replay == 4
+
+
+def test_what_is_left_out_is_marked_sample_by_sample(exact: Run) -> None:
+    partition = exact.workspace.partition
+    found = exact.without([3], samples=[0, 5])
+    wanted = partition.clusters == 3
+    wanted[[0, 5]] = True
+    assert torch.equal(found.left_out, wanted)
+
+
+def test_accuracy_by_class_is_that_of_a_loop(exact: Run) -> None:
+    found = exact.without([0, 3])
+    said, labels = found.test_logits.argmax(1), exact.workspace.data.test.labels
+    for label, told in enumerate(found.accuracy_by_class.tolist()):
+        assert told == float((said[labels == label] == label).double().mean())
+
+
+def test_what_cannot_be_left_out_cannot_be_retrained_without(exact: Run) -> None:
+    with pytest.raises(DDMError, match="there is no cluster 6; clusters are 0 to 5"):
+        exact.retrained_without([6])
+    with pytest.raises(DDMError, match="nothing would be left to train on"):
+        exact.retrained_without(classes=[0, 1, 2])
+    with pytest.raises(DDMError, match="online settings: replay"):
+        exact.with_online(replay=-1)

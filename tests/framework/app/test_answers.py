@@ -65,13 +65,6 @@ def test_the_order_of_ticks_does_not_count(client: TestClient) -> None:
     assert first == second
 
 
-def test_accuracy_by_class_is_that_of_a_loop(run: Run) -> None:
-    found = run.without([0, 3])
-    said, labels = found.test_logits.argmax(1), run.workspace.data.test.labels
-    for label, told in enumerate(found.accuracy_by_class.tolist()):
-        assert told == float((said[labels == label] == label).double().mean())
-
-
 def test_one_query_is_run_attribute(client: TestClient, run: Run) -> None:
     told, test = client.get("/api/queries/test:7").json(), run.workspace.data.test
     found = run.attribute(test.images[7:8], test.labels[7:8])
@@ -175,13 +168,6 @@ def test_checking_by_retraining_is_run_retrained_without(
     either = set(exact.changed.tolist()) | set(estimate.changed.tolist())
     same = [each for each in either if exact.test_logits[each].argmax() == estimate.test_logits[each].argmax()]
     assert (told["truth"]["num_either_changed"], told["truth"]["num_same"]) == (len(either), len(same))
-
-
-def test_retrained_exactly_is_the_end_of_the_dial(own_run: Run) -> None:
-    exact, end = own_run.retrained_without(**SETS[4]), own_run.with_online(replay=4).without(**SETS[4])
-    assert torch.equal(exact.left_out, end.left_out) and torch.equal(exact.kept, end.kept)
-    for name, each in exact.parameters.items():
-        assert torch.equal(each, end.parameters[name])
 
 
 @pytest.mark.parametrize("retrained", [False, True])
