@@ -33,7 +33,8 @@ REPLAYED = (0, 2, 5)
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "datamodel": ("datamodel", {"num_retrainings": RETRAININGS}),
     "ddm_replay": ("ddm_replay", {"epochs": EPOCHS}),
-    "ddm_replay, step of sets": ("ddm_replay", {"epochs": EPOCHS, "step_size": 0.005}),
+    "replay_influence": ("replay_influence", {"epochs": EPOCHS}),
+    "ddm_corrected, synset": ("ddm_corrected", {"retrainings": RETRAININGS, "direction": "synset"}),
     "ddm_corrected": ("ddm_corrected", {"retrainings": RETRAININGS}),
 }
 FIGURES = ("cluster_lds", "set_lds", "spearman", "r2", "set_r2", "recovered_share", "misread_share")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -14,13 +14,15 @@ from ddm_framework.truth import correct_sets, correct_singles, random_fifths
 
 SHARE = 6
 """By default the last epoch in so many is replayed: where the correction gains most for what its estimates cost."""
-STEP, SET_STEP = 0.01, 0.005
-"""Lengths of the step before the replay, without one cluster and without many, as `online` recommends them."""
+STEP = 0.01
+"""Length of the step before the replay, as `online` recommends it."""
+Direction = Literal["synset", "gradient", "influence"]
 
 
-def _replayed(workspace: Workspace, epochs: int | None, step_size: float) -> Workspace:
+def _replayed(workspace: Workspace, epochs: int | None, direction: Direction) -> Workspace:
+    replay = _nearest(workspace) if epochs is None else epochs
     return workspace.with_online(
-        start="target", anchor=0.0, replay=_nearest(workspace) if epochs is None else epochs, replay_step_size=step_size
+        start="target", anchor=0.0, replay=replay, replay_step_size=STEP, replay_set_power=None, direction=direction
     )
 
 
@@ -39,9 +41,10 @@ def _sets(
     /,
     retrainings: int,
     epochs: int | None,
+    direction: Direction,
 ) -> Tensor:
     """What the networks of whole sets say, scaled, plus a datamodel of what they miss."""
-    replayed = _replayed(workspace, epochs, SET_STEP)
+    replayed = _replayed(workspace, epochs, direction)
     found = correct_sets(replayed, queries, random_fifths(workspace, retrainings), perturbations)
     return found.effect(workspace, queries, objective).transpose(0, 1)
 
@@ -55,6 +58,7 @@ def attribute(
     *,
     retrainings: Annotated[int, Field(ge=3)] = 20,
     epochs: Annotated[int, Field(ge=1)] | None = None,
+    direction: Direction = "influence",
 ) -> Tensor:
     """As `ddm_replay`, scaled and corrected by networks that were retrained without random fifths of the clusters.
 
@@ -66,13 +70,14 @@ def attribute(
         objective: with m behaviours; it is measured on corrected logits, so it need not add up over clusters.
         retrainings: R, the networks that are retrained.
         epochs: E of `online.replay`; by default a sixth of the target's epochs.
+        direction: of the step before the replay (`online.direction`); only `synset` needs what was matched.
     Returns:
         Behaviour without the cluster minus behaviour of the target, float64 (N, K, m); N = 1 for a set-level objective.
     Raises:
         DDMError: if the target was trained elsewhere, so that nothing can be retrained.
     Source: Eq. 8, 9; Bayesian linear regression around the estimate (docs/how_it_works.md).
     """
-    workspace.charge("partition", "matching")
-    replayed = _replayed(workspace, epochs, STEP)
+    workspace.charge("partition", *(["matching"] if direction == "synset" else []))
+    replayed = _replayed(workspace, epochs, direction)
     found = correct_singles(replayed, queries, random_fifths(workspace, retrainings))
     return found.effect(workspace, queries, objective)

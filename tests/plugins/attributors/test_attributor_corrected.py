@@ -23,14 +23,13 @@ def test_it_is_the_correction_of_the_replay(workspace: Workspace) -> None:
     queries, margin = workspace.queries_of("test"), workspace.objective("margin")
     rows = random_fifths(workspace, 5)
     estimate = workspace.effects_by(queries, margin, "ddm_corrected", retrainings=5, epochs=2)
-    replayed = workspace.with_online(replay=2, replay_step_size=0.01)
+    replayed = workspace.with_online(replay=2, replay_step_size=0.01, direction="influence")
     wanted = correct_singles(replayed, queries, rows).effect(workspace, queries, margin)
     torch.testing.assert_close(estimate.effect, wanted)
     choice = choose(workspace.registry, "attributor", "ddm_corrected", {"retrainings": 5, "epochs": 2})
     masks = torch.ones(2, 6)
     masks[0, [1, 4]] = 0
     sets = workspace.set_effects_by(queries, margin, choice, masks)
-    replayed = workspace.with_online(replay=2, replay_step_size=0.005)
     found = correct_sets(replayed, queries, rows, masks).effect(workspace, queries, margin)
     assert sets is not None
     torch.testing.assert_close(sets, found.transpose(0, 1))
@@ -46,10 +45,11 @@ def test_by_default_the_last_sixth_is_replayed_from_a_saved_checkpoint(workspace
 def test_retrained_networks_are_offline_work(workspace: Workspace) -> None:
     queries, margin = workspace.queries_of("test"), workspace.objective("margin")
     seconds = retrained(workspace, random_fifths(workspace, 7)).seconds
-    with open_account() as ledger:
-        workspace.effects_by(queries, margin, "ddm_corrected", retrainings=7)
     spent = workspace.folder.seconds()
-    assert ledger.charged >= seconds + spent["partition"] + spent["matching"]
+    for direction, stages in (("influence", ["partition"]), ("synset", ["partition", "matching"])):
+        with open_account() as ledger:
+            workspace.effects_by(queries, margin, "ddm_corrected", retrainings=7, direction=direction)
+        assert ledger.charged >= seconds + sum(spent[stage] for stage in stages)
 
 
 def test_objectives_of_sets_and_of_several_behaviours_are_answered(workspace: Workspace) -> None:
