@@ -114,6 +114,8 @@ class Workspace:
     @cached_property
     def network(self) -> Network:
         """The architecture, with the constants of θ_τ where the target was trained elsewhere."""
+        if "trained" in vars(self):
+            return self.trained.network
         own = self._constants
         return self._built[0].with_constants(own.get(artifacts.saved_epochs(self.root)[-1], {}) if own else {})
 
