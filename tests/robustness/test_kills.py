@@ -41,21 +41,24 @@ def arguments(recipe: Path, out: Path) -> list[str]:
 
 def test_kills_at_random_moments(tmp_path: Path) -> None:
     recipe = tiny(tmp_path / "work")
-    begun = time.monotonic()
     whole = ddm_framework.run(recipe, CHANGES, out=tmp_path / "whole").path
+    begun = time.monotonic()
+    ddm_framework.run(recipe, CHANGES, out=tmp_path / "again")  # nothing is imported any more
     lasts = time.monotonic() - begun
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(_PRELOADED)
     chance, out, hit = random.Random(0), tmp_path / "out" / "run", 0
     log = tmp_path / "log"
     log.touch()
-    for number in range(KILLS):
+    for number in range(4 * KILLS):
+        if hit == KILLS:
+            break
         child = processes.Process(target=command, args=(str(log), arguments(recipe, out)))
         child.start()
         until = time.monotonic() + WAIT
         while not (out / ".lock").exists() and child.is_alive() and time.monotonic() < until:
             time.sleep(0.005)
-        child.join(chance.uniform(0, lasts))
+        child.join(chance.uniform(0, 0.7 * lasts))
         sent = SIGNALS[number % len(SIGNALS)]
         if child.is_alive():
             assert child.pid is not None
@@ -72,7 +75,7 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
     # Where a signal meets a callback of the garbage collector, Python prints that and goes on.
     told = re.sub(r"Exception ignored in.*?KeyboardInterrupt[^\n]*\n", "", log.read_text(), flags=re.DOTALL)
     assert "Traceback" not in told
-    assert hit >= KILLS // 4
+    assert hit >= KILLS // 2
     status, _, told = ddm(*arguments(recipe, out))
     assert status == 0, told
     assert_same_run(out, whole)
