@@ -65,11 +65,13 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
             os.kill(child.pid, sent)
         child.join(WAIT)
         assert child.exitcode is not None, "it hangs"
-        assert child.exitcode in (0, 130, -sent), log.read_text()[-3000:]
-        hit += child.exitcode != 0
+        # A signal may also meet Python while it ends, when ddm is done.
+        late = child.exitcode == 1 and (out / "metrics.json").exists() and not list(out.rglob("*.partial"))
+        assert late or child.exitcode in (0, 130, -sent), log.read_text()[-3000:]
+        hit += child.exitcode not in (0, 1)
         if child.exitcode == 130:
             assert not list(out.rglob("*.partial"))
-        if child.exitcode == 0:
+        if child.exitcode in (0, 1):
             assert_same_run(out, whole)
             out = tmp_path / "out" / f"run{number}"
     # Where a signal meets a callback of the garbage collector, Python prints that and goes on.
