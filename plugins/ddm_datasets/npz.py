@@ -176,6 +176,6 @@ def _as_text(names: NDArray[Any], path: Path) -> tuple[str, ...]:
         told = (np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names).tolist()
         for each in told:
             each.encode()
-    except (UnicodeError, ValueError) as error:
+    except (UnicodeError, ValueError, SystemError) as error:  # numpy lets Python fail over points beyond Unicode
         raise DataError(f"{path}: class_names holds what is no UTF-8 text ({error}); save with dtype=str") from None
     return tuple(told)

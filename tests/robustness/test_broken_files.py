@@ -224,6 +224,13 @@ def test_class_names_that_are_no_text(names: Any, tmp_path: Path) -> None:
         load(path=tmp_path / "data.npz")
 
 
+def test_class_names_beyond_unicode(tmp_path: Path) -> None:
+    names = np.frombuffer(np.array([0x110000, 98, 99], np.uint32).tobytes(), "<U1")
+    save_data(tmp_path / "data.npz", class_names=names)
+    with pytest.raises(DataError, match="no UTF-8 text"):
+        load(path=tmp_path / "data.npz")
+
+
 def test_class_names_in_bytes_are_utf8(tmp_path: Path) -> None:
     save_data(tmp_path / "data.npz", class_names=np.array(["ä".encode(), b"b", b"c"]))
     assert load(path=tmp_path / "data.npz").info.class_names == ("ä", "b", "c")

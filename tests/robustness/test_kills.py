@@ -32,6 +32,7 @@ def command(log: str, arguments: list[str]) -> None:
     """`ddm` in a process of its own; what it complains of goes to a file."""
     sys.argv = ["ddm", *arguments]
     sys.stderr = sys.stdout = Path(log).open("a")  # noqa: SIM115 - the process ends with it
+    Path(f"{log}.begun").touch()
     commands.main()
 
 
@@ -41,29 +42,34 @@ def arguments(recipe: Path, out: Path) -> list[str]:
 
 def test_kills_at_random_moments(tmp_path: Path) -> None:
     recipe = tiny(tmp_path / "work")
-    begun = time.monotonic()
     whole = ddm_framework.run(recipe, CHANGES, out=tmp_path / "whole").path
+    begun = time.monotonic()
+    ddm_framework.run(recipe, CHANGES, out=tmp_path / "again")  # nothing is imported any more
     lasts = time.monotonic() - begun
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(_PRELOADED)
     chance, out, hit = random.Random(0), tmp_path / "out" / "run", 0
     log = tmp_path / "log"
     log.touch()
-    for number in range(KILLS):
+    for number in range(4 * KILLS):
+        if hit == KILLS:
+            break
         child = processes.Process(target=command, args=(str(log), arguments(recipe, out)))
+        (tmp_path / "log.begun").unlink(missing_ok=True)
         child.start()
         until = time.monotonic() + WAIT
-        while not (out / ".lock").exists() and child.is_alive() and time.monotonic() < until:
+        while not (tmp_path / "log.begun").exists() and child.is_alive() and time.monotonic() < until:
             time.sleep(0.005)
-        child.join(chance.uniform(0, lasts))
+        child.join(chance.uniform(0, 0.7 * lasts))
         sent = SIGNALS[number % len(SIGNALS)]
         if child.is_alive():
             assert child.pid is not None
             os.kill(child.pid, sent)
         child.join(WAIT)
         assert child.exitcode is not None, "it hangs"
-        assert child.exitcode in (0, 130, -sent), log.read_text()[-3000:]
-        hit += child.exitcode != 0
+        # A signal may also meet Python before ddm begins, or after it is done: that is no kill of ddm.
+        assert child.exitcode in (0, 1, 130, -sent), log.read_text()[-3000:]
+        hit += child.exitcode in (130, -signal.SIGKILL)
         if child.exitcode == 130:
             assert not list(out.rglob("*.partial"))
         if child.exitcode == 0:
@@ -72,7 +78,7 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
     # Where a signal meets a callback of the garbage collector, Python prints that and goes on.
     told = re.sub(r"Exception ignored in.*?KeyboardInterrupt[^\n]*\n", "", log.read_text(), flags=re.DOTALL)
     assert "Traceback" not in told
-    assert hit >= KILLS // 4
+    assert hit >= KILLS // 2
     status, _, told = ddm(*arguments(recipe, out))
     assert status == 0, told
     assert_same_run(out, whole)
