@@ -3,7 +3,7 @@
 (() => {
   const items = [...document.querySelectorAll("[data-alarm]")];
   if (items.length < 6) return;
-  const form = document.getElementById("search");
+  const box = document.getElementById("search");
   const text = document.getElementById("search-text"), group = document.getElementById("search-group");
   const alarms = document.getElementById("search-alarms"), count = document.getElementById("search-count");
   const rows = items.filter((item) => item.matches("tr"));
@@ -30,8 +30,7 @@
     if (searched) for (const each of document.querySelectorAll("details.long")) if (each.querySelector("[data-alarm]")) each.open = true;
     count.textContent = searched ? `${counted.filter((item) => !item.hidden).length} of ${counted.length}` : "";
   };
-  form.hidden = false;
-  form.addEventListener("submit", (event) => event.preventDefault());
+  box.hidden = false;
   let typing;
   text.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(search, 120); });
   for (const each of [group, alarms]) each.addEventListener("change", search);

@@ -246,9 +246,7 @@ def test_a_file_name_is_harmless_whatever_it_is(run: Path, pictures: Path, tmp_p
     assert shown == name.decode(errors="replace")
     found = Page(Path(answer["page"]).read_text())
     assert f"{shown}: predicted 3" in found.text
-    tags = [tag for tag, _ in found.tags]
-    assert tags.count("script") == 1  # the page's own
-    assert "red" not in tags
+    assert [tag for tag, _ in found.tags if tag in {"script", "red"}] == ["script"]  # the page's own
     status, out, _ = ddm("attribute", run, "--images", path)
     assert status == 0
     assert out.startswith(f"{shown}: predicted 3")
