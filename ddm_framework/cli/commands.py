@@ -337,6 +337,8 @@ def serve(
 
     `ddm serve runs/digits_convnet`
     """
+    # Threads that wait by spinning take the cores from the browser and from retrainings; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from ddm_framework.app import serve as serve_page
     except ImportError as error:

@@ -17,9 +17,6 @@ from ddm_framework.offline.partition import Divided, Partition
 BLOCK = 16
 """Samples in a block. Clusters are split into blocks, so that the others need not be padded to the largest one."""
 
-FEW = 4
-"""Blocks at a time below which a stack, which is filled up to so many networks, costs more than it gains."""
-
 
 def cluster_gradients(network: Network, parameters: Parameters, divided: Divided, budget: Budget) -> Gradient:
     """Gradients of the mean loss of each cluster, stacked.
@@ -37,9 +34,9 @@ def cluster_gradients(network: Network, parameters: Parameters, divided: Divided
     index, present, owners = _blocks(clusters, num_clusters)
     shares = present.to(images.dtype) / clusters.bincount(minlength=num_clusters)[owners, None]
     total = {name: each.new_zeros(num_clusters, *each.shape) for name, each in parameters.items()}
+    if network.is_large:
+        return _one_by_one(network, parameters, divided, total)
     size = budget.fitting(network, BLOCK_GRADIENT, BLOCK)
-    if network.grouped is None and size < FEW:
-        return _one_by_one(network, parameters, divided, total, BLOCK * size)
     for low in range(0, len(index), size):
         part = slice(low, low + size)
         stack = broadcast(parameters, len(shares[part]))
@@ -49,12 +46,12 @@ def cluster_gradients(network: Network, parameters: Parameters, divided: Divided
     return total
 
 
-def _one_by_one(network: Network, parameters: Parameters, divided: Divided, total: Gradient, most: int) -> Gradient:
+def _one_by_one(network: Network, parameters: Parameters, divided: Divided, total: Gradient) -> Gradient:
     """The same for a large network, whose blocks would go one at a time: a cluster after the other, nothing padded."""
     data, partition = divided.data, divided.partition
     for cluster in range(partition.num_clusters):
         members = partition.members(cluster)
-        for part in members.split(most):
+        for part in members.split(BLOCK):
             labels = data.labels[part]
             shares = torch.full((len(part),), 1 / len(members), dtype=data.images.dtype, device=labels.device)
             for name, each in network.gradient(parameters, data.images[part], labels, shares).items():

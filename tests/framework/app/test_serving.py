@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,3 +82,21 @@ def test_what_to_install_is_told(made: Path, monkeypatch: pytest.MonkeyPatch, mi
     monkeypatch.setattr(builtins, "__import__", without)
     told = refused("serve", made)
     assert told == f"`ddm serve` needs {missing}; install it with: pip install 'ddm-framework[app]'"
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_wait_asleep_unless_told_otherwise(given: dict[str, str], found: str) -> None:
+    code = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"))
+sys.meta_path.insert(0, Watch())
+from ddm_framework.cli import main
+sys.argv = ["ddm", "serve", "nowhere"]
+main()
+"""
+    environment = {name: each for name, each in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{found}\n", done.stderr

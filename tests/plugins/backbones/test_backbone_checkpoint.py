@@ -90,9 +90,9 @@ def test_missing_file(tmp_path: Path, info: Info) -> None:
         load(info, tmp_path / "nowhere.pt")
 
 
-def test_other_suffix(tmp_path: Path) -> None:
-    with pytest.raises(DDMError, match=r"w\.npz must end in \.safetensors, \.pt, \.pth"):
-        read_state(tmp_path / "w.npz")
+def test_the_ending_of_the_name_does_not_matter(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "w.ckpt.7")
+    assert torch.equal(read_state(tmp_path / "w.ckpt.7")["weight"], torch.ones(2))
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
