@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SEED = 5
 ALL = slice(0, 6)
 DISTANCES: dict[str, Distance] = {"cosine": cosine.distance, "mse": mse.distance}
-STILL = 1e-300
+STILL = 1e-30
 """A learning rate at which nothing moves, so that the synset is what matching starts from."""
 
 WHOLE = {"direction": "forward", "step_length": 0, "labels": "hard", "images_per_cluster": 6}
