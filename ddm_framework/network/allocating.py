@@ -17,6 +17,7 @@ from ddm_framework.resources import MemoryShortageError, free_memory, in_words, 
 _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
 _MOST = 20_000
 """Tensors that are allocated for one network; with the module around it each takes time and some kilobytes besides."""
+NAMELESS = "the backbone"
 _LOWER = "lower the size of the backbone (`ddm show backbone NAME` lists its options)"
 
 
@@ -61,7 +62,12 @@ def naming(build: Any) -> Iterator[None]:
     with memory_told(f"building {who}", _LOWER):
         try:
             yield
-        except (DDMError, MemoryError):
+        except DDMError as error:
+            told = str(error)
+            if told.startswith(NAMELESS) and who != NAMELESS:
+                raise PluginError(who + told.removeprefix(NAMELESS)) from error
+            raise
+        except MemoryError:
             raise
         except Exception as error:
             if is_shortage(error):
@@ -72,7 +78,7 @@ def naming(build: Any) -> Iterator[None]:
 
 def named(build: Any) -> str:
     """How a backbone is named in a message."""
-    return getattr(build, "who", "the backbone")
+    return getattr(build, "who", NAMELESS)
 
 
 def check_stateless(module: nn.Module, images: Tensor, output: Callable[[Any], Tensor], who: str) -> None:

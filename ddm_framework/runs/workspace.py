@@ -113,7 +113,7 @@ class Workspace:
 
     @cached_property
     def network(self) -> Network:
-        """The architecture, with the constants of θ_τ where the target was trained elsewhere."""
+        """The architecture, with the constants of θ_τ where the target was trained elsewhere, once it is adopted."""
         if "trained" in vars(self):
             return self.trained.network
         own = self._constants

@@ -42,7 +42,7 @@ def check_memory(workspace: Workspace) -> None:
     """
     on_card = workspace.device.type == "cuda"
     free = torch.cuda.mem_get_info(workspace.device)[0] if on_card else None
-    for need in needs(workspace.recipe, workspace.info, len(workspace.data.train), workspace.network):
+    for need in needs(workspace.recipe, workspace.info, len(workspace.data.train), workspace.built[0]):
         check_fits(need.values * _BYTES, need.what, need.lower, free)
 
 

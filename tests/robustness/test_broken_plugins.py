@@ -45,7 +45,7 @@ def target(data, /):
 BACKBONES = {
     "buffer": (BACKBONE.format(line="self.seen.add_(1)", more="", before=""), "a call changes 'seen'"),
     "attribute": (BACKBONE.format(line="self.calls += 1", more="+ self.calls", before=""), "other logits at a second"),
-    "noise": (BACKBONE.format(line="", more="+ torch.rand(1)", before=""), "other logits at a second call"),
+    "noise": (BACKBONE.format(line="", more="+ torch.rand(1)", before=""), "draws random numbers in evaluation mode"),
     "raises": (BACKBONE.format(line="", more="", before="[][1]"), "fails on these data: IndexError"),
     "endless": (BACKBONE.format(line="", more="", before="torch.empty(10**14)"), "would need more than 400 TB"),
 }

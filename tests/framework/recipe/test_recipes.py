@@ -29,7 +29,9 @@ KEYS = (
     "(keys: schema, seed, device, threads, memory_mb, dataset, backbone, clusterer, distance, study, corruption, "
     "training, target, matching, online, certificate, objectives, extends)"
 )
-TRAINING = "(settings: epochs, lr, batch_size, momentum, weight_decay, schedule, augmentation, checkpoint_every, parameters)"
+TRAINING = (
+    "(settings: epochs, lr, batch_size, momentum, weight_decay, schedule, augmentation, checkpoint_every, parameters)"
+)
 CONVNET = "`ddm show backbone convnet` explains them"
 
 

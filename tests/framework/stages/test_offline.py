@@ -140,7 +140,8 @@ def test_an_objective_that_returns_nan_is_told(done: Path) -> None:
     )
     mine = plugin(done.parent / "mine.py", "objective", "mine", source)
     recipe = tiny(done.parent, objectives="[{use: mine}]")
-    assert "an objective returned NaN" in refused("run", recipe, "--out", done, "--plugin", mine, "--fresh")
+    message = refused("run", recipe, "--out", done, "--plugin", mine, "--fresh")
+    assert f"objective 'mine' of plugin {mine} returned NaN" in message
     assert finished(done) == ["training", "partition", "matching"]
 
 
