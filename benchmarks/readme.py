@@ -297,7 +297,35 @@ def dial() -> str:
         cells += [f"{each[0][name]:.1f}" if name in each[0] else "–" for name in ("seconds_first", "seconds_again")]
         rows.append(f"| {epochs} | {' | '.join(cells)} |")
     said = "Mean and range over the seeds; seconds of 100 networks, on the first seed."
-    return "\n".join(rows) + f"\n\n{said}\n\n{_steps()}"
+    return "\n".join(rows) + f"\n\n{said}\n\n{_steps()}\n\n{_corrected()}"
+
+
+def _corrected() -> str:
+    """What a few exact retrainings add as data, and how often the intervals of amounts hold the truth."""
+    found = result("corrected")
+    seeds = [found[name] for name in sorted(found) if name.isdigit()]
+    names = ("cluster_lds", "set_lds", "r2", "set_r2")
+    rows = ["| method | LDS, effects added | LDS of sets | R² | R² of sets |", "|---|---|---|---|---|"]
+    for method in (name for name in seeds[0] if name != "amounts"):
+        cells = " | ".join(_range([seed[method] for seed in seeds], name) for name in names)
+        rows.append(f"| {method} | {cells} |")
+    told = [
+        "| replay | intervals that hold the truth (90 % wanted) | median width / median true effect |",
+        "|---|---|---|",
+    ]
+    for epochs in seeds[0]["amounts"]:
+        each = [seed["amounts"][epochs] for seed in seeds]
+        widths = [one["median_width"] / one["median_true_effect"] for one in each]
+        spread = f"{mean(widths):.2f} ({min(widths):.2f}–{max(widths):.2f})"
+        told.append(f"| {epochs} | {_range(each, 'coverage')} | {spread} |")
+    settings = found["settings"]
+    return (
+        f"With {settings['retrainings']} networks retrained without random fifths of the clusters, and a replay of"
+        f" {settings['epochs']} epochs (`benchmarks/corrected.py`):\n\n"
+        + "\n".join(rows)
+        + f"\n\nAmounts, with {settings['singles']} further networks without one cluster each, of the first cluster of"
+        " every test image:\n\n" + "\n".join(told)
+    )
 
 
 def _steps() -> str:
