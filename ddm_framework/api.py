@@ -19,9 +19,9 @@ from ddm_framework.offline import Partition
 from ddm_framework.online import Amounts, Attribution, Objective, Queries
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.plugin import load_plugins
+from ddm_framework.plugin.choice import GIVEN
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe import load_recipe
-from ddm_framework.recipe.recipe import GIVEN
 from ddm_framework.runs import RunFolder, Workspace, artifacts, settle
 from ddm_framework.runs.opening import recorded_recipe
 from ddm_framework.runs.samples import Sample, members_of, read_samples, samples_of

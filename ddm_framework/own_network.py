@@ -20,9 +20,9 @@ from ddm_framework.data.given import as_pixels, pair, source_of
 from ddm_framework.errors import DataError, DDMError
 from ddm_framework.network import read_state, state_in
 from ddm_framework.plugin import Choice, load_plugins
+from ddm_framework.plugin.choice import GIVEN
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe import Target, load_recipe
-from ddm_framework.recipe.recipe import GIVEN
 from ddm_framework.runs import RunFolder, save_tensors
 from ddm_framework.stages import pipeline
 

@@ -11,6 +11,9 @@ from pydantic import BaseModel
 
 from ddm_framework.plugin.source_code import code_digest
 
+GIVEN = "given_from_python"
+"""Stands for a data set or backbone that was passed in from Python, which no recipe can recreate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -36,6 +39,8 @@ class Choice:
     @property
     def who(self) -> str:
         """How it is named in a message."""
+        if self.name == GIVEN:
+            return f"the {self.kind}"
         return f"{self.kind} {self.name!r}" + (f" of plugin {self.plugin}" if self.plugin else "")
 
     def __call__(self, *core: Any) -> Any:

@@ -20,9 +20,6 @@ from ddm_framework.recipe.settings import (
 )
 from ddm_framework.recipe.yaml_source import write
 
-GIVEN = "given_from_python"
-"""Stands for a data set or backbone that was passed in from Python, which no recipe can recreate."""
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
