@@ -43,6 +43,7 @@ results: $(VENV)/.installed-test  ## Measure everything that README.md states (a
 	$(BIN)/python benchmarks/backbones.py $(CIFAR10)
 	DDM_TEST_DATA=$(DATA) $(BIN)/python benchmarks/audit.py digits mnist
 	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/figure.py
 
 docs: $(VENV)/.installed  ## Write the references in docs/ from the code
 	$(BIN)/python docs/reference.py

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import stored
 
 FIGURE = Path(__file__).resolve().parent.parent / "docs" / "fidelity.png"
-PANELS = {"lds": "LDS: what leaving out a fifth of the clusters does", "r2": "R² of single effects, in their own unit"}
+PANELS = {"lds": "LDS: is what leaving out a fifth of the clusters does foretold?"}
 """`lds` is that of networks of whole sets where a method has them, else that of added effects."""
 OURS = {"ddm", "ddm_anchored", "ddm_replay", "replay_influence", "ddm_corrected"}
 LEFT_OUT = {"ddm_hard", "ddm_match", "ddm_sequential", "gradient", "retained"}
@@ -77,12 +77,13 @@ def dial() -> list[Point]:
 def draw() -> None:
     """The panels side by side."""
     found, line = list(points()), dial()
-    figure, panels = plt.subplots(1, len(PANELS), figsize=(13, 5.6), layout="constrained")
-    for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
+    figure, panels = plt.subplots(1, len(PANELS), figsize=(8.4, 5.2), layout="constrained", squeeze=False)
+    for axes, (key, title) in zip(panels[0], PANELS.items(), strict=True):
         at = [each for each in line if key in each.figures]
         axes.plot([each.seconds for each in at], [each.figures[key] for each in at], color=COLOURS["ours"], alpha=0.5)
         for each in at:
-            axes.annotate(each.name, (each.seconds, each.figures[key]), fontsize=7, color=COLOURS["ours"], alpha=0.8)
+            place, offset = (each.seconds, each.figures[key]), {"xytext": (-4, 3), "textcoords": "offset points"}
+            axes.annotate(each.name, place, fontsize=7, color=COLOURS["ours"], alpha=0.8, ha="right", **offset)
         for each in found:
             if key in each.figures:
                 place = (max(each.seconds, LOWEST), each.figures[key])
@@ -90,13 +91,14 @@ def draw() -> None:
                 offset = {"xytext": (4, -9), "textcoords": "offset points"}
                 axes.annotate(each.name, place, fontsize=8, color=COLOURS[each.kind], **offset)
         axes.set_xscale("log")
+        axes.set_xlim(LOWEST * 0.8, 300)
         axes.set_title(title)
         axes.set_xlabel("seconds for all test images, offline and online")
         axes.grid(alpha=0.2)
     for kind, colour in COLOURS.items():
-        panels[0].scatter([], [], color=colour, label=kind)
-    panels[0].legend(frameon=False, loc="lower right")
-    figure.savefig(FIGURE, dpi=110, metadata={"Software": None})
+        panels[0, 0].scatter([], [], color=colour, label=kind)
+    panels[0, 0].legend(frameon=False, loc="upper left")
+    figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":
