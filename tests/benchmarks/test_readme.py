@@ -99,10 +99,7 @@ def test_a_part_of_a_data_set_keeps_every_setting_of_the_recipe(tmp_path: Path) 
     assert sorted(settings[2:]) == ["dataset.test_size=1000", "dataset.train_size=1500", "dataset.validation=0.2"]
 
 
-@pytest.mark.parametrize(
-    ("name", "seeds"),
-    [("fidelity_digits", fidelity.SEEDS), ("fidelity_mnist", (0,)), ("fidelity_cifar10", (0,))],
-)
+@pytest.mark.parametrize(("name", "seeds"), [("fidelity_digits", fidelity.SEEDS), ("fidelity_mnist", (0,))])
 def test_every_method_and_seed_has_a_result_that_is_not_older_than_its_recipe(
     name: str, seeds: tuple[int, ...]
 ) -> None:
