@@ -34,8 +34,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "datamodel": ("datamodel", {"num_retrainings": RETRAININGS}),
     "ddm_replay": ("ddm_replay", {"epochs": EPOCHS}),
     "replay_influence": ("replay_influence", {"epochs": EPOCHS}),
-    "ddm_corrected, synset": ("ddm_corrected", {"retrainings": RETRAININGS, "direction": "synset"}),
     "ddm_corrected": ("ddm_corrected", {"retrainings": RETRAININGS}),
+    "ddm_corrected, influence": ("ddm_corrected", {"retrainings": RETRAININGS, "direction": "influence"}),
 }
 FIGURES = ("cluster_lds", "set_lds", "spearman", "r2", "set_r2", "recovered_share", "misread_share")
 

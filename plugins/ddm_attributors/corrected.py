@@ -58,7 +58,7 @@ def attribute(
     *,
     retrainings: Annotated[int, Field(ge=3)] = 20,
     epochs: Annotated[int, Field(ge=1)] | None = None,
-    direction: Direction = "influence",
+    direction: Direction = "synset",
 ) -> Tensor:
     """As `ddm_replay`, scaled and corrected by networks that were retrained without random fifths of the clusters.
 

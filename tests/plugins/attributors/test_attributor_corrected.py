@@ -23,7 +23,7 @@ def test_it_is_the_correction_of_the_replay(workspace: Workspace) -> None:
     queries, margin = workspace.queries_of("test"), workspace.objective("margin")
     rows = random_fifths(workspace, 5)
     estimate = workspace.effects_by(queries, margin, "ddm_corrected", retrainings=5, epochs=2)
-    replayed = workspace.with_online(replay=2, replay_step_size=0.01, direction="influence")
+    replayed = workspace.with_online(replay=2, replay_step_size=0.01)
     wanted = correct_singles(replayed, queries, rows).effect(workspace, queries, margin)
     torch.testing.assert_close(estimate.effect, wanted)
     choice = choose(workspace.registry, "attributor", "ddm_corrected", {"retrainings": 5, "epochs": 2})
