@@ -62,12 +62,12 @@ def naming(build: Any) -> Iterator[None]:
     with memory_told(f"building {who}", _LOWER):
         try:
             yield
+        except (MemoryShortageError, MemoryError):
+            raise
         except DDMError as error:
             told = str(error)
             if told.startswith(NAMELESS) and who != NAMELESS:
                 raise PluginError(who + told.removeprefix(NAMELESS)) from error
-            raise
-        except MemoryError:
             raise
         except Exception as error:
             if is_shortage(error):

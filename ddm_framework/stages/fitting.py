@@ -60,7 +60,9 @@ def needs(recipe: Recipe, info: DataInfo, num_train: int, network: Network) -> I
         yield Need("training the target", one(TRAINING, batch), f"lower training.batch_size or {size}")
     clusters = recipe.clustering.clusters_per_class * info.num_classes
     images = matching.images_per_cluster
-    yield Need("matching one cluster", one(SECOND_ORDER, images), f"lower matching.images_per_cluster or {size}")
+    # Of many images the whole `Cost`: their activations are what is measured least, and what ends a machine.
+    matched = one(SECOND_ORDER, images) / MEASURED
+    yield Need("matching one cluster", matched, f"lower matching.images_per_cluster or {size}")
     # Images and labels of every cluster, and of the class-wise synset beside.
     synset = float(clusters + info.num_classes) * images * (info.num_values + info.num_classes)
     lower = "lower matching.images_per_cluster or clusterer.clusters_per_class"

@@ -154,7 +154,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("setting", REFUSED, ids=lambda each: each[:40])
-def test_what_was_let_through_once(setting: str, tmp_path: Path) -> None:
+def test_what_was_let_through_once(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if setting == "matching.images_per_cluster=1000000":  # a large machine could hold it, and would take an hour
+        monkeypatch.setattr("ddm_framework.resources.free_memory", lambda: 2**33)
     changes = ["--set", setting]
     if setting == "backbone.width=60000":
         changes += ["--set", "backbone.depth=2"]
@@ -246,7 +248,7 @@ def test_estimates_are_those_of_the_costs() -> None:
     weights, values = network.num_weights, network.activation_values
     found = {need.what: need.values for need in needs(recipe, INFO, 48, network)}
     assert found["training the target"] == pytest.approx(0.6 * (4 * weights + 4 * 16 * values))
-    assert found["matching one cluster"] == pytest.approx(0.6 * (6 * weights + 16 * values))
+    assert found["matching one cluster"] == pytest.approx(6 * weights + 16 * values)
     assert found["the synset"] == 9 * (36 + 3)
     assert found["the design of perturbations"] == 3 * 7 * 6
 
