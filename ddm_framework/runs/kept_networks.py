@@ -75,6 +75,8 @@ def _name(
         workspace.recipe.matching.direction,
         json.dumps(online, sort_keys=True),
     ]
+    if workspace.recipe.online.direction == "influence":
+        said.append(str(workspace.recipe.general.memory_mb))  # bounds the rows of the curvature
     digest = hashlib.sha256("|".join(said).encode())
     tensors = [perturbations, synset.images, synset.labels, synset.real_norm, partition.clusters]
     for each in [*tensors, *([] if kept is None else [kept])]:

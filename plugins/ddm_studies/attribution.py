@@ -142,7 +142,12 @@ def _way(workspace: Workspace) -> str:
     images = _counted(matching.images_per_cluster, "synthetic image")
     if online.start == "initial":
         return f"{_counted(online.steps, 'epoch')} from the untrained network on the {images} of each other cluster"
-    step = f"{_counted(online.steps, 'small step')} from the {{}} network on the {images} of each of these clusters"
+    along = {
+        "synset": f"on the {images} of each of these clusters",
+        "gradient": "along the real gradients of each of these clusters",
+        "influence": "along what an influence function says of each of these clusters",
+    }[online.direction]
+    step = f"{_counted(online.steps, 'small step')} from the {{}} network {along}"
     if not epochs:
         return step.format("trained")
     end = "epoch" if epochs == 1 else f"{epochs} epochs"

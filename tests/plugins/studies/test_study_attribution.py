@@ -227,3 +227,24 @@ def test_a_target_that_is_never_right_has_no_agreement(workspace: Workspace) -> 
     assert np.isnan(report.metrics["attribution"]["top_class_agreement"])
     assert report.answer.startswith("The network misreads 24 of 24 queries.")
     assert all(card.alarm for card in blocks(report, Card))
+
+
+@pytest.mark.parametrize(
+    ("direction", "words"),
+    [("synset", "synthetic image"), ("gradient", "real gradients"), ("influence", "influence function")],
+)
+@pytest.mark.parametrize("more", [{}, {"replay": 1}, {"anchor": 1.0}], ids=str)
+def test_where_the_step_leads_is_told_and_answers_every_question(
+    run: Run, direction: str, words: str, more: dict[str, Any]
+) -> None:
+    other = run.workspace.with_online(direction=direction, step_size=0.01, **more)
+    found = attribution.run(other, show=1)
+    (told,) = [block for block in found.sections[0].blocks if isinstance(block, Text)]
+    assert words in told.text
+    changed = run.with_online(direction=direction, step_size=0.01, **more)
+    queries = changed.workspace.queries_of("test")
+    before = changed.workspace.target_logits(queries.images)
+    for asked in ({"clusters": [1]}, {"classes": [0]}, {"samples": [0, 5]}):
+        after = changed.without(**asked).predict(queries.images)
+        assert bool(torch.isfinite(after).all())
+        assert not torch.equal(after, before.softmax(1))
