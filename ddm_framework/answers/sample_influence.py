@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddm_framework.network import SAMPLE_GRADIENT, Gradient, Parameters, broadcast, learning_rate
+from ddm_framework.network import SAMPLE_GRADIENT, Gradient, broadcast, learning_rate
 from ddm_framework.runs import Workspace
 from ddm_framework.runs.samples import weighted_epochs
 
@@ -43,9 +43,8 @@ def influences(workspace: Workspace) -> Influence:
     own = torch.zeros(len(data), dtype=torch.float64)
     other = torch.zeros_like(own) if len(held) else None
     for epoch, rate in _rates(workspace):
-        parameters = workspace.trajectory[epoch]
-        whole = _validation_gradient(workspace, parameters) if len(held) else None
-        for rows, gradient in _sample_gradients(workspace, parameters):
+        whole = _validation_gradient(workspace, epoch) if len(held) else None
+        for rows, gradient in _sample_gradients(workspace, epoch):
             own[rows] += rate * _products(gradient, gradient)
             if other is not None and whole is not None:
                 other[rows] += rate * _products(gradient, whole)
@@ -64,9 +63,9 @@ def _rates(workspace: Workspace) -> Iterator[tuple[int, float]]:
         before = epoch
 
 
-def _sample_gradients(workspace: Workspace, parameters: Parameters) -> Iterator[tuple[slice, Gradient]]:
+def _sample_gradients(workspace: Workspace, epoch: int) -> Iterator[tuple[slice, Gradient]]:
     """Gradient of each sample's own loss, stacked, as many at a time as the budget allows."""
-    data, network = workspace.data.train, workspace.network
+    data, network, parameters = workspace.data.train, workspace.trained.at(epoch), workspace.trajectory[epoch]
     size = workspace.budget.fitting(network, SAMPLE_GRADIENT)
     for low in range(0, len(data), size):
         rows = slice(low, min(low + size, len(data)))
@@ -75,12 +74,13 @@ def _sample_gradients(workspace: Workspace, parameters: Parameters) -> Iterator[
         yield rows, network.gradients(stack, images, labels, torch.ones(len(images), 1, device=labels.device))
 
 
-def _validation_gradient(workspace: Workspace, parameters: Parameters) -> Gradient:
+def _validation_gradient(workspace: Workspace, epoch: int) -> Gradient:
     """Of the mean validation loss, with a leading dimension of one."""
+    network, parameters = workspace.trained.at(epoch), workspace.trajectory[epoch]
     held, total = workspace.data.validation, {name: torch.zeros_like(each)[None] for name, each in parameters.items()}
     for images, labels in zip(held.images.split(BATCH), held.labels.split(BATCH), strict=True):
         weights = torch.full((1, len(labels)), 1 / len(held), device=labels.device)
-        found = workspace.network.gradients(broadcast(parameters, 1), images, labels, weights)
+        found = network.gradients(broadcast(parameters, 1), images, labels, weights)
         total = {name: each + found[name] for name, each in total.items()}
     return total
 

@@ -157,7 +157,7 @@ def stepped(workspace: Workspace, asked: Request, step_size: float) -> Parameter
     fixed: dict[str, Any] = {}
     if asked.classes:
         synset, deleted = workspace.class_synset, asked.classes
-        fixed = {"steps": 1, "scale": "common", "start": "target", "anchor": 0.0, "replay": 0}
+        fixed = {"steps": 1, "scale": "common", "start": "target", "anchor": 0.0, "replay": 0, "direction": "synset"}
     else:
         synset, deleted = workspace.synset, asked.clusters
     perturbation = torch.ones(1, len(synset))

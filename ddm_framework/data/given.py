@@ -230,13 +230,19 @@ def as_pixels(
     Returns:
         Both as pixels, their mean and std, and what is to be told.
     Raises:
-        DataError: if such floats come with a mean and std of their own, or one split is uint8 and one float.
+        DataError: if such floats come with a mean and std of their own, or one split is uint8 and one
+                such floats.
     """
     channels = train.shape[1]
     if (mean is None) != (std is None):
         raise DataError("mean and std go together: give both or neither")
     plain = _each_channel(mean, 0.0, channels), _each_channel(std, 1.0, channels)
     if train.is_floating_point() != test.is_floating_point():
+        floats = train if train.is_floating_point() else test
+        if floats.numel() and not (float(floats.min()) >= 0 and float(floats.max()) <= 1):
+            raise DataError(
+                "one split is uint8, from 0 to 255, and the other float outside [0, 1]; give both in the same way"
+            )
         train, test = (each if each.is_floating_point() else each.float() / 255 for each in (train, test))
     if not train.is_floating_point() or not train.numel() or not test.numel():
         return train, test, *plain, []

@@ -90,11 +90,11 @@ def belief(workspace: Workspace, most: int = MOST_CHECKPOINTS) -> Belief:
         most: checkpoints to measure at.
     Source: Pleiss et al. 2020, Identifying Mislabeled Data using the Area Under the Margin Ranking, Eq. 1.
     """
-    data, network = workspace.data.train, workspace.network
+    data, target = workspace.data.train, workspace.trained
     area, total = torch.zeros(len(data), dtype=torch.float64), 0
     loss = torch.zeros(len(data), dtype=torch.float64)
     for epoch, weight in weighted_epochs(list(workspace.trajectory), most):
-        margin, loss = _measured(network, workspace.trajectory[epoch], data)
+        margin, loss = _measured(target.at(epoch), target.trajectory[epoch], data)
         area, total = area + weight * margin, total + weight
     return Belief(loss, area / total)
 

@@ -20,6 +20,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import ddm_framework
 from ddm_framework import DDMError
+from ddm_framework.runs.samples import belief
 
 SETTINGS = ["matching.steps=10", "clusterer.clusters_per_class=2", "study.show=1", "threads=1"]
 Kept = list[dict[str, Tensor]]
@@ -107,6 +108,16 @@ class TestBatchNorm:
             earlier.load_state_dict(state)
             found = trained.at(epoch)(trained.trajectory[epoch], TEST[0])
             torch.testing.assert_close(found, earlier.eval()(TEST[0]), rtol=1e-5, atol=1e-5)
+        margins = []
+        for state in [*kept[1:], module.state_dict()]:
+            earlier = copy.deepcopy(module)
+            earlier.load_state_dict(state)
+            with torch.no_grad():
+                logits, labels = earlier.eval()(run.workspace.data.train.images[:]), run.workspace.data.train.labels
+            own = logits.gather(1, labels[:, None])[:, 0]
+            margins.append(own - logits.scatter(1, labels[:, None], -torch.inf).amax(1))
+        wanted = torch.stack(margins).double().mean(0)
+        torch.testing.assert_close(belief(run.workspace).margin, wanted, rtol=1e-4, atol=1e-4)
         assert any("Batch norm (middle)" in note for note in run.metrics["notes"])
         assert run.metrics["matching"]["mean_cosine"] > 0.5
         assert run.attribute(TEST[0]).effect.shape == (18, 6, 1)

@@ -142,7 +142,7 @@ def _named(backbone: Choice, every: Sequence[Choice]) -> str:
 def _seen(name: str, other: Workspace, asked: Queries, shares: Sequence[Tensor], retrain: bool) -> Seen:
     assert asked.labels is not None
     labels, classes = asked.labels.cpu(), torch.arange(other.info.num_classes)
-    estimated = effects(other, asked, other.objective("output_shift"), other.class_synset, classes)[:, :, 0]
+    estimated = effects(other, asked, other.objective("output_shift"), "class", classes)[:, :, 0]
     exact, recipe = None, other.recipe
     if retrain:
         bank = without_each(other, other.partition.class_wise(other.info.num_classes))
