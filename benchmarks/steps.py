@@ -30,7 +30,7 @@ SHARES, MASKS = (0.05, 0.2, 0.5), 16
 """Shares of the clusters that the networks of sets lack, and networks for each share."""
 DIRECTIONS = ("synset", "gradient", "influence")
 ONE_STUDY = ['study={"use": "attribution", "show": 0}', f"seed={SEED}", "threads=1"]
-CIFAR = ["dataset.train_size=2000", "dataset.test_size=500", "training.epochs=12", "training.lr=0.1"]
+CIFAR = ["dataset.train_size=1500", "dataset.test_size=500", "training.epochs=12", "training.lr=0.1"]
 BEDS: dict[str, tuple[str, list[str], tuple[int, ...]]] = {
     "digits, convnet": ("fidelity_digits", [], (2, 5)),
     "digits, vit": (
@@ -38,7 +38,11 @@ BEDS: dict[str, tuple[str, list[str], tuple[int, ...]]] = {
         ['backbone={"use": "vit", "patch_size": 2, "width": 32, "depth": 2, "heads": 2}', "training.lr=0.1"],
         (2, 5),
     ),
-    "MNIST slice, convnet": ("fidelity_mnist", ["training.checkpoint_every=1"], (1, 2)),
+    "MNIST slice, convnet": (
+        "fidelity_mnist",
+        ["training.checkpoint_every=1", "dataset.train_size=1000", "clusterer.clusters_per_class=5"],
+        (1, 2),
+    ),
     "CIFAR-10 slice, convnet": (
         "cifar10_convnet",
         [*CIFAR, "training.batch_size=32", "backbone.width=8", "clusterer.clusters_per_class=5"],
