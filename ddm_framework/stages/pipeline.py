@@ -137,7 +137,7 @@ def _certify(workspace: Workspace, clock: StageClock) -> tuple[Certified | None,
     """The certificate, if the recipe asks for one, and the seconds that it took; they are not the online stage's."""
     if not workspace.recipe.certificate.retrainings:
         return None, 0.0
-    workspace.design_logits(certified_queries(workspace))  # the study asks the same, so this is online work
+    workspace.design_logits(certified_queries(workspace))  # most studies ask the same, so this is online work
     begun = time.monotonic()
     with clock.apart():
         found = certificate_of(workspace)

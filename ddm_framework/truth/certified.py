@@ -38,8 +38,8 @@ class Certified:
 
 
 def certified_queries(workspace: Workspace) -> Queries:
-    """The images that the recipe's certificate is made on: test images, the first ones if it corrects estimates."""
-    return workspace.queries_of("test") if workspace.recipe.certificate.singles is None else seen_queries(workspace)
+    """The first test images, on which the recipe's certificate is made: as many as fit into memory, with all logits."""
+    return seen_queries(workspace)
 
 
 def certificate_of(workspace: Workspace) -> Certified | None:
