@@ -134,7 +134,8 @@ def _fidelity(judged: Sequence[Figures]) -> str:
         " the 40 networks; *of sets*, that of networks which lack a whole set at once. *R²* is of single effects on the"
         " margin in their own unit: 1 - Σ(true - estimated)² / Σ true², mean and range over the seeds. Settings for"
         " which the recipe lists several values were chosen on a validation bank of their own; the others stand there"
-        " as they are. Intervals are 95 %, over seeds and queries, for misread images over queries. Seconds are those of seed 0 on two cores:"
+        " as they are. Intervals are 95 %, over seeds and queries, for misread images over queries. Seconds are those"
+        " of seed 0 on two cores:"
         " compare them within a column only. The sentences below the table compare methods on the same seeds and"
         " queries; what they do not tell apart, the order of the rows does not either."
     )
