@@ -332,21 +332,22 @@ def _corrected() -> str:
         cells = " | ".join(_range([seed[method] for seed in seeds], name) for name in names)
         rows.append(f"| {method} | {cells} |")
     told = [
-        "| replay | intervals that hold the truth (90 % wanted) | median width / median true effect |",
-        "|---|---|---|",
+        "| replay | single clusters retrained | intervals that hold the truth (90 % wanted)"
+        " | median width / median true effect |",
+        "|---|---|---|---|",
     ]
-    for epochs in seeds[0]["amounts"]:
-        each = [seed["amounts"][epochs] for seed in seeds]
+    for epochs, singles in itertools.product(seeds[0]["amounts"], map(str, found["settings"]["singles"])):
+        each = [seed["amounts"][epochs][singles] for seed in seeds]
         widths = [one["median_width"] / one["median_true_effect"] for one in each]
         spread = f"{mean(widths):.2f} ({min(widths):.2f}–{max(widths):.2f})"
-        told.append(f"| {epochs} | {_range(each, 'coverage')} | {spread} |")
+        told.append(f"| {epochs} | {singles} | {_range(each, 'coverage')} | {spread} |")
     settings = found["settings"]
     return (
         f"With {settings['retrainings']} networks retrained without random fifths of the clusters, and a replay of"
         f" {settings['epochs']} epochs (`benchmarks/corrected.py`):\n\n"
         + "\n".join(rows)
-        + f"\n\nAmounts, with {settings['singles']} further networks without one cluster each, of the first cluster of"
-        " every test image:\n\n" + "\n".join(told)
+        + "\n\nAmounts, with further networks without one cluster each, of the first cluster of every test image:\n\n"
+        + "\n".join(told)
     )
 
 

@@ -209,7 +209,9 @@ def fidelity_of(effect: Tensor, true_effect: Tensor) -> Fidelity:
 
 
 def named_and_random(workspace: Workspace, queries: Queries, objective: Objective, count: int) -> tuple[int, ...]:
-    """Clusters to retrain without: half of them those ranked first for most queries, the others drawn at random.
+    """Clusters to retrain without: those ranked first for most queries, and a quarter of the count drawn at random.
+
+    A sentence is about a cluster that is ranked first, and the errors of those are the ones that it must know.
 
     Args:
         workspace: the run.
@@ -223,8 +225,7 @@ def named_and_random(workspace: Workspace, queries: Queries, objective: Objectiv
     first = objective.ranking(workspace.attribution(queries, objective).effect)[:, 0]
     named = first.bincount(minlength=total).argsort(descending=True, stable=True)
     shuffled = torch.randperm(total, generator=workspace.generator("certificate", "singles"))
-    half = -(-count // 2)
-    return tuple(dict.fromkeys([*named[:half].tolist(), *shuffled.tolist()]))[:count]
+    return tuple(dict.fromkeys([*named[: count - count // 4].tolist(), *shuffled.tolist()]))[:count]
 
 
 def without_each(workspace: Workspace, clusters: Sequence[int]) -> Tensor:

@@ -3,8 +3,7 @@
 Small effects have small errors and large ones large errors, so the error of an estimate x is compared with
 σ(x) = sqrt(a² + b² x²), whose a and b are fitted to all errors as if they were normal. The wanted share of the ratios
 |error| / σ gives a first half-width. Of the clusters that matter most to a query, which are those that a sentence is
-about, the same share of |error| / |x| gives a second one, plus its standard error: the clusters are few, and one of
-them errs in the same way for many queries. The wider of the two holds.
+about, the same share of |error| / |x| gives a second one. The wider of the two holds.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def fit_spread(estimated: Tensor, true: Tensor, matters: Tensor, level: float = 
     Raises:
         ValueError: if shapes differ or a value is not finite.
     Source: quasi-likelihood for a and b; the quantiles as in split conformal prediction, Vovk et al. 2005, with
-        normalised scores, Lei et al. 2018; Quenouille 1956 for the jackknife.
+        normalised scores, Lei et al. 2018.
     """
     if not estimated.shape == true.shape == matters.shape:
         shapes = ", ".join(str(tuple(each.shape)) for each in (estimated, true, matters))
@@ -67,25 +66,9 @@ def fit_spread(estimated: Tensor, true: Tensor, matters: Tensor, level: float = 
     floor, slope = _likeliest(size, error)
     reach = conformal_quantile(error / (floor**2 + (slope * size) ** 2).sqrt(), level)
     first = matters.cpu() & (estimated != 0)
-    ratios = [(true - estimated).abs()[rows, k] / estimated.abs()[rows, k] for k, rows in enumerate(first.T)]
-    return Spread(reach * floor, reach * slope, _upper_quantile(ratios, level), level)
-
-
-def _upper_quantile(scores: list[Tensor], level: float) -> float:
-    """A quantile of the scores of several clusters and its jackknife standard error over them; 0 of too few scores."""
-
-    def quantile(some: list[Tensor]) -> float | None:
-        together = torch.cat(some)
-        return conformal_quantile(together, level) if len(together) >= _FEWEST else None
-
-    whole = quantile(scores)
-    if whole is None:
-        return 0.0
-    if len(scores) == 1:
-        return whole
-    without = [quantile([*scores[:left], *scores[left + 1 :]]) for left in range(len(scores))]
-    found = torch.tensor([whole if each is None else each for each in without], dtype=torch.float64)
-    return whole + float(((len(found) - 1) * found.var(correction=0)).sqrt())
+    ratios = (true - estimated).abs()[first] / estimated.abs()[first]
+    near = conformal_quantile(ratios, level) if len(ratios) >= _FEWEST else 0.0
+    return Spread(reach * floor, reach * slope, near, level)
 
 
 def conformal_quantile(scores: Tensor, level: float) -> float:
