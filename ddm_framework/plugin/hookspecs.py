@@ -137,7 +137,8 @@ def ddm_register_attributors() -> Iterable[Component]:  # type: ignore[empty-bod
     method that differentiates the objective at the target, or adds up effects of samples, with
     `@attributor(linear=True)`; for an objective without a gradient there it is then given the objective's surrogate, or
     with `logits=True` asked for its effects on every logit instead. Put work that is done once for all queries
-    inside `with workspace.offline_work():`, so that a comparison can report its cost apart from that of a question.
+    inside `with workspace.offline_work():`, so that a comparison can report its cost apart from that of a question, or
+    let `workspace.made_once(name, make)` keep it for the next question.
 
         def attribute(workspace: Workspace, queries: Queries, objective: Objective, /) -> Tensor:
             \"\"\"Random effects.\"\"\"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ from ddm_framework.runs.kept_networks import estimated_networks
 from ddm_framework.runs.run_folder import RunFolder
 from ddm_framework.runs.streaming import SHARE, Streamed, fits, objective_key, stream
 
+Made = TypeVar("Made")
+
 
 @dataclass
 class Workspace:
@@ -59,6 +61,7 @@ class Workspace:
     """What the certificate of this run found, as metrics.json will hold it, while its study is at work."""
     _answered: dict[tuple[str, str], Tensor] = field(default_factory=dict, init=False)
     _streamed: dict[tuple[str, str], Streamed] = field(default_factory=dict, init=False)
+    _made: dict[str, tuple[float, Any]] = field(default_factory=dict, init=False)
 
     @property
     def root(self) -> RunFolder:
@@ -326,6 +329,24 @@ class Workspace:
             yield
         finally:
             account.enter(time.monotonic() - begun)
+
+    def made_once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What an attributor makes once for all queries, as offline work; kept until another such thing is made.
+
+        Args:
+            name: of the attributor, with all options that the result depends on.
+            make: makes it.
+        """
+        if name not in self._made:
+            begun = time.monotonic()
+            found = make()
+            account.enter(seconds := time.monotonic() - begun, once=name)
+            self._made.clear()  # it can be as large as a network for each cluster
+            self._made[name] = seconds, found
+        else:
+            seconds, found = self._made[name]
+            account.enter(0.0, seconds, once=name)
+        return found
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """A generator for one purpose, from the recipe's seed."""

@@ -32,8 +32,7 @@ def attribute(workspace: Workspace, queries: Queries, objective: Objective, /) -
     Source: Hara et al. 2019, Data Cleansing for Models Trained with SGD, Sec. 3, without its approximations.
     """
     need_training(workspace, "linearised")
-    with workspace.offline_work():
-        moves = tangents(workspace)
+    moves = workspace.made_once("linearised", lambda: tangents(workspace))
     return effects_of(workspace, queries, objective, moves)
 
 

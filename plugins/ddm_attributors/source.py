@@ -49,8 +49,8 @@ def attribute(
     Source: Bae et al. 2024, Training Data Attribution via Approximate Unrolled Differentiation, Sec. 3.
     """
     need_training(workspace, "source")
-    with workspace.offline_work():
-        moves = _moves(workspace, segments, damping + workspace.recipe.training.weight_decay, rows)
+    decay = damping + workspace.recipe.training.weight_decay
+    moves = workspace.made_once(f"source {segments} {decay} {rows}", lambda: _moves(workspace, segments, decay, rows))
     return effects_of(workspace, queries, objective, moves)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ddm_framework import DDMError, Workspace
 from ddm_framework.answers.unlearning import request, unlearn
 from ddm_framework.network.stacks import norms, take
 from ddm_framework.online import Anchor
+from ddm_framework.runs import open_account
 from ddm_framework.runs.real_training import real_data
 
 
@@ -84,3 +86,23 @@ def test_the_step_size_of_the_datamodel_counts_under_a_replay_too(workspace: Wor
     replayed = workspace.with_online(replay="auto")
     short, long = (replayed.effects_by(asked, margin, "ddm", step_size=size).effect for size in (0.001, 0.1))
     assert not torch.equal(short, long)
+
+
+def test_what_is_made_once_is_made_once_and_counted_once_a_question(workspace: Workspace) -> None:
+    calls: list[str] = []
+
+    def make(name: str) -> str:
+        calls.append(name)
+        time.sleep(0.01)
+        return name
+
+    for _ in range(2):  # each question is told what the work took, though only the first one did it
+        with open_account() as ledger:
+            for _ in range(2):
+                assert workspace.with_online(steps=2).made_once("a 1", lambda: make("a")) == "a"
+        assert ledger.charged >= 0.01
+        assert ledger.charged < 0.02 + ledger.elapsed
+    assert calls == ["a"]
+    assert workspace.made_once("b", lambda: make("b")) == "b"
+    assert workspace.made_once("a 1", lambda: make("a")) == "a"
+    assert calls == ["a", "b", "a"]  # only the last one is kept
