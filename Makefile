@@ -13,8 +13,9 @@ demo: $(VENV)/.installed  ## Run the first recipe and say where its report lies
 serve: demo $(VENV)/.installed-app  ## The same run in the browser: what if some of its training data were gone?
 	$(BIN)/ddm serve runs/digits_convnet
 
-test: $(VENV)/.installed-test  ## Run the test suite
-	$(BIN)/python -m pytest $(ARGS)
+# Two threads that share a core with two more wait for one another, so each test process has one.
+test: $(VENV)/.installed-test  ## Run the test suite, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 fuzz: $(VENV)/.installed-test  ## Ten times as many broken and hostile inputs as the test suite tries
 	DDM_FUZZ=10 $(BIN)/python -m pytest tests/robustness $(ARGS)
