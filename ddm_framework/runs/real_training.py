@@ -126,7 +126,7 @@ def _velocity(workspace: Workspace, epochs: int) -> Parameters:
     epoch = training.epochs - epochs
     if not training.momentum or not epoch:
         return {name: torch.zeros_like(each) for name, each in initial.items()}
-    found = artifacts.load_velocity(workspace.root, epoch, workspace.device)
+    found = artifacts.load_velocity(workspace.root, epoch, workspace.device, initial)
     if found is None:
         raise RunFolderError(
             f"{workspace.root.path} was made by a version that did not save momentum, so its last {epochs} epochs "
