@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ddm_framework.answers import unlearning
 from ddm_framework.answers.auditing import Audit, audit
 from ddm_framework.answers.deletion import Without, left_out, share_kept, without
+from ddm_framework.answers.member_shares import members_with_shares, rough_shares
 from ddm_framework.errors import DDMError
 from ddm_framework.network import take
 from ddm_framework.offline import Partition
@@ -24,7 +25,7 @@ from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe import load_recipe
 from ddm_framework.runs import RunFolder, Workspace, artifacts, settle
 from ddm_framework.runs.opening import recorded_recipe
-from ddm_framework.runs.samples import Sample, members_of, read_samples, samples_of
+from ddm_framework.runs.samples import Member, Sample, members_of, read_samples, samples_of
 from ddm_framework.stages import pipeline, stage_inputs
 from ddm_framework.truth import amounts_of
 from ddm_framework.truth.retraining import retrained
@@ -112,13 +113,39 @@ class Run:
         """Every sample of the run, as `samples.csv` lists them; a run of an older version reads its data for that."""
         return read_samples(self.workspace.folder) or samples_of(self.workspace)
 
-    def members(self, cluster: int) -> list[Sample]:
+    @overload
+    def members(self, cluster: int) -> list[Sample]: ...
+    @overload
+    def members(self, cluster: int, *, query: int | Queries) -> list[Member]: ...
+    @overload
+    def members(self, cluster: int, *, shares: Literal[True], query: int | Queries | None = None) -> list[Member]: ...
+    def members(
+        self, cluster: int, *, shares: bool = False, query: int | Queries | None = None
+    ) -> list[Sample] | list[Member]:
         """The training samples of a cluster, with their files and indices in the source's own order.
 
+        Args:
+            cluster: its id.
+            shares: also each member's `rough_share` of the cluster's effect, the largest first.
+            query: a test image by its position, or one of `run.queries`: shares of the effect on its prediction.
         Raises:
-            DDMError: if there is no such cluster.
+            DDMError: if there is no such cluster or test image.
         """
-        return members_of(self.samples, cluster)
+        if not shares and query is None:
+            return members_of(self.samples, cluster)
+        asked = self.test_query(query) if isinstance(query, int) else query
+        return members_with_shares(self.samples, cluster, rough_shares(self.workspace, cluster, asked))
+
+    def test_query(self, position: int) -> Queries:
+        """One test image as a query.
+
+        Raises:
+            DDMError: if there is none at that position.
+        """
+        count = len(self.workspace.data.test)
+        if not 0 <= position < count:
+            raise DDMError(f"there is no test image {position}; they are 0 to {count - 1}")
+        return self.workspace.queries_of("test").take(torch.tensor([position]))
 
     def audit(self) -> Audit:
         """Which training samples are suspicious: `.first(20)` are positions of the least believed, `.samples` all.

@@ -186,8 +186,9 @@ def load_state(folder: RunFolder, device: torch.device, like: TrainingState | No
     if not path.is_file():
         return None
     tensors = _load(folder, "training", path, device, ("epoch",))
-    parameters = _fitting(path, under(tensors, "parameters."), like and like.parameters)
-    velocity = _fitting(path, under(tensors, "velocity."), like and like.velocity)
+    wanted = (None, None) if like is None else (like.parameters, like.velocity)
+    parameters = _fitting(path, under(tensors, "parameters."), wanted[0])
+    velocity = _fitting(path, under(tensors, "velocity."), wanted[1])
     if tensors["epoch"].ndim or tensors["epoch"].dtype != torch.int64:
         raise _unfit(path, "its epoch is no number")
     return TrainingState(int(tensors["epoch"]), parameters, velocity)

@@ -54,7 +54,24 @@ class Sample:
     suspicion: float | None = None
 
 
-COLUMNS = tuple("class" if each.name == "label" else each.name for each in fields(Sample))
+@dataclass(frozen=True, slots=True)
+class Member(Sample):
+    """A training sample with its part in the effect of its cluster.
+
+    Attributes:
+        rough_share: of the cluster's effect; all of a cluster sum to 1. A first-order estimate, rough for one sample;
+            None where the members' gradients do not explain where the network moved.
+    """
+
+    rough_share: float | None = None
+
+
+def columns_of(kind: type[Sample]) -> tuple[str, ...]:
+    """Names of the columns of a list of such samples."""
+    return tuple("class" if each.name == "label" else each.name for each in fields(kind))
+
+
+COLUMNS = columns_of(Sample)
 """Of `samples.csv`."""
 
 
@@ -146,7 +163,7 @@ def as_csv(samples: Sequence[Sample]) -> str:
     """Rows under a header, UTF-8, with `\\n` at the end of each line; what is not known is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns_of(type(samples[0])) if samples else COLUMNS)
     for each in samples:
         writer.writerow(["" if cell is None else _cell(cell) for cell in astuple(each)])
     return text.getvalue()
@@ -158,7 +175,7 @@ def _cell(value: Any) -> Any:
 
 def as_dict(sample: Sample) -> dict[str, Any]:
     """By the names of the columns."""
-    return dict(zip(COLUMNS, astuple(sample), strict=True))
+    return dict(zip(columns_of(type(sample)), astuple(sample), strict=True))
 
 
 def read_samples(folder: RunFolder) -> list[Sample] | None:
