@@ -28,8 +28,9 @@ from ddm_framework.truth.retraining import bank_logits, retrained
 
 RESULT = stored.RESULTS / "members.json"
 RECIPE, SETTINGS = "digits_convnet", ["device=cpu", "threads=1", "study.queries=10", "study.show=0"]
-FIRST, EVERY, QUERIES, FEWEST = 2, 4, 5, 4
-"""Clusters FIRST, FIRST + EVERY ...; test images of each; members from which on an order says something."""
+FIRST, EVERY, QUERIES, FEWEST, DRAWS = 2, 4, 5, 4, 20
+"""Clusters FIRST, FIRST + EVERY ...; test images of each; members from which on an order says something; random orders
+of each."""
 
 
 def main() -> None:
@@ -54,24 +55,21 @@ def measured(run: Run) -> dict[str, Any]:
     whole = changes(workspace, torch.eye(partition.num_clusters)[clusters].logical_not().float(), partition)
     own = influences(workspace).on_itself
     loss = torch.tensor([each.training_loss for each in run.samples if each.split == "train"], dtype=torch.float64)
-    random = torch.rand(len(loss), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     told: dict[str, dict[str, list[tuple[float, bool]]]] = {"cluster": {}, "query": {}}
     for row, (cluster, positions) in enumerate(zip(clusters, members, strict=True)):
         low = sum(map(len, members[:row]))
         truth, sign = alone[low : low + len(positions)], whole[row].sign()
-        plain = {"training loss": loss, "gradient length": own, "random": random}
+        plain = {"training loss": loss, "gradient length": own}
         scores = {"rough share": rough_shares(workspace, cluster).along}
         scores |= {name: each[positions] for name, each in plain.items()}
         _judge(told["cluster"], scores, (truth * sign).sum(1))
         for query in whole[row].abs().argsort(descending=True)[:QUERIES].tolist():
             asked = {"rough share of the query": rough_shares(workspace, cluster, run.test_query(query)).along}
             _judge(told["query"], {**asked, **scores}, truth[:, query] * sign[query])
-    chance = mean(1 / len(each) for each in members)
     return {
         "num_clusters": len(clusters),
         "num_members": sum(map(len, members)),
         "queries_each": QUERIES,
-        "top_by_chance": round(chance, 3),
         **{level: {name: _mean(each) for name, each in by_name.items()} for level, by_name in told.items()},
     }
 
@@ -94,7 +92,9 @@ def changes(workspace: Workspace, kept: Tensor, partition: Partition) -> Tensor:
 
 
 def _judge(told: dict[str, list[tuple[float, bool]]], scores: dict[str, Tensor], truth: Tensor) -> None:
-    for name, score in scores.items():
+    draws = torch.Generator().manual_seed(len(truth))
+    listed = [*scores.items(), *(("random", torch.rand(len(truth), generator=draws)) for _ in range(DRAWS))]
+    for name, score in listed:
         rank = float(spearmanr(score.numpy(), truth.numpy()).statistic)
         told.setdefault(name, []).append((rank, int(score.argmax()) == int(truth.argmax())))
 

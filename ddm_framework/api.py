@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from ddm_framework.answers import unlearning
+from ddm_framework.answers import auditing, unlearning
 from ddm_framework.answers.auditing import Audit, audit
 from ddm_framework.answers.deletion import Without, left_out, share_kept, without
 from ddm_framework.answers.member_shares import members_with_shares, rough_shares
@@ -154,6 +154,24 @@ class Run:
             DDMError: if the data are gone.
         """
         return audit(self.workspace)
+
+    def write_audit(
+        self, *, out: Path | None = None, top: int | None = None, drop: Path | None = None, before: Run | None = None
+    ) -> dict[str, Any]:
+        """What `ddm audit` does, also of a module that only Python can make: a page with pictures and a list.
+
+        Args:
+            out: folder of the page and the list; `audit` in the run folder by default.
+            top: samples to show and to drop; by default those that the network disbelieved.
+            drop: where to write a list of these samples which `dataset.drop` takes.
+            before: a run with more samples, to compare with.
+        Returns:
+            The most important as plain values, and where the files lie.
+        Raises:
+            DDMError: if the data are gone or a file cannot be written.
+        """
+        earlier = None if before is None else before.workspace
+        return auditing.told(self.workspace, top=top, out=out, drop=drop, before=earlier)
 
     def without(
         self, clusters: Sequence[int] = (), classes: Sequence[int | str] = (), samples: Sequence[int] = ()

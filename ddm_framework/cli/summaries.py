@@ -123,6 +123,7 @@ def print_audit(told: Mapping[str, Any], console: Console | None = None) -> None
         f"the network disbelieved {told['num_disbelieved']} of {told['num_samples']} training samples (margin below 0)",
         soft_wrap=True,
     )
+    console.print(told["measured"], soft_wrap=True)
     if told["detection_auc"] is not None:
         console.print(f"labels that the recipe spoilt come first with an AUC of {told['detection_auc']:.4f}")
     if told["samples"]:
