@@ -11,18 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from ddm_framework.answers import auditing, unlearning
+from ddm_framework.answers.answered import Answer, answered
 from ddm_framework.answers.auditing import Audit, audit
 from ddm_framework.answers.deletion import Without, left_out, share_kept, without
 from ddm_framework.answers.member_shares import members_with_shares, rough_shares
 from ddm_framework.errors import DDMError
 from ddm_framework.network import take
 from ddm_framework.offline import Partition
-from ddm_framework.online import Amounts, Attribution, Objective, Queries
+from ddm_framework.online import Amounts, Objective, Queries
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.plugin import load_plugins
 from ddm_framework.plugin.choice import GIVEN
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe import load_recipe
+from ddm_framework.report.notebook import html_table
+from ddm_framework.report.pages import facts
 from ddm_framework.runs import RunFolder, Workspace, artifacts, settle
 from ddm_framework.runs.opening import recorded_recipe
 from ddm_framework.runs.samples import Member, Sample, members_of, read_samples, samples_of
@@ -48,6 +51,10 @@ class Run:
         """The run folder."""
         return self.workspace.folder.path
 
+    def _repr_html_(self) -> str:
+        shown = {**facts(self.workspace, self.metrics), "report": self.report}
+        return html_table(f"run {self.path.name}", [], shown.items())
+
     @property
     def report(self) -> Path:
         """The report, an HTML file."""
@@ -55,7 +62,7 @@ class Run:
 
     def attribute(
         self, images: Tensor, labels: Tensor | None = None, objective: str | None = None, **options: Any
-    ) -> Attribution:
+    ) -> Answer:
         """Ask a new question; no offline work is done.
 
         Args:
@@ -64,15 +71,15 @@ class Run:
             objective: name of an objective; the recipe's first one by default.
             options: of that objective.
         Returns:
-            W, the intercept, and the effect of deleting each cluster, -W.
+            W, the intercept, and the effect of deleting each cluster, -W; `.to_pandas()` is a table of it.
         Raises:
             DDMError: for images that do not fit, or an unknown objective.
         """
         return self.ask(self.queries(images, labels), self.objective(objective, **options))
 
-    def ask(self, queries: Queries, objective: Objective) -> Attribution:
+    def ask(self, queries: Queries, objective: Objective) -> Answer:
         """The attribution of prepared queries by a prepared objective."""
-        return self.workspace.attribution(queries, objective)
+        return answered(self.workspace, queries, objective)
 
     def amounts(self, images: Tensor, labels: Tensor | None = None) -> Amounts | None:
         """The probability of what the network says without each cluster, with its interval.
