@@ -295,9 +295,9 @@ def members() -> str:
         told = [_order(each), _order(found["cluster"][name]) if name in found["cluster"] else "– | –"]
         rows.append(f"| {name} | {' | '.join(told)} |")
     said = (
-        f"On the digits, {found['num_clusters']} clusters of {found['num_members']} images in all were each left out one"
-        f" image at a time, by exact retraining (`benchmarks/members.py`). Beside the {found['queries_each']} test"
-        " images that each cluster changes most, and beside the changes of all test images together:"
+        f"On the digits, the {found['num_members']} images of {found['num_clusters']} clusters were left out one at a"
+        f" time, by exact retraining (`benchmarks/members.py`). Beside the {found['queries_each']} test images that"
+        " each cluster changes most, and beside the changes of all test images together:"
     )
     return f"{said}\n\n" + "\n".join(rows)
 
