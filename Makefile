@@ -43,6 +43,8 @@ results: $(VENV)/.installed-test  ## Measure everything that README.md states (a
 	$(BIN)/python benchmarks/own_network.py
 	$(BIN)/python benchmarks/backbones.py $(CIFAR10)
 	DDM_TEST_DATA=$(DATA) $(BIN)/python benchmarks/audit.py digits mnist
+	$(BIN)/python benchmarks/members.py
+	$(BIN)/python benchmarks/queries.py
 	$(BIN)/python benchmarks/readme.py
 	$(BIN)/python benchmarks/figure.py
 

@@ -26,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 OWN_NETWORK = HERE.parent / "docs" / "own_network.md"
 DIAL = HERE.parent / "docs" / "dial.md"
+OWN_IMAGES = HERE.parent / "docs" / "own_images.md"
 BEGIN, END = "<!-- numbers -->", "<!-- end of numbers -->"
 RETRAIN = {"exact", "datamodel", "ddm_corrected"}
 
@@ -305,6 +306,28 @@ def own_network() -> str:
     return "\n".join(rows)
 
 
+def members() -> str:
+    """How good rough shares of a cluster's members are, beside retraining without each of them."""
+    found = result("members")
+    rows = [
+        "| members ordered by | for one test image: Spearman | first is right | for all: Spearman | first is right |",
+        "|---|---|---|---|---|",
+    ]
+    for name, each in found["query"].items():
+        told = [_order(each), _order(found["cluster"][name]) if name in found["cluster"] else "– | –"]
+        rows.append(f"| {name} | {' | '.join(told)} |")
+    said = (
+        f"On the digits, the {found['num_members']} images of {found['num_clusters']} clusters were left out one at a"
+        f" time, by exact retraining (`benchmarks/members.py`). Beside the {found['queries_each']} test images that"
+        " each cluster changes most, and beside the changes of all test images together:"
+    )
+    return f"{said}\n\n" + "\n".join(rows)
+
+
+def _order(found: dict[str, float]) -> str:
+    return f"{found['spearman']:.2f} | {found['top_is_right']:.0%}"
+
+
 def dial() -> str:
     """What each replayed epoch buys on the digits, as means over the seeds with their range."""
     found = result("dial")
@@ -381,7 +404,7 @@ def _range(seeds: Sequence[dict[str, Any]], name: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Every page with its figures written anew."""
-    written = ((README, numbers()), (OWN_NETWORK, own_network()), (DIAL, dial()))
+    written = ((README, numbers()), (OWN_NETWORK, own_network()), (DIAL, dial()), (OWN_IMAGES, members()))
     return {path: _rendered(path, text) for path, text in written}
 
 

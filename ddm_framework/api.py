@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from ddm_framework.answers import unlearning
+from ddm_framework.answers import auditing, unlearning
+from ddm_framework.answers.answered import Answer, answered
 from ddm_framework.answers.auditing import Audit, audit
 from ddm_framework.answers.deletion import Without, left_out, share_kept, without
+from ddm_framework.answers.member_shares import members_with_shares, rough_shares
 from ddm_framework.errors import DDMError
 from ddm_framework.network import take
 from ddm_framework.offline import Partition
-from ddm_framework.online import Amounts, Attribution, Objective, Queries
+from ddm_framework.online import Amounts, Objective, Queries
 from ddm_framework.online.questions import checked_queries
 from ddm_framework.plugin import load_plugins
 from ddm_framework.plugin.choice import GIVEN
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.recipe import load_recipe
+from ddm_framework.report.notebook import html_table
+from ddm_framework.report.pages import facts
 from ddm_framework.runs import RunFolder, Workspace, artifacts, settle
 from ddm_framework.runs.opening import recorded_recipe
-from ddm_framework.runs.samples import Sample, members_of, read_samples, samples_of
+from ddm_framework.runs.samples import Member, Sample, members_of, read_samples, samples_of
 from ddm_framework.stages import pipeline, stage_inputs
 from ddm_framework.truth import amounts_of
 from ddm_framework.truth.retraining import retrained
@@ -47,6 +51,10 @@ class Run:
         """The run folder."""
         return self.workspace.folder.path
 
+    def _repr_html_(self) -> str:
+        shown = {**facts(self.workspace, self.metrics), "report": self.report}
+        return html_table(f"run {self.path.name}", [], shown.items())
+
     @property
     def report(self) -> Path:
         """The report, an HTML file."""
@@ -54,7 +62,7 @@ class Run:
 
     def attribute(
         self, images: Tensor, labels: Tensor | None = None, objective: str | None = None, **options: Any
-    ) -> Attribution:
+    ) -> Answer:
         """Ask a new question; no offline work is done.
 
         Args:
@@ -63,15 +71,15 @@ class Run:
             objective: name of an objective; the recipe's first one by default.
             options: of that objective.
         Returns:
-            W, the intercept, and the effect of deleting each cluster, -W.
+            W, the intercept, and the effect of deleting each cluster, -W; `.to_pandas()` is a table of it.
         Raises:
             DDMError: for images that do not fit, or an unknown objective.
         """
         return self.ask(self.queries(images, labels), self.objective(objective, **options))
 
-    def ask(self, queries: Queries, objective: Objective) -> Attribution:
+    def ask(self, queries: Queries, objective: Objective) -> Answer:
         """The attribution of prepared queries by a prepared objective."""
-        return self.workspace.attribution(queries, objective)
+        return answered(self.workspace, queries, objective)
 
     def amounts(self, images: Tensor, labels: Tensor | None = None) -> Amounts | None:
         """The probability of what the network says without each cluster, with its interval.
@@ -112,13 +120,39 @@ class Run:
         """Every sample of the run, as `samples.csv` lists them; a run of an older version reads its data for that."""
         return read_samples(self.workspace.folder) or samples_of(self.workspace)
 
-    def members(self, cluster: int) -> list[Sample]:
+    @overload
+    def members(self, cluster: int) -> list[Sample]: ...
+    @overload
+    def members(self, cluster: int, *, query: int | Queries) -> list[Member]: ...
+    @overload
+    def members(self, cluster: int, *, shares: Literal[True], query: int | Queries | None = None) -> list[Member]: ...
+    def members(
+        self, cluster: int, *, shares: bool = False, query: int | Queries | None = None
+    ) -> list[Sample] | list[Member]:
         """The training samples of a cluster, with their files and indices in the source's own order.
 
+        Args:
+            cluster: its id.
+            shares: also each member's `rough_share` of the cluster's effect, the largest first.
+            query: a test image by its position, or one of `run.queries`: shares of the effect on its prediction.
         Raises:
-            DDMError: if there is no such cluster.
+            DDMError: if there is no such cluster or test image.
         """
-        return members_of(self.samples, cluster)
+        if not shares and query is None:
+            return members_of(self.samples, cluster)
+        asked = self.test_query(query) if isinstance(query, int) else query
+        return members_with_shares(self.samples, cluster, rough_shares(self.workspace, cluster, asked))
+
+    def test_query(self, position: int) -> Queries:
+        """One test image as a query.
+
+        Raises:
+            DDMError: if there is none at that position.
+        """
+        count = len(self.workspace.data.test)
+        if not 0 <= position < count:
+            raise DDMError(f"there is no test image {position}; they are 0 to {count - 1}")
+        return self.workspace.queries_of("test").take(torch.tensor([position]))
 
     def audit(self) -> Audit:
         """Which training samples are suspicious: `.first(20)` are positions of the least believed, `.samples` all.
@@ -127,6 +161,24 @@ class Run:
             DDMError: if the data are gone.
         """
         return audit(self.workspace)
+
+    def write_audit(
+        self, *, out: Path | None = None, top: int | None = None, drop: Path | None = None, before: Run | None = None
+    ) -> dict[str, Any]:
+        """What `ddm audit` does, also of a module that only Python can make: a page with pictures and a list.
+
+        Args:
+            out: folder of the page and the list; `audit` in the run folder by default.
+            top: samples to show and to drop; by default those that the network disbelieved.
+            drop: where to write a list of these samples which `dataset.drop` takes.
+            before: a run with more samples, to compare with.
+        Returns:
+            The most important as plain values, and where the files lie.
+        Raises:
+            DDMError: if the data are gone or a file cannot be written.
+        """
+        earlier = None if before is None else before.workspace
+        return auditing.told(self.workspace, top=top, out=out, drop=drop, before=earlier)
 
     def without(
         self, clusters: Sequence[int] = (), classes: Sequence[int | str] = (), samples: Sequence[int] = ()

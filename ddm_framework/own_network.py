@@ -41,6 +41,7 @@ def from_module(
     test: Split,
     *,
     checkpoints: Sequence[Checkpoint] = (),
+    epochs: Sequence[int] | None = None,
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -62,7 +63,9 @@ def from_module(
         train: what it was trained on.
         test: what is asked about.
         checkpoints: states that were kept during training, the earliest first, without the last, which `module` holds.
-            Without them, matching sees the end of training alone (`pairing: final`).
+            Without them, matching sees the end of training alone (`pairing: final`), and so does the audit.
+        epochs: after how many epochs each of `checkpoints` was kept, and after how many the training ended, such as
+            `[0, 5, 10, 30]`; the audit weights them by the epochs between. By default they are evenly spaced.
         class_names: one per class; numbers by default.
         mean, std: what its inputs were normalised by, one number per channel, in units of [0, 1]; by default it takes
             pixels as they are.
@@ -108,11 +111,14 @@ def from_module(
     for told in data.notes:
         display.say(told)
     RunFolder.open(folder).note(told=data.notes)  # from here on it is a run folder, whatever lies in it
-    brought = Target(
-        checkpoint=_kept(folder, len(kept), module.state_dict()),
-        trajectory=[_kept(folder, number, each) for number, each in enumerate(kept)],
-        mean=data.mean,
-        std=data.std,
+    brought = Target().changed(
+        {
+            "checkpoint": _kept(folder, len(kept), module.state_dict()),
+            "trajectory": [_kept(folder, number, each) for number, each in enumerate(kept)],
+            "mean": data.mean,
+            "std": data.std,
+            "epochs": None if epochs is None else [*epochs],
+        }
     )
     length = min(asked.matching.step_length, len(kept))  # counted in checkpoints from here on
     chosen = replace(

@@ -19,7 +19,7 @@ from ddm_framework.errors import RunFolderError, readable
 from ddm_framework.offline import Partition
 from ddm_framework.report import Block, Pictures, Report, Section, Table, Text, page
 from ddm_framework.runs import Workspace, artifacts, save_text
-from ddm_framework.runs.samples import COLUMNS, Sample, as_dict, read_samples, samples_of
+from ddm_framework.runs.samples import COLUMNS, Sample, as_dict, how_measured, read_samples, samples_of
 
 FOLDER = "audit"
 """Where the page and the list of an audit lie in the run folder."""
@@ -39,6 +39,7 @@ class Audit:
         predicted: what the network says they are, int64 (N,).
         influence: of each on itself and on the validation loss.
         partition: their clusters.
+        measured: where along the training margins were measured, a sentence.
         detection: area under the ROC curve of finding labels that the recipe spoilt on purpose; None if it spoilt none.
     """
 
@@ -47,6 +48,7 @@ class Audit:
     predicted: Tensor
     influence: Influence
     partition: Partition
+    measured: str
     detection: float | None
 
     @property
@@ -77,7 +79,8 @@ def audit(workspace: Workspace) -> Audit:
     order = margins.argsort(stable=True)
     predicted = workspace.target_logits(data.images).argmax(1).cpu()
     found = influences(workspace)
-    return Audit(trained, order, predicted, found, workspace.partition, _detection(workspace, margins))
+    where = how_measured(workspace)
+    return Audit(trained, order, predicted, found, workspace.partition, where, _detection(workspace, margins))
 
 
 def _detection(workspace: Workspace, margins: Tensor) -> float | None:
@@ -118,6 +121,7 @@ def told(
     return {
         "num_samples": len(found.samples),
         "num_disbelieved": found.num_disbelieved,
+        "measured": found.measured,
         "detection_auc": found.detection,
         "samples": shown,
         "clusters": _suspicious_clusters(found, workspace.info.class_names),
@@ -202,7 +206,7 @@ def _page(workspace: Workspace, found: Audit, shown: Sequence[int], compared: Ma
 
 def _samples_section(workspace: Workspace, found: Audit, shown: Sequence[int]) -> Section:
     names = workspace.info.class_names
-    blocks: list[Block] = [Text(_HOW)]
+    blocks: list[Block] = [Text(f"{_HOW} {found.measured}")]
     if found.influence.loss_without is not None:
         blocks.append(Text(_ROUGH))
     if shown:
@@ -243,9 +247,9 @@ def _compared_section(compared: Mapping[str, Any] | None) -> Iterator[Section]:
 
 
 _HOW = (
-    "Ordered by the margin: the logit of an image's label minus the largest other one, mean over the training. Below 0"
-    " the network mostly said something else, and learnt the label by heart if at all. The label may be right and the"
-    " picture hard, so look before you drop."
+    "Ordered by the margin: the logit of an image's label minus the largest other one. Below 0 the network mostly said"
+    " something else, and learnt the label by heart if at all. The label may be right and the picture hard, so look"
+    " before you drop."
 )
 _ROUGH = (
     "The list beside this page also holds, for each image, the length of its own gradients (self_influence) and by how"

@@ -14,6 +14,7 @@ from ddm_framework.answers.class_names import class_id
 from ddm_framework.data import Images
 from ddm_framework.errors import DDMError
 from ddm_framework.network import Parameters, take
+from ddm_framework.report.notebook import html_table
 from ddm_framework.runs import Workspace
 
 
@@ -81,6 +82,16 @@ class Without:
         """Test images for which it predicts another class than the target, ascending, int64."""
         before = self.workspace.target_logits(self.workspace.data.test.images).argmax(1)
         return (self.test_logits.argmax(1) != before).nonzero()[:, 0].cpu()
+
+    def _repr_html_(self) -> str:
+        gone, test = int(self.left_out.sum()), len(self.workspace.data.test)
+        before = self.workspace.accuracy_of(self.workspace.target, self.workspace.data.test)
+        rows = [
+            ("test accuracy", self.accuracy),
+            ("before", before),
+            ("test images read otherwise", f"{len(self.changed)} of {test}"),
+        ]
+        return html_table(f"without {gone} of {len(self.left_out)} training images", [], rows)
 
     @property
     def _right(self) -> Tensor:

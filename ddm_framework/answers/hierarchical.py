@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from ddm_framework.errors import DDMError
 from ddm_framework.online import Objective, Queries, beta_weights, fit, leave_one_out
 from ddm_framework.runs import Workspace
+
+Level = Literal["class", "cluster"]
+"""What is deleted one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,14 @@ def search_each(workspace: Workspace, queries: Queries, objective: Objective, ef
     return FoundEach(label, flat.gather(1, within.int().argmax(1, keepdim=True))[:, 0], flat[:, 0])
 
 
-def effects(
-    workspace: Workspace, queries: Queries, objective: Objective, level: Literal["class", "cluster"], chosen: Tensor
-) -> Tensor:
-    """Effect (N, M, m) of deleting each of M chosen clusters or classes, one at a time."""
+def effects(workspace: Workspace, queries: Queries, objective: Objective, level: Level, chosen: Tensor) -> Tensor:
+    """Effect (N, M, m) of deleting each of M chosen clusters or classes, one at a time.
+
+    Raises:
+        DDMError: for another level.
+    """
+    if level not in get_args(Level):
+        raise DDMError(f"level {level!r} is neither of {' and '.join(get_args(Level))}")
     by_class = level == "class"
     synset = workspace.class_synset if by_class else workspace.synset
     partition = workspace.class_partition if by_class else workspace.partition

@@ -195,7 +195,7 @@ def _as_values(
                     "cluster": each,
                     "class": names[classes[each]],
                     "effect": effect[each],
-                    **({} if amounts is None else {"probability_without": _amount(amounts, row, each)}),
+                    **({} if amounts is None else {"probability_without": amount_as_values(amounts, row, each)}),
                 }
                 for each in clusters[:top]
             ]
@@ -214,7 +214,7 @@ def _as_values(
     return {"objective": attribution.objective.name, "queries": answered, "page": str(target)}
 
 
-def _amount(amounts: Amounts, query: int, cluster: int) -> dict[str, Any]:
+def amount_as_values(amounts: Amounts, query: int, cluster: int) -> dict[str, Any]:
     """The probability of what the network says without one cluster, as plain values."""
     value, low, high = (float(each[query, cluster]) for each in (amounts.without, amounts.low, amounts.high))
     known = bool(amounts.retrained[cluster])

@@ -42,12 +42,13 @@ def influences(workspace: Workspace) -> Influence:
     data, held = workspace.data.train, workspace.data.validation
     own = torch.zeros(len(data), dtype=torch.float64)
     other = torch.zeros_like(own) if len(held) else None
+    everything = torch.arange(len(data), device=data.labels.device)
     for epoch, rate in _rates(workspace):
         whole = _validation_gradient(workspace, epoch) if len(held) else None
-        for rows, gradient in _sample_gradients(workspace, epoch):
-            own[rows] += rate * _products(gradient, gradient)
+        for rows, gradient in sample_gradients(workspace, epoch, everything):
+            own[rows] += rate * products(gradient, gradient)
             if other is not None and whole is not None:
-                other[rows] += rate * _products(gradient, whole)
+                other[rows] += rate * products(gradient, whole)
     return Influence(own, other)
 
 
@@ -63,13 +64,21 @@ def _rates(workspace: Workspace) -> Iterator[tuple[int, float]]:
         before = epoch
 
 
-def _sample_gradients(workspace: Workspace, epoch: int) -> Iterator[tuple[slice, Gradient]]:
-    """Gradient of each sample's own loss, stacked, as many at a time as the budget allows."""
+def sample_gradients(workspace: Workspace, epoch: int, samples: Tensor) -> Iterator[tuple[slice, Gradient]]:
+    """Gradients of the own losses of training samples at θ_t, stacked, as many at a time as the budget allows.
+
+    Args:
+        workspace: of a run whose target is trained.
+        epoch: t, which was saved.
+        samples: positions in the training split, int64 (n,).
+    Yields:
+        Which of the n samples, and their gradients.
+    """
     data, network, parameters = workspace.data.train, workspace.trained.at(epoch), workspace.trajectory[epoch]
     size = workspace.budget.fitting(network, SAMPLE_GRADIENT)
-    for low in range(0, len(data), size):
-        rows = slice(low, min(low + size, len(data)))
-        images, labels = data.images[rows][:, None], data.labels[rows][:, None]
+    for low in range(0, len(samples), size):
+        rows = slice(low, min(low + size, len(samples)))
+        images, labels = data.images[samples[rows]][:, None], data.labels[samples[rows]][:, None]
         stack = broadcast(parameters, len(images))
         yield rows, network.gradients(stack, images, labels, torch.ones(len(images), 1, device=labels.device))
 
@@ -85,7 +94,7 @@ def _validation_gradient(workspace: Workspace, epoch: int) -> Gradient:
     return total
 
 
-def _products(first: Gradient, second: Gradient) -> Tensor:
-    """Inner products of stacked gradients, float64, on the CPU."""
+def products(first: Gradient, second: Gradient) -> Tensor:
+    """Inner products of stacked gradients, or of each with one, float64, on the CPU."""
     each = [(first[name] * second[name]).flatten(1).sum(1).double() for name in first]
     return torch.stack(each).sum(0).cpu()

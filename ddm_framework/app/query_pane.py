@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddm_framework.answers.image_questions import amount_as_values
 from ddm_framework.app import thumbnails
 from ddm_framework.app.requests import Members
 from ddm_framework.app.served_run import ServedRun
-from ddm_framework.errors import DDMError
-from ddm_framework.online import Attribution, nearly_tied, sides
+from ddm_framework.errors import readable
+from ddm_framework.online import Amounts, Attribution, nearly_tied, sides
 from ddm_framework.report.pictures import heatmap_png
 
 MOST_NAMED = 50
@@ -29,6 +30,7 @@ def answered(served: ServedRun, key: str) -> dict[str, Any]:
     probabilities = served.target.predict(query.images)[0].cpu()
     predicted = int(probabilities.argmax())
     attribution, matrix = served.attribution(key)
+    amounts = served.amounts(key)
     return {
         "key": key,
         "name": query.ids[0],
@@ -37,7 +39,7 @@ def answered(served: ServedRun, key: str) -> dict[str, Any]:
         "probabilities": probabilities.tolist(),
         "picture": thumbnails.large(workspace.info, query.images[0]),
         "objective": attribution.objective.name,
-        "sides": _sides(served, attribution),
+        "sides": _sides(served, attribution, amounts),
         "matrix": {
             "picture": heatmap_png(matrix.T),
             "low": float(matrix.min()),
@@ -47,19 +49,21 @@ def answered(served: ServedRun, key: str) -> dict[str, Any]:
     }
 
 
-def _sides(served: ServedRun, attribution: Attribution) -> list[dict[str, Any]]:
+def _sides(served: ServedRun, attribution: Attribution, amounts: Amounts | None) -> list[dict[str, Any]]:
     """Clusters for and against the prediction, or by their effect where no side is known; the strongest first."""
     found = sides(attribution, 0)
     if found is None:
         ranking = attribution.objective.ranking(attribution.effect)[0].tolist()
-        return [_side(served, attribution, "moved", ranking)]
+        return [_side(served, attribution, amounts, "moved", ranking)]
     return [
-        _side(served, attribution, "made", found.made),
-        _side(served, attribution, "against", found.against),
+        _side(served, attribution, amounts, "made", found.made),
+        _side(served, attribution, amounts, "against", found.against),
     ]
 
 
-def _side(served: ServedRun, attribution: Attribution, did: str, ids: list[int]) -> dict[str, Any]:
+def _side(
+    served: ServedRun, attribution: Attribution, amounts: Amounts | None, did: str, ids: list[int]
+) -> dict[str, Any]:
     effect, support = attribution.effect[0, :, 0], attribution.support
     shown = ids[:MOST_NAMED]
     items = [
@@ -67,6 +71,7 @@ def _side(served: ServedRun, attribution: Attribution, did: str, ids: list[int])
             **named(served, each),
             "effect": float(effect[each]),
             "support": None if support is None else float(support[0, each]),
+            "amount": None if amounts is None else amount_as_values(amounts, 0, each),
         }
         for each in shown
     ]
@@ -88,27 +93,38 @@ def named(served: ServedRun, cluster: int) -> dict[str, Any]:
 
 
 def members(served: ServedRun, cluster: int, asked: Members) -> dict[str, Any]:
-    """Members of a cluster, those that the network has most trouble with first.
+    """Members of a cluster with their rough shares of its effect, the largest first.
+
+    Where no shares are known, those that the network has most trouble with come first.
 
     Raises:
-        DDMError: if there is no such cluster.
+        DDMError: if there is no such cluster or query.
     """
-    workspace = served.run.workspace
-    count = workspace.partition.num_clusters
-    if not 0 <= cluster < count:
-        raise DDMError(f"there is no cluster {cluster}; clusters are 0 to {count - 1}")
+    workspace, origin = served.run.workspace, served.run.workspace.data.train.origin
+    share = served.shares(cluster, asked.query).share
     positions = workspace.partition.members(cluster)
     loss, predicted = _losses(served, positions)
-    page = loss.argsort(descending=True, stable=True)[asked.offset : asked.offset + asked.limit]
+    order = loss if share is None else share
+    page = order.argsort(descending=True, stable=True)[asked.offset : asked.offset + asked.limit]
     chosen = positions.cpu()[page]
     pictures = thumbnails.small(workspace.info, workspace.data.train.images[chosen.to(workspace.device)])
-    rows = zip(chosen.tolist(), loss[page].tolist(), predicted[page].tolist(), pictures, strict=True)
+    shares = [None] * len(page) if share is None else share[page].tolist()
+    rows = zip(chosen.tolist(), loss[page].tolist(), predicted[page].tolist(), shares, pictures, strict=True)
     return {
         **named(served, cluster),
         "offset": asked.offset,
+        "has_shares": share is not None,
         "items": [
-            {"sample": sample, "name": f"train {sample}", "loss": each, "predicted": said, "picture": picture}
-            for sample, each, said, picture in rows
+            {
+                "sample": sample,
+                "name": f"train {sample}",
+                "file": readable(origin.files[sample]) if origin is not None and origin.files else "",
+                "loss": each,
+                "predicted": said,
+                "share": rough,
+                "picture": picture,
+            }
+            for sample, each, said, rough, picture in rows
         ],
     }
 

@@ -71,8 +71,9 @@ class Listing(Message):
 
 
 class Members(Message):
-    """Which members of a cluster to list."""
+    """Which members of a cluster to list, and the query of whose effect they share."""
 
+    query: Annotated[str, Field(max_length=64)] | None = None
     offset: NonNegativeInt = 0
     limit: Annotated[int, Field(ge=1, le=MOST_ON_A_PAGE)] = 96
 

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ddm_framework.answers import Without
+from ddm_framework.answers.member_shares import Shares, rough_shares
 from ddm_framework.api import Run
 from ddm_framework.app.requests import LeftOut
 from ddm_framework.errors import DDMError
-from ddm_framework.online import Attribution, Objective, Queries
+from ddm_framework.online import Amounts, Attribution, Objective, Queries
 from ddm_framework.progress import SILENT
 from ddm_framework.runs import replayed_epochs
 from ddm_framework.runs.run_folder import NETWORKS
@@ -67,6 +68,8 @@ class ServedRun:
         self.queries = self.run.workspace.queries_of("test")
         self._networks: Kept[Estimated] = Kept(8)
         self._attributions: Kept[tuple[Attribution, Tensor]] = Kept(32)
+        self._amounts: Kept[Amounts | None] = Kept(32)
+        self._shares: Kept[Shares] = Kept(256)
         self._own: OrderedDict[str, Queries] = OrderedDict()
         self._lock = threading.Lock()
         self._seconds_per_epoch = self._of_the_training()
@@ -141,6 +144,24 @@ class ServedRun:
             return found, self.run.workspace.prediction_matrix(query, [0])[0]
 
         return self._attributions.get(key, work)
+
+    def amounts(self, key: str) -> Amounts | None:
+        """`run.amounts` for one query: probabilities without each cluster, where a certificate knows their intervals.
+
+        Raises:
+            DDMError: if there is no such query.
+        """
+        query = self.query(key)
+        return self._amounts.get(key, lambda: self.run.amounts(query.images, query.labels))
+
+    def shares(self, cluster: int, key: str | None) -> Shares:
+        """Rough shares of a cluster's members, of the effect on one query if one is named.
+
+        Raises:
+            DDMError: if there is no such cluster or query.
+        """
+        query = None if key is None else self.query(key)
+        return self._shares.get((cluster, key), lambda: rough_shares(self.run.workspace, cluster, query))
 
     def objective(self, query: Queries) -> Objective:
         """The recipe's first objective that measures one behaviour of one image, or else `output_shift`."""

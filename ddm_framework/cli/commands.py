@@ -180,7 +180,7 @@ def attribute(
     ] = None,
     objective: Annotated[str | None, typer.Option(help="Name of an objective [the recipe's first].")] = None,
     by: Annotated[str | None, typer.Option(help="Another attributor, by its defaults [the recipe's ddm].")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many clusters to print for each image.")] = 5,
+    top: Annotated[int | None, typer.Option(min=1, help="How many clusters to print for each image [5].")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the page [RUN/questions/<n>.html].")] = None,
     plugin: Plugins = None,
     device: Device = None,
@@ -197,6 +197,12 @@ def attribute(
     ids = _ids(without, "--without")
     if images is None and without is None:
         raise DDMError("name images to ask about, --images, or clusters to do without, --without 3,17")
+    attributing = {"--labels": labels, "--objective": objective, "--by": by, "--top": top, "--out": out}
+    if without is not None and (unused := [name for name, value in attributing.items() if value is not None]):
+        raise DDMError(
+            f"{', '.join(unused)} would change nothing: --without names no clusters for an image and writes no page, it"
+            " tells what the network would say without some; leave one or the other out"
+        )
     from ddm_framework.answers.image_questions import answer, answer_without
     from ddm_framework.truth import amounts_of
 
@@ -208,7 +214,7 @@ def attribute(
         return
     assert images is not None
     answered = answer(
-        opened.workspace, images, labels or [], objective, top=top, out=out, attributor=by, amounts_of=amounts_of
+        opened.workspace, images, labels or [], objective, top=top or 5, out=out, attributor=by, amounts_of=amounts_of
     )
     _tell(as_json, answered, partial(summaries.print_answer, answered))
 
@@ -265,7 +271,12 @@ def _ids(texts: list[str] | None, option: str) -> list[int]:
 def members(
     run_path: RunPath,
     cluster: Annotated[int, typer.Argument(help="Its id, as reports and answers name it.")],
+    shares: Annotated[bool, typer.Option("--shares", help="Each one's rough share of the cluster's effect.")] = False,
+    query: Annotated[
+        int | None, typer.Option(min=0, help="A test image, by its position: rough shares of the effect on it.")
+    ] = None,
     plugin: Plugins = None,
+    device: Device = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows of samples.csv, and nothing else.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -273,16 +284,21 @@ def members(
 
     `ddm members runs/digits_convnet 51`
 
+    `ddm members runs/photos 51 --query 17`
+
     `ddm members runs/photos 51 --csv > members.csv`
     """
     if as_csv and as_json:
         raise DDMError("--csv and --json are two ways to print the same; leave one of them out")
     from ddm_framework.runs import samples
 
-    known = samples.known_samples(run_path)
-    if known is None:  # a run of an older version
-        known = ddm_framework.open_run(run_path, plugins=plugin or []).samples
-    found = samples.members_of(known, cluster)
+    measured = shares or query is not None
+    known = None if measured else samples.known_samples(run_path)
+    if known is not None:
+        found = samples.members_of(known, cluster)
+    else:  # or a run of an older version
+        run = ddm_framework.open_run(run_path, plugins=plugin or [], device=device or "auto")
+        found = [*(run.members(cluster, shares=True, query=query) if measured else run.members(cluster))]
     if as_csv:
         sys.stdout.write(samples.as_csv(found))
     else:

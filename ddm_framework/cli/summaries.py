@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ddm_framework.api import Run
 
 
+SHARES_ARE_ROUGH = "shares are rough: first-order estimates of each image's part in the cluster's effect"
+SHARES_UNKNOWN = "no shares are known: the images' gradients do not explain the cluster's effect"
+
+
 def print_run(run: Run, console: Console | None = None) -> None:
     """The figures of a run and where its report lies."""
     console = console or Console(highlight=False)
@@ -95,8 +99,12 @@ def print_samples(rows: Sequence[Mapping[str, Any]], console: Console | None = N
     """Samples, one a line; names as text in which nothing can steer the terminal."""
     console = console or Console(highlight=False)
     named = any(row["file"] for row in rows)
-    columns = ["sample", *(["file"] if named else []), "class", "training_loss", "margin", "suspicion"]
-    _print_columns(rows, columns, console)
+    shared = any("rough_share" in row for row in rows)
+    columns = ["sample", *(["file"] if named else []), *(["rough_share"] if shared else [])]
+    _print_columns(rows, [*columns, "class", "training_loss", "margin", "suspicion"], console)
+    if shared:
+        unknown = all(row["rough_share"] is None for row in rows)
+        console.print(SHARES_UNKNOWN if unknown else SHARES_ARE_ROUGH, soft_wrap=True)
 
 
 def _print_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], console: Console) -> None:
@@ -115,6 +123,7 @@ def print_audit(told: Mapping[str, Any], console: Console | None = None) -> None
         f"the network disbelieved {told['num_disbelieved']} of {told['num_samples']} training samples (margin below 0)",
         soft_wrap=True,
     )
+    console.print(told["measured"], soft_wrap=True)
     if told["detection_auc"] is not None:
         console.print(f"labels that the recipe spoilt come first with an AUC of {told['detection_auc']:.4f}")
     if told["samples"]:

@@ -230,8 +230,7 @@ def as_pixels(
     Returns:
         Both as pixels, their mean and std, and what is to be told.
     Raises:
-        DataError: if such floats come with a mean and std of their own, or one split is uint8 and one
-                such floats.
+        DataError: if such floats come with a mean and std of their own, or the other split is uint8.
     """
     channels = train.shape[1]
     if (mean is None) != (std is None):

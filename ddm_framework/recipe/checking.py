@@ -144,7 +144,7 @@ def _clashes(sections: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
     length, every, kept = matching.step_length, training.checkpoint_every, len(target.trajectory)
     place = ("matching", "step_length")
     if target.checkpoint is None:
-        for key in ("trajectory", "mean", "std"):
+        for key in ("trajectory", "mean", "std", "epochs"):
             if getattr(target, key):
                 yield ("target", key), f"`{key}` belongs to a network trained elsewhere; name its `checkpoint` too"
         if matching.pairing == "offset" and length > training.epochs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -104,12 +105,30 @@ class Target(Settings):
     `checkpoint` holds its weights, `trajectory` the checkpoints that were kept during training, the earliest first;
     epochs are then counted in checkpoints. Without a trajectory, the synset is matched at the last checkpoint only
     (`pairing: final`). Its inputs were normalised by `mean` and `std`: one number per channel, in units of [0, 1].
+
+    `epochs` says after how many epochs each of `trajectory` was kept, and after how many `checkpoint`, as in
+    `[0, 5, 30]` for two and the last; margins (`ddm audit`) count for the epochs between. Without it they are taken as
+    evenly spaced, the first as the start.
     """
 
     checkpoint: Path | None = None
     trajectory: list[Path] = []
     mean: list[Number] | None = None
     std: list[Positive] | None = None
+    epochs: list[CountOrNone] | None = None
+
+    @model_validator(mode="after")
+    def _checkpoints_have_epochs(self) -> Self:
+        """Refuse epochs that are not those of the checkpoints, one after the other."""
+        if self.epochs is None or self.checkpoint is None:
+            return self
+        wanted = len(self.trajectory) + 1
+        if len(self.epochs) != wanted:
+            told = f"`epochs` names one epoch for each of `trajectory` and one for `checkpoint`: {wanted} in all"
+            raise ValueError(f"{told}, not {len(self.epochs)}")
+        if any(later <= earlier for earlier, later in pairwise(self.epochs)):
+            raise ValueError(f"`epochs` must rise from checkpoint to checkpoint, found {self.epochs}")
+        return self
 
 
 class Matching(Settings):

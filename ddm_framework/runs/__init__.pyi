@@ -4,7 +4,7 @@ from .provenance import StageInputs
 from .real_training import replayed_epochs
 from .run_folder import STAGES, RunFolder
 from .safe_files import PARTIAL, json_text, load_json, save_json, save_text
-from .samples import Belief, Sample, belief, members_of
+from .samples import Belief, Member, Sample, belief, members_of
 from .tensor_files import load_tensors, save_tensors
 from .workspace import Workspace
 
@@ -13,6 +13,7 @@ __all__ = [
     "STAGES",
     "Belief",
     "Ledger",
+    "Member",
     "RunFolder",
     "Sample",
     "StageInputs",

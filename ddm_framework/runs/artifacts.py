@@ -80,9 +80,14 @@ def save_velocity(folder: RunFolder, epoch: int, velocity: Parameters) -> None:
     _save(folder, "training", _velocity(folder, epoch), velocity)
 
 
-def load_velocity(folder: RunFolder, epoch: int, device: torch.device) -> Parameters | None:
-    """Momentum's buffer at θ_t of the target; None if it was not saved."""
-    return _load(folder, "training", _velocity(folder, epoch), device) if _velocity(folder, epoch).is_file() else None
+def load_velocity(folder: RunFolder, epoch: int, device: torch.device, like: Parameters) -> Parameters | None:
+    """Momentum's buffer at θ_t of the target, which has the shapes of `like`; None if it was not saved.
+
+    Raises:
+        RunFolderError: if it does not fit.
+    """
+    path = _velocity(folder, epoch)
+    return _fitting(path, _load(folder, "training", path, device), like) if path.is_file() else None
 
 
 def _velocity(folder: RunFolder, epoch: int) -> Path:
@@ -129,7 +134,9 @@ class _Checkpoints(Mapping[int, Parameters]):
 
     def __init__(self, folder: RunFolder, epochs: Sequence[int], device: torch.device, like: Parameters | None) -> None:
         self._epochs = epochs
-        self._load = cache(lambda epoch: _fitting(folder, epoch, load_checkpoint(folder, epoch, device), like))
+        self._load = cache(
+            lambda epoch: _fitting(_checkpoint(folder, epoch), load_checkpoint(folder, epoch, device), like)
+        )
 
     def __getitem__(self, epoch: int) -> Parameters:
         if epoch not in self._epochs:
@@ -143,14 +150,14 @@ class _Checkpoints(Mapping[int, Parameters]):
         return len(self._epochs)
 
 
-def _fitting(folder: RunFolder, epoch: int, parameters: Parameters, like: Parameters | None) -> Parameters:
-    """The parameters of a checkpoint, if they are those of the network."""
+def _fitting(path: Path, parameters: Parameters, like: Parameters | None) -> Parameters:
+    """The parameters of a file, if they are those of the network."""
     if like is None:
         return parameters
     found, wanted = ({name: (each.shape, each.dtype) for name, each in some.items()} for some in (parameters, like))
     if found != wanted:
         wrong = next(name for name in {**wanted, **found} if found.get(name) != wanted.get(name))
-        raise _unfit(_checkpoint(folder, epoch), f"{wrong!r} is not as in the recipe's backbone")
+        raise _unfit(path, f"{wrong!r} is not as in the recipe's backbone")
     return parameters
 
 
@@ -164,12 +171,27 @@ def save_state(folder: RunFolder, state: TrainingState) -> None:
     _save(folder, "training", _resume(folder), {**tensors, "epoch": torch.tensor(state.epoch)})
 
 
-def load_state(folder: RunFolder, device: torch.device) -> TrainingState | None:
-    """The state of an interrupted training, if there is one."""
-    if not _resume(folder).is_file():
+def load_state(folder: RunFolder, device: torch.device, like: TrainingState | None = None) -> TrainingState | None:
+    """The state of an interrupted training, if there is one.
+
+    Args:
+        folder: of the run.
+        device: to load it to.
+        like: a state with the names, shapes and types that its tensors must have.
+
+    Raises:
+        RunFolderError: if it does not fit.
+    """
+    path = _resume(folder)
+    if not path.is_file():
         return None
-    tensors = _load(folder, "training", _resume(folder), device, ("epoch",))
-    return TrainingState(int(tensors["epoch"]), under(tensors, "parameters."), under(tensors, "velocity."))
+    tensors = _load(folder, "training", path, device, ("epoch",))
+    wanted = (None, None) if like is None else (like.parameters, like.velocity)
+    parameters = _fitting(path, under(tensors, "parameters."), wanted[0])
+    velocity = _fitting(path, under(tensors, "velocity."), wanted[1])
+    if tensors["epoch"].ndim or tensors["epoch"].dtype != torch.int64:
+        raise _unfit(path, "its epoch is no number")
+    return TrainingState(int(tensors["epoch"]), parameters, velocity)
 
 
 def remove_state(folder: RunFolder) -> None:

@@ -79,12 +79,15 @@ def _displacements(workspace: Workspace, divided: Divided, epochs: int) -> Displ
     recipe, target = workspace.recipe, workspace.trained
     last = max(target.trajectory) - epochs
     saved = sorted(epoch for epoch in target.trajectory if epoch <= last)
-    rates = _rates(recipe.training, saved, trained_here=recipe.target.checkpoint is None)
+    rates = rates_between(recipe.training, saved, trained_here=recipe.target.checkpoint is None)
     return Displacements(target, last, rates, divided, recipe)
 
 
-def _rates(training: Training, saved: Sequence[int], trained_here: bool) -> dict[int, float]:
-    """Sum of the learning rates from each saved epoch to the next; for a training elsewhere, the number of epochs."""
+def rates_between(training: Training, saved: Sequence[int], trained_here: bool) -> dict[int, float]:
+    """Sum of the learning rates from each saved epoch to the next; for a training elsewhere, the number of epochs.
+
+    The last epoch has none, for nothing follows it; alone, it counts 1.
+    """
     rates = {
         each: sum(learning_rate(training, epoch) if trained_here else 1.0 for epoch in range(each, following))
         for each, following in itertools.pairwise(saved)
@@ -126,7 +129,7 @@ def _velocity(workspace: Workspace, epochs: int) -> Parameters:
     epoch = training.epochs - epochs
     if not training.momentum or not epoch:
         return {name: torch.zeros_like(each) for name, each in initial.items()}
-    found = artifacts.load_velocity(workspace.root, epoch, workspace.device)
+    found = artifacts.load_velocity(workspace.root, epoch, workspace.device, initial)
     if found is None:
         raise RunFolderError(
             f"{workspace.root.path} was made by a version that did not save momentum, so its last {epochs} epochs "

@@ -54,7 +54,24 @@ class Sample:
     suspicion: float | None = None
 
 
-COLUMNS = tuple("class" if each.name == "label" else each.name for each in fields(Sample))
+@dataclass(frozen=True, slots=True)
+class Member(Sample):
+    """A training sample with its part in the effect of its cluster.
+
+    Attributes:
+        rough_share: of the cluster's effect; all of a cluster sum to 1. A first-order estimate, rough for one sample;
+            None where the members' gradients do not explain where the network moved.
+    """
+
+    rough_share: float | None = None
+
+
+def columns_of(kind: type[Sample]) -> tuple[str, ...]:
+    """Names of the columns of a list of such samples."""
+    return tuple("class" if each.name == "label" else each.name for each in fields(kind))
+
+
+COLUMNS = columns_of(Sample)
 """Of `samples.csv`."""
 
 
@@ -82,8 +99,9 @@ def belief(workspace: Workspace, most: int = MOST_CHECKPOINTS) -> Belief:
     """Loss and area under the margin of every training sample.
 
     The margin is measured on logits at saved checkpoints without θ_0, and each counts for the epochs since the one
-    before it, as if every epoch had been measured. Of a network that was brought with its last state alone, it is the
-    margin at the end.
+    before it, as if every epoch had been measured. Of a network that was trained elsewhere, `target.epochs` says which
+    epochs these are; otherwise its checkpoints are evenly spaced, the first the start. With its last state alone, it is
+    the margin at the end.
 
     Args:
         workspace: of a run whose target is trained.
@@ -93,10 +111,39 @@ def belief(workspace: Workspace, most: int = MOST_CHECKPOINTS) -> Belief:
     data, target = workspace.data.train, workspace.trained
     area, total = torch.zeros(len(data), dtype=torch.float64), 0
     loss = torch.zeros(len(data), dtype=torch.float64)
-    for epoch, weight in weighted_epochs(list(workspace.trajectory), most):
-        margin, loss = _measured(target.at(epoch), target.trajectory[epoch], data)
+    places = epochs_of(workspace)
+    for epoch, weight in weighted_epochs(list(places), most):
+        place = places[epoch]
+        margin, loss = _measured(target.at(place), target.trajectory[place], data)
         area, total = area + weight * margin, total + weight
     return Belief(loss, area / total)
+
+
+def epochs_of(workspace: Workspace) -> dict[int, int]:
+    """Places of the checkpoints in the trajectory by the epochs after which they were kept, ascending.
+
+    Checkpoints of a training elsewhere are counted, whatever their epochs.
+    """
+    places = sorted(workspace.trajectory)
+    told = workspace.recipe.target.epochs if workspace.recipe.target.checkpoint is not None else None
+    return dict(zip(told or places, places, strict=True))
+
+
+def how_measured(workspace: Workspace) -> str:
+    """Where along the training margins are measured, as a sentence."""
+    places, brought = epochs_of(workspace), workspace.recipe.target
+    count = len(weighted_epochs(list(places), MOST_CHECKPOINTS))
+    if brought.checkpoint is None:
+        return f"Margins are means over the training, measured at {count} of its epochs."
+    if len(places) == 1:
+        return (
+            "Margins are measured at the network itself, for no checkpoint of its training was given; what it learnt by"
+            " heart until then looks believed."
+        )
+    weighted = (
+        "weighted by the epochs between them" if brought.epochs else "taken as evenly spaced, the first the start"
+    )
+    return f"Margins are means over the {count} checkpoints that were given and count, {weighted}."
 
 
 def weighted_epochs(saved: Sequence[int], most: int) -> list[tuple[int, int]]:
@@ -146,7 +193,7 @@ def as_csv(samples: Sequence[Sample]) -> str:
     """Rows under a header, UTF-8, with `\\n` at the end of each line; what is not known is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns_of(type(samples[0])) if samples else COLUMNS)
     for each in samples:
         writer.writerow(["" if cell is None else _cell(cell) for cell in astuple(each)])
     return text.getvalue()
@@ -158,7 +205,7 @@ def _cell(value: Any) -> Any:
 
 def as_dict(sample: Sample) -> dict[str, Any]:
     """By the names of the columns."""
-    return dict(zip(COLUMNS, astuple(sample), strict=True))
+    return dict(zip(columns_of(type(sample)), astuple(sample), strict=True))
 
 
 def read_samples(folder: RunFolder) -> list[Sample] | None:

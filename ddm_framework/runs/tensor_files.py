@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -48,20 +49,41 @@ def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
 
 
-def check_tensors(path: Path, names: Iterable[str] = (), stamp: Mapping[str, str] | None = None) -> None:
-    """Look at the header of a safetensors file alone; arguments and errors are those of `load_tensors`."""
+def check_tensors(
+    path: Path,
+    names: Iterable[str] = (),
+    stamp: Mapping[str, str] | None = None,
+    like: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Look at the header of a safetensors file alone; arguments and errors are those of `load_tensors`.
+
+    Args:
+        path: the file.
+        names: tensors that it must hold.
+        stamp: what it must have been stamped with.
+        like: tensors that it must hold, in their shapes and types.
+    """
+    wanted = like or {}
     try:
         check_file(path)
         with safe_open(path, framework="pt") as file:
             found, stamped = set(file.keys()), file.metadata() or {}
+            parts = {name: file.get_slice(name) for name in wanted if name in found}
+            kinds = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
     except FileError as error:
         told = "is missing" if error.is_missing else f"is truncated or not a safetensors file ({error.reason})"
         raise RunFolderError(f"{path} {told}; {AGAIN}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise RunFolderError(f"{path} is truncated or not a safetensors file ({error}); {AGAIN}") from error
-    if missing := [name for name in names if name not in found]:
+    if missing := [name for name in (*names, *wanted) if name not in found]:
         raise RunFolderError(
             f"{path} is not what ddm wrote there: it lacks {missing[0]!r} and holds {sorted(found)[:3]}; {AGAIN}"
         )
     if any(stamped.get(key) != value for key, value in (stamp or {}).items()):
         raise RunFolderError(f"{path} is not what ddm wrote there: it comes from another run; {AGAIN}")
+    if unfit := [name for name, each in wanted.items() if kinds[name] != (tuple(each.shape), _TYPES.get(each.dtype))]:
+        raise RunFolderError(f"{path} is not what ddm wrote there: {unfit[0]!r} has another shape or type; {AGAIN}")
+
+
+_TYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
+"""Names of the types in a header, as far as they are checked."""

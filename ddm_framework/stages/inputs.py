@@ -74,7 +74,8 @@ def _target_inputs(recipe: Recipe) -> dict[str, Any]:
     if brought.checkpoint is None:
         return {"training": recipe.training}
     trained = recipe.training.parameters
-    chosen = {} if trained is None else {"parameters": trained}
+    chosen: dict[str, Any] = {} if trained is None else {"parameters": trained}
+    chosen |= {} if brought.epochs is None else {"epochs": brought.epochs}
     return {"target": [file_digest(path) for path in (*brought.trajectory, brought.checkpoint)], **chosen}
 
 

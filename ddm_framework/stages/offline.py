@@ -31,11 +31,12 @@ def train_target(workspace: Workspace, clock: StageClock) -> None:
     """Train the target, saving θ_0 and every `checkpoint_every`-th epoch; continues after an interruption."""
     settings, folder = workspace.recipe.training, workspace.folder
     due = {*range(0, settings.epochs, settings.checkpoint_every), settings.epochs}
-    state, saved = artifacts.load_state(folder, workspace.device), set(artifacts.saved_epochs(folder))
+    begun, saved = start(workspace.untrained, 1), set(artifacts.saved_epochs(folder))
+    state = artifacts.load_state(folder, workspace.device, begun)
     if state is None and saved == due:
         return  # killed between the last epoch and the manifest
     if state is None or not {epoch for epoch in due if epoch <= state.epoch} <= saved:
-        state = start(workspace.untrained, 1)
+        state = begun
         artifacts.save_checkpoint(folder, 0, workspace.untrained)
     data, seed = workspace.data.train, workspace.recipe.general.seed
     everything = torch.ones(len(state), len(data), device=workspace.device)

@@ -75,10 +75,11 @@ def save_network(file: Path, parameters: Parameters, seconds: float) -> None:
     save_tensors(file, tensors, {"network": file.stem})
 
 
-def is_whole(file: Path) -> bool:
-    """Whether the network is there; a damaged file is made again."""
+def is_whole(file: Path, like: Parameters) -> bool:
+    """Whether the network is there, with weights as those of `like`; a file that is damaged or edited is made again."""
+    wanted = {**prefixed(like, _WEIGHTS), "seconds": torch.tensor(0.0, dtype=torch.float64)}
     try:
-        check_tensors(file, ["seconds"], {"network": file.stem})
+        check_tensors(file, stamp={"network": file.stem}, like=wanted)
     except RunFolderError:
         return False
     return True

@@ -51,7 +51,7 @@ def retrained(
         for row, number in zip(perturbations.cpu(), numbers, strict=True)
     ]
     files = _files(workspace, wanted)
-    missing = {file: each for file, each in zip(files, wanted, strict=True) if not is_whole(file)}
+    missing = {file: each for file, each in zip(files, wanted, strict=True) if not is_whole(file, workspace.untrained)}
     if missing:
         train_missing(workspace, missing)
     bank = Bank(tuple(files), workspace.device)
@@ -63,7 +63,7 @@ def is_retrained(workspace: Workspace, perturbations: Tensor) -> bool:
     """Whether the bank holds all networks without the clusters with a 0 in a row, coupled with the target."""
     clusters, seed = workspace.partition.clusters.cpu(), workspace.recipe.general.seed
     wanted = [Retraining(row.bool()[clusters], seed) for row in perturbations.cpu()]
-    return all(map(is_whole, _files(workspace, wanted)))
+    return all(is_whole(file, workspace.untrained) for file in _files(workspace, wanted))
 
 
 def _files(workspace: Workspace, wanted: Sequence[Retraining]) -> list[Path]:

@@ -6,8 +6,11 @@ import csv
 import json
 import re
 import shlex
+import sys
+import types
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -67,7 +70,8 @@ def test_the_commands_that_act_on_an_answer_run(photos: Path) -> None:
     lines = [line for block in blocks("own_images.md", "sh") for line in block.splitlines()]
     Image.new("RGB", (40, 40)).save(photos / "misread.jpg")
     small = [word for each in [*SMALL, "backbone.width=4"] for word in ("--set", each)]
-    assert [line.split()[1] for line in lines] == ["run", "attribute", "members", "members", "audit", "run", "audit"]
+    commands = ["run", "attribute", "members", "members", "members", "audit", "run", "audit"]
+    assert [line.split()[1] for line in lines] == commands
     for line in lines:
         command, _, target = line.partition(" > ")
         words = shlex.split(command)[1:]
@@ -85,6 +89,35 @@ def test_the_commands_that_act_on_an_answer_run(photos: Path) -> None:
         == len(ddm_framework.open_run(photos / "runs" / "photos").workspace.data.train) - 3
     )
     assert after.members(1) and after.audit().samples
+    _assert_files_are_handed_on(photos)
+
+
+def _assert_files_are_handed_on(photos: Path) -> None:
+    """The page's example for FiftyOne, which stands in as a module that keeps what it is given."""
+    (code,) = blocks("own_images.md", "python")
+    assert len(code.strip().splitlines()) <= 12
+    kept, shown = [], []
+
+    class Sample(dict[str, Any]):
+        def __init__(self, filepath: str, tags: list[str]) -> None:
+            super().__init__(filepath=filepath, tags=tags)
+
+    class Dataset:
+        def __init__(self, name: str) -> None:
+            self.add_sample = kept.append
+
+        def sort_by(self, field: str, reverse: bool) -> list[Any]:
+            return sorted(kept, key=lambda each: each[field], reverse=reverse)
+
+    fiftyone: Any = types.ModuleType("fiftyone")
+    fiftyone.Sample, fiftyone.Dataset, fiftyone.launch_app = Sample, Dataset, shown.append
+    fiftyone.Classification = dict
+    with mock.patch.dict(sys.modules, {"fiftyone": fiftyone}):
+        exec(code, {})
+    run = ddm_framework.open_run(photos / "runs" / "photos")
+    assert [each["filepath"] for each in kept] == [each.file for each in run.audit().samples]
+    assert all(Path(each["filepath"]).is_file() for each in kept)
+    assert shown[0][0]["suspicion"] == 1.0
 
 
 def test_the_figures_of_the_audit_are_those_of_the_committed_result() -> None:

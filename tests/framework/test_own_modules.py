@@ -724,3 +724,57 @@ class TestData:
         run = bring(tmp_path, module, train=(chosen[0][0], spoilt), test=chosen[1])
         assert run.metrics["target"]["train_accuracy"] > 0.9
         assert not any("chance" in note for note in run.metrics["notes"])
+
+
+def margins(module: Net, states: Kept, weights: list[int]) -> Tensor:
+    """Margins of the training images, mean over states, in float64."""
+    total = torch.zeros(len(TRAIN[1]), dtype=torch.float64)
+    other = copy.deepcopy(module).double()
+    for state, weight in zip(states, weights, strict=True):
+        other.load_state_dict(state)
+        with torch.no_grad():
+            logits = other(TRAIN[0].double())
+        own = logits.gather(1, TRAIN[1][:, None])[:, 0]
+        total += weight * (own - logits.scatter(1, TRAIN[1][:, None], -torch.inf).amax(1))
+    return total / sum(weights)
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs", "weights", "told"),
+    [
+        (
+            3,
+            [2, 10, 20, 50],
+            [2, 8, 10, 30],
+            "over the 4 checkpoints that were given and count, weighted by the epochs",
+        ),
+        (3, [0, 10, 20, 50], [0, 10, 10, 30], "over the 3 checkpoints"),
+        (3, None, [0, 1, 1, 1], "taken as evenly spaced, the first the start"),
+        (0, None, [1], "measured at the network itself, for no checkpoint of its training was given"),
+    ],
+)
+def test_a_module_from_elsewhere_is_audited_along_the_checkpoints_that_came_with_it(
+    given: int, epochs: list[int] | None, weights: list[int], told: str, tmp_path: Path
+) -> None:
+    net = Net()
+    kept = fit(net)[:given]
+    run = ddm_framework.from_module(
+        net, TRAIN, TEST, checkpoints=kept, epochs=epochs, settings=SETTINGS, out=tmp_path / "run"
+    )
+    found, wanted = run.audit(), margins(net, [*kept, net.state_dict()], weights)
+    torch.testing.assert_close(
+        torch.tensor([each.margin for each in found.samples], dtype=torch.float64), wanted, rtol=1e-4, atol=1e-4
+    )
+    assert found.order[0] == wanted.argmin()
+    written = run.write_audit(drop=tmp_path / "mask.csv", top=3)
+    assert told in written["measured"] == found.measured
+    assert told in Path(written["page"]).read_text()
+    assert len((tmp_path / "mask.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("epochs", [[0, 1], [5, 5], [3, 2], [1.5, 2], "ab", [-1, 3]])
+def test_epochs_that_are_not_those_of_the_checkpoints_are_refused(epochs: Any, tmp_path: Path) -> None:
+    net = Net()
+    kept = fit(net, epochs=3)[: 2 if epochs == [0, 1] else 1]
+    with pytest.raises(DDMError, match=r"target settings: .*epochs"):
+        ddm_framework.from_module(net, TRAIN, TEST, checkpoints=kept, epochs=epochs, out=tmp_path / "run")

@@ -236,7 +236,14 @@ function clusterRow(item, peak) {
       make("img", { class: "strip", src: item.strip, alt: `training images of ${name}` }),
       make("span", { class: "name" }, `${name} (${plural(item.size, "image")})`)),
     make("span", { class: "amount" }, figure(item.effect, number(item.effect)),
-      bar(item.effect < 0 ? "negative" : "positive", Math.abs(item.effect) / peak)));
+      bar(item.effect < 0 ? "negative" : "positive", Math.abs(item.effect) / peak)),
+    item.amount === null ? null : amount(item.amount));
+}
+
+// The probability of what the network says without a cluster, where a certificate knows how wrong it may be.
+function amount({ value, interval, level, retrained }) {
+  const told = retrained ? ["retrained"] : [Math.round(100 * level), "%: ", figure(interval[0]), " to ", figure(interval[1])];
+  return make("span", { class: "probability" }, make("b", {}, className(query.predicted)), " without it ", figure(value), " (", ...told, ")");
 }
 
 const tickBox = (kind, id, words) => make("input", {
@@ -264,22 +271,28 @@ function matrix() {
 let opened = null;
 
 const openMembers = guarded(async (cluster) => {
-  opened = { cluster, next: 0 };
+  opened = { cluster, next: 0, query: chosen.query };
   fill("members-grid");
   await moreMembers();
   if (!$("members").open) $("members").showModal();
 });
 
 async function moreMembers() {
-  const found = await ask(`/api/clusters/${opened.cluster}?offset=${opened.next}`);
+  const asked = new URLSearchParams({ offset: opened.next, ...(opened.query ? { query: opened.query } : {}) });
+  const found = await ask(`/api/clusters/${opened.cluster}?${asked}`);
   opened.next += found.items.length;
+  const whose = opened.query ? "the cluster's effect on this image" : "the cluster's effect";
+  $("members-told").textContent = found.has_shares
+    ? `Rough shares of ${whose}, the largest first: estimates, good for an order and no more. Tick what to leave out.`
+    : `No shares of ${whose} are known. Those that the network has most trouble with come first. Tick what to leave out.`;
   fill("members-heading", `${className(found.class)} · cluster ${found.cluster}, ${plural(found.size, "image")} `,
     make("label", { class: "tick badge plain" }, tickBox("clusters", found.cluster, `leave out cluster ${found.cluster}`), "leave out all"));
-  $("members-grid").append(...found.items.map((item) => make("li", {}, make("label", { title: `predicted ${className(item.predicted)}` },
+  $("members-grid").append(...found.items.map((item) => make("li", {}, make("label", { title: `${item.file || item.name}: predicted ${className(item.predicted)}` },
     tickBox("samples", item.sample, `leave out ${item.name}`),
     make("img", { src: item.picture, alt: item.name }),
+    item.share === null ? null : make("span", { class: "share" }, "roughly ", figure(item.share)),
     make("span", { class: item.predicted === found.class ? "" : "wrong" }, `loss ${number(item.loss)}`),
-    make("span", { class: "name" }, item.name)))));
+    make("span", { class: "name" }, item.file ? item.file.split(/[\\/]/).pop() : item.name)))));
   $("more").hidden = opened.next >= found.size;
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from run_fixtures import ddm, tiny
+from run_fixtures import ddm, refused, tiny
 
 import ddm_framework
 from ddm_framework import DDMError, Run
@@ -92,6 +92,15 @@ def test_something_must_be_asked(exact: Run) -> None:
     assert status == 2
     assert "--images" in err
     assert "--without" in err
+
+
+@pytest.mark.parametrize(
+    "unused",
+    [["--labels", "1"], ["--objective", "output_shift"], ["--by", "koh"], ["--top", "3"], ["--out", "page.html"]],
+)
+def test_what_would_change_nothing_beside_without_is_refused(exact: Run, unused: list[str]) -> None:
+    told = refused("attribute", exact.path, "--without", "0,3", *unused)
+    assert told.startswith(f"{unused[0]} would change nothing: --without names no clusters")
 
 
 def test_networks_are_kept_for_the_next_question(tmp_path: Path) -> None:

@@ -134,9 +134,16 @@ def test_a_cluster_of_another_class_is_missed_where_its_class_has_less_effect() 
 def test_effects_are_of_the_chosen_clusters_in_their_order() -> None:
     planted = Planted(CONSISTENT)
     chosen = torch.tensor([7, 2, 11])
-    found = effects(planted, planted.queries, first_logit(columns=2), planted.synset, chosen)  # type: ignore[arg-type]
+    found = effects(planted, planted.queries, first_logit(columns=2), "cluster", chosen)  # type: ignore[arg-type]
     wanted = torch.stack([planted.effects[:, chosen], -planted.effects[:, chosen]], 2)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", ["sample", "classes", "", None])
+def test_a_level_that_is_not_known_is_refused(level: Any) -> None:
+    planted = Planted(CONSISTENT)
+    with pytest.raises(DDMError, match=r"level .* is neither of class and cluster"):
+        effects(planted, planted.queries, first_logit(), level, torch.tensor([0]))  # type: ignore[arg-type]
 
 
 def test_several_behaviours_have_no_rank() -> None:

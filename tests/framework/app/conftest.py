@@ -24,6 +24,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A tiny run whose amounts have intervals."""
+    recipe = tiny(tmp_path_factory.mktemp("certified"), certificate="{retrainings: 6, singles: 3}")
+    return ddm_framework.run(recipe, out=recipe.parent / "run")
+
+
+@pytest.fixture(scope="session")
 def shared(made: Path) -> Iterator[tuple[Run, Starlette]]:
     """A copy of it, and its page, for tests that only look."""
     run = ddm_framework.open_run(copied(made, made.parent.with_name("shared")))

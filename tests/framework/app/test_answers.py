@@ -13,12 +13,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from served import waited
+from served import BASE, TOKEN, opened, waited
 from starlette.testclient import TestClient
 
 import ddm_framework
 from ddm_framework import Run
 from ddm_framework.answers import Without
+from ddm_framework.answers.member_shares import Shares
+from ddm_framework.app import application
 from ddm_framework.online import sides
 
 SETS: list[dict[str, list[int]]] = [
@@ -82,17 +84,58 @@ def test_one_query_is_run_attribute(client: TestClient, run: Run) -> None:
     assert (told["matrix"]["low"], told["matrix"]["high"]) == (float(matrix.min()), float(matrix.max()))
 
 
-def test_members_of_a_cluster_are_all_there_the_hardest_first(client: TestClient, run: Run) -> None:
+@pytest.mark.parametrize("key", [None, "test:4"])
+def test_members_of_a_cluster_are_all_there_with_their_rough_shares(
+    client: TestClient, run: Run, key: str | None
+) -> None:
     workspace, seen = run.workspace, []
     positions = workspace.partition.members(2)
     logits = workspace.target_logits(workspace.data.train.images[positions])
     loss = F.cross_entropy(logits, workspace.data.train.labels[positions], reduction="none")
     while len(seen) < len(positions):
-        page = client.get("/api/clusters/2", params={"offset": len(seen), "limit": 3}).json()
-        assert page["size"] == len(positions)
-        seen += [(each["sample"], each["loss"]) for each in page["items"]]
-    assert sorted(seen) == sorted(zip(positions.tolist(), loss.tolist(), strict=True))
-    assert [each for _, each in seen] == sorted(loss.tolist(), reverse=True)
+        asked = {"offset": len(seen), "limit": 3, **({} if key is None else {"query": key})}
+        page = client.get("/api/clusters/2", params=asked).json()
+        assert page["size"] == len(positions) and page["has_shares"]
+        seen += page["items"]
+    assert sorted((each["sample"], each["loss"]) for each in seen) == sorted(
+        zip(positions.tolist(), loss.tolist(), strict=True)
+    )
+    found = run.members(2, shares=True, query=None if key is None else 4)
+    assert [each["share"] for each in seen] == [each.rough_share for each in found]
+    origin = workspace.data.train.origin
+    assert origin is not None
+    assert [int(origin.positions[each["sample"]]) for each in seen] == [each.sample for each in found]
+
+
+def test_where_no_shares_are_known_the_hardest_members_come_first(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shares, "share", property(lambda _: None))
+    page = client.get("/api/clusters/1").json()
+    losses = [each["loss"] for each in page["items"]]
+    assert losses == sorted(losses, reverse=True) and not page["has_shares"]
+    assert {each["share"] for each in page["items"]} == {None}
+
+
+def test_a_cluster_or_query_that_is_not_there_is_told(client: TestClient) -> None:
+    for path in ("/api/clusters/6", "/api/clusters/1?query=test:99", "/api/clusters/1?query=../x"):
+        answered = client.get(path)
+        assert answered.status_code == 400 and "there is no" in answered.json()["error"]
+
+
+def test_amounts_with_their_intervals_are_run_amounts(certified: Run) -> None:
+    with TestClient(application(certified, token=TOKEN, host="127.0.0.1", port=8080), base_url=BASE) as client:
+        told = opened(client).get("/api/queries/test:7").json()
+    test = certified.workspace.data.test
+    found = certified.amounts(test.images[7:8], test.labels[7:8])
+    assert found is not None
+    items = [each for side in told["sides"] for each in side["items"]]
+    assert items
+    for each in items:
+        cluster, amount = each["cluster"], each["amount"]
+        assert amount["value"] == float(found.without[0, cluster])
+        assert amount["interval"] == [float(found.low[0, cluster]), float(found.high[0, cluster])]
+        assert (amount["level"], amount["retrained"]) == (found.level, bool(found.retrained[cluster]))
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,12 @@ def test_a_visit(browser: Any, digits: Run, capsys: pytest.CaptureFixture[str], 
         # Members of a cluster, one of them ticked.
         page.locator("[data-side=made] .named button").first.click()
         page.wait_for_selector("#members[open] #members-grid li")
-        assert page.locator("#members-grid li").count() == int(digits.workspace.partition.sizes[ticked[0]])
+        found = digits.members(ticked[0], query=wrong[1])
+        assert tab.values("#members-grid .share") == [each.rough_share for each in found]
+        assert (
+            page.locator("#members-grid li").count() == int(digits.workspace.partition.sizes[ticked[0]]) == len(found)
+        )
+        assert "Rough shares" in page.locator("#members-told").inner_text()
         page.locator("#members-grid input").first.check()
         page.keyboard.press("Escape")
         page.wait_for_selector("#ticked [data-chip^='samples:']")
@@ -214,6 +219,64 @@ def test_hostile_names_are_text(browser: Any, tmp_path: Path) -> None:
         assert page.locator("h1").inner_text() == HOSTILE
         assert page.locator("#classes button").all_inner_texts() == list(HOSTILE_NAMES)
         assert page.locator("img[src=x], b:has-text('bold'), body script").count() == 0
+        assert tab.wrong == []
+
+
+FILES = (f"{HOSTILE}.png", "{{7*7}}\"'&<b>bold<b>.png", "  plain.png")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Small image files with hostile names, and amounts with intervals."""
+    folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for split, count in (("train", 16), ("test", 4)):
+        for label, name in enumerate("abc"):
+            (folder / "photos" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 90, (6, 6), dtype=np.uint8)
+                pixels[:, label::3] += 150
+                file = f"{number}{FILES[number % 3]}"
+                Image.fromarray(pixels).save(folder / "photos" / split / name / file)
+    text = [each for each in TINY.splitlines() if not each.startswith("dataset:")]
+    recipe = folder / "photos.yaml"
+    dataset = "dataset: {use: imagefolder, root: photos, size: 6, grayscale: true, validation: 0.25}"
+    recipe.write_text("\n".join([*text, dataset, "certificate: {retrainings: 6, singles: 3}"]))
+    return ddm_framework.run(recipe, out=folder / "run")
+
+
+def test_shares_amounts_and_file_names_are_those_of_the_api(browser: Any, photos: Run, tmp_path: Path) -> None:
+    with serving(photos.path) as (_, address):
+        tab = Tab(browser.new_context(viewport={"width": 1500, "height": 950}), address)
+        page, test = tab.page, photos.workspace.data.test
+        page.locator("#grid [data-query='test:5']").click()
+        page.wait_for_selector(".told:has-text('test 5:')")
+        amounts = photos.amounts(test.images[5:6], test.labels[5:6])
+        assert amounts is not None
+        rows = page.locator("[data-side] .named li").all()
+        assert len(rows) == 6
+        for row in rows:
+            cluster = int(row.locator("input").get_attribute("data-id"))
+            shown = row.locator(".probability [data-value]").all()
+            values = [float(each.get_attribute("data-value")) for each in shown]
+            known = bool(amounts.retrained[cluster])
+            ends = [] if known else [amounts.low, amounts.high]
+            assert values == [float(each[0, cluster]) for each in (amounts.without, *ends)]
+            assert ("retrained" in row.locator(".probability").text_content()) == known
+        cluster = int(rows[0].locator("input").get_attribute("data-id"))
+        rows[0].locator("button").click()
+        page.wait_for_selector("#members[open] #members-grid li")
+        found = photos.members(cluster, query=5)
+        assert tab.values("#members-grid .share") == [each.rough_share for each in found]
+        assert page.locator("#members-grid .name").all_text_contents() == [Path(each.file).name for each in found]
+        assert {Path(each.file).name[-len(name) :] for each in found for name in FILES} & set(FILES)
+        for scheme in ("light", "dark"):
+            page.evaluate("scheme => { document.documentElement.dataset.theme = scheme }", scheme)
+            page.screenshot(path=str(tmp_path / f"members_{scheme}.png"))
+        page.keyboard.press("Escape")
+        for scheme in ("light", "dark"):
+            page.evaluate("scheme => { document.documentElement.dataset.theme = scheme }", scheme)
+            page.screenshot(path=str(tmp_path / f"page_{scheme}.png"))
+        assert page.locator("img[src=x], b:has-text('bold')").count() == 0
         assert tab.wrong == []
 
 

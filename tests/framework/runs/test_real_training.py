@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from run_fixtures import copied, tiny
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import ddm_framework
-from ddm_framework import DDMError, Run
+from ddm_framework import DDMError, Run, RunFolderError
 from ddm_framework.answers.hierarchical import search_each
 from ddm_framework.online import leave_one_out
 from ddm_framework.runs import Workspace
@@ -111,3 +113,16 @@ def test_a_target_that_was_trained_elsewhere_is_not_replayed(momentum: Run, tmp_
     assert replayed_epochs(workspace) == 0
     with pytest.raises(DDMError, match="trained elsewhere"):
         replayed_epochs(workspace.with_online(replay=1))
+
+
+def test_momentum_that_was_edited_to_another_shape_is_refused(momentum: Run, tmp_path: Path) -> None:
+    run = copied(momentum.path, tmp_path / "copy")
+    file = run / "offline" / "trajectory" / "velocity_002.safetensors"
+    with safe_open(file, framework="pt") as found:
+        stamp = found.metadata()
+    tensors = load_file(file)
+    name = next(iter(tensors))
+    save_file({**tensors, name: tensors[name][None]}, file, stamp)
+    edited = ddm_framework.open_run(run).with_online(replay=2)
+    with pytest.raises(RunFolderError, match=r"velocity_002\.safetensors is not what ddm wrote there: .*run with --fr"):
+        edited.without([0])

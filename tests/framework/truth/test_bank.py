@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from run_fixtures import tiny
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import ddm_framework
@@ -19,7 +20,7 @@ from ddm_framework.online.perturbations import leave_one_out
 from ddm_framework.runs import account
 from ddm_framework.truth import engine
 from ddm_framework.truth.bank import Bank
-from ddm_framework.truth.retraining import bank_folder, bank_logits, retrained
+from ddm_framework.truth.retraining import bank_folder, bank_logits, is_retrained, retrained
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,22 @@ def test_a_damaged_network_is_trained_again(workspace: Workspace) -> None:
     bank.files[1].write_bytes(bank.files[1].read_bytes()[:100])
     bank.files[2].replace(bank.files[0])  # another network under the first one's name
     assert equal(everything(retrained(workspace, leave_one_out(6)[:3])), whole)
+
+
+@pytest.mark.parametrize("name", ["parameters.0.weight", "seconds"])
+def test_a_network_whose_weights_were_edited_to_another_shape_or_type_is_trained_again(
+    workspace: Workspace, name: str
+) -> None:
+    bank = retrained(workspace, leave_one_out(6)[:4])
+    whole = everything(bank)
+    changes = (lambda each: each[None], lambda each: each.half(), lambda each: each.repeat(2, *[1] * each.ndim))
+    for file, change in zip(bank.files[1:], changes, strict=True):
+        tensors = load_file(file)
+        save_file({**tensors, name: change(tensors[name])}, file, {"network": file.stem})
+    assert not is_retrained(workspace, leave_one_out(6)[:4])
+    again = retrained(workspace, leave_one_out(6)[:4])
+    assert equal(everything(again), whole)
+    assert again.seconds > 0
 
 
 def test_independent_networks_have_a_start_and_an_order_of_their_own(workspace: Workspace) -> None:
