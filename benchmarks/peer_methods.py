@@ -132,12 +132,12 @@ def _dattri_task(task: Task, *, of_loss: bool = False, checkpoints: int = 1) -> 
     return AttributionTask(loss, model, weights, None if of_loss else wanted)
 
 
-def _dattri_influence(task: Task, attributor: Any, settings: str, sign: float = 1.0) -> Answer:
+def _dattri_influence(task: Task, attributor: Any, settings: str, sign: float = 1.0, queries: int = BATCH) -> Answer:
     rows = min(MOST_ROWS, len(task.labels))
     begun = time.perf_counter()
     attributor.cache(task.train_loader(rows))
     cached = time.perf_counter()
-    scores = attributor.attribute(task.train_loader(rows), task.query_loader())
+    scores = attributor.attribute(task.train_loader(rows), task.query_loader(queries))
     return Answer(sign * task.grouped(scores), cached - begun, time.perf_counter() - cached, settings)
 
 
@@ -146,7 +146,8 @@ def dattri_cg(task: Task) -> Answer:
     from dattri.algorithm.influence_function import IFAttributorCG
 
     attributor = IFAttributorCG(_dattri_task(task), max_iter=10, regularization=0.1)
-    return _dattri_influence(task, attributor, "max_iter 10, regularization 0.1")
+    # It passes all training images through the network for each query of a batch at once.
+    return _dattri_influence(task, attributor, "max_iter 10, regularization 0.1", queries=8)
 
 
 def dattri_datainf(task: Task) -> Answer:
@@ -245,7 +246,7 @@ def kronfluence_ekfac(task: Task) -> Answer:
 
 
 def captum_tracin(task: Task) -> Answer:
-    """TracInCP over ten checkpoints. It attributes the loss of the predicted class, which falls where the margin rises."""
+    """TracInCP over ten checkpoints, of the loss of the predicted class, which falls where the margin rises."""
     from captum.influence import TracInCP
 
     rate = float(task.training["lr"])

@@ -1,13 +1,14 @@
 """ddm beside what a user would pick instead: the same network, data and groups, one run, quality beside what it costs.
 
-    python benchmarks/peers.py DATA [--data digits] [--size x1] [--method NAME] [--again] [--limit SECONDS]
+    python benchmarks/peers.py DATA [--data digits] [--size x1] [--method NAME] [--again] [--limit S] [--memory GB]
 
 DATA holds MNIST and cifar10_6k.npz (or cifar-10-batches-py). Each measurement is a fresh process of one thread
-(benchmarks/peer_methods.py), killed after the limit, and is written to benchmarks/results/peers.json as soon as it is
-done; what is there already is left alone without --again. `x1` is each data set's first size; in the others one of N,
-K and the number of queries is 4 or 16 times as large. Quality is measured against exact retrainings that this script
-makes once for each size and that belong to no method: the LDS, and for methods that tell amounts the R², of the
-margins of networks without random fifths of the groups, as the added effects foretell them. Needs the extra `compare`.
+(benchmarks/peer_methods.py), ended at its limit of time or memory, and is written to benchmarks/results/peers.json as
+soon as it is done; what is there already is left alone without --again. `x1` is each data set's first size; in the
+others one of N, K and the number of queries is 4 or 16 times as large. Quality is measured against exact retrainings
+that this script makes once for each size and that belong to no method: the LDS, and for methods that tell amounts the
+R², of the margins of networks without random fifths of the groups, as the added effects foretell them. Needs the extras
+`compare` and `test`.
 """
 
 from __future__ import annotations
@@ -142,18 +143,18 @@ def quality(folder: Path, effects: torch.Tensor, *, amounts: bool) -> dict[str, 
     return {"lds": float(lds.mean()), **own}
 
 
-def measured(folder: Path, method: str, limit: float) -> dict[str, Any]:
-    """One method in a process of its own."""
+def measured(folder: Path, method: str, limit: float, memory: float) -> dict[str, Any]:
+    """One method in a process of its own, which is ended after so many seconds or from so many bytes on."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary, "answer.pt")
         command = [sys.executable, peer_methods.__file__, str(folder.resolve()), method, str(out)]
         begun, complaint = time.perf_counter(), Path(temporary, "stderr")
         with complaint.open("w") as stderr:
             process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
-            together = _watched(process, begun + limit)
+            together = _watched(process, begun + limit, memory)
         wall = time.perf_counter() - begun
-        if together is None:
-            return {"failed": f"more than {limit:.0f} s"}
+        if together < 0:
+            return {"failed": f"more than {limit:.0f} s" if wall > limit else f"more than {memory / 1e9:.0f} GB"}
         if process.returncode or not out.exists():
             return {"failed": " ".join(complaint.read_text().splitlines()[-1:])[:300] or str(process.returncode)}
         answer = torch.load(out, weights_only=True)
@@ -168,18 +169,18 @@ def measured(folder: Path, method: str, limit: float) -> dict[str, Any]:
     }
 
 
-def _watched(process: psutil.Popen, until: float) -> int | None:
-    """Wait for a process; the most bytes that it and its workers held together, None if it was ended at the limit."""
+def _watched(process: psutil.Popen, until: float, memory: float) -> int:
+    """Wait for a process; the most bytes that it and its workers held together, -1 if it was ended at a limit."""
     most = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
             family = [process, *process.children(recursive=True)]
-            if time.perf_counter() > until:
+            most = max(most, sum(each.memory_info().rss for each in family))
+            if time.perf_counter() > until or most > memory:
                 for each in reversed(family):
                     each.kill()
                 process.wait()
-                return None
-            most = max(most, sum(each.memory_info().rss for each in family))
+                return -1
         time.sleep(0.05)
     return most
 
@@ -192,6 +193,7 @@ def main() -> None:
     parser.add_argument("--size", action="append", help="as x1, 'N x4', 'K x16' or 'queries x4'")
     parser.add_argument("--method", action="append", choices=list(METHODS))
     parser.add_argument("--limit", type=float, default=900.0, help="seconds of a method [900]")
+    parser.add_argument("--memory", type=float, default=8.0, help="GB that a method may hold [8]")
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
     given = parser.parse_args()
     found: dict[str, Any] = stored.read(RESULT) if RESULT.exists() else {}
@@ -203,7 +205,9 @@ def main() -> None:
         for method in given.method or METHODS:
             if method in kept["methods"] and not given.again:
                 continue
-            kept["methods"][method] = measured(prepared(data, size, given.source), method, given.limit)
+            kept["methods"][method] = measured(
+                prepared(data, size, given.source), method, given.limit, given.memory * 1e9
+            )
             print(data, name, method, kept["methods"][method], flush=True)
             found["machine"] = stored.machine("cpu")
             stored.write(RESULT, found)
