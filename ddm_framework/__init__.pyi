@@ -7,7 +7,7 @@ from .online.questions import Objective, Queries, Reference
 from .own_network import from_module
 from .plugin.choice import Choice, Grid, use
 from .plugin.components import Component
-from .plugin.declarations import Surrogate, attributor, objective, of_inner_products
+from .plugin.declarations import Surrogate, attributor, objective, of_inner_products, retrains
 from .plugin.hookspecs import hookimpl
 from .plugin.signatures import ComponentOf
 from .randomness import derive_seed
@@ -57,6 +57,7 @@ __all__ = [
     "penultimate",
     "read_bytes",
     "read_text",
+    "retrains",
     "run",
     "shown",
     "suggestion",

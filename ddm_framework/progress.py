@@ -20,6 +20,10 @@ class ProgressDisplay:
         if self.console.is_terminal:
             self.console.print(text, markup=False, highlight=False)
 
+    def tell(self, text: str) -> None:
+        """One line that a log should hold too."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     @contextmanager
     def bar(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
         """A progress bar; call the yielded function after each unit of work."""

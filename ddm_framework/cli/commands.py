@@ -74,16 +74,36 @@ def run(
     plugin: Plugins = None,
     device: Device = None,
     fresh: Annotated[bool, typer.Option(help="Redo the stages whose settings changed, and what follows.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell seconds and bytes to expect, by a few timed steps; write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe to its report; what the run folder already holds is reused.
 
     `ddm run digits_convnet --set matching.steps=100 --out runs/quick`
+
+    `ddm run mnist_convnet --dry-run`
     """
     chosen = [*(settings or []), *([f"device={device}"] if device else [])]
+    if dry_run:
+        _foretell(recipe, chosen, out, plugin or [], fresh=fresh, as_json=as_json)
+        return
     display = ProgressDisplay(quiet=as_json)
     done = ddm_framework.run(recipe, chosen, out=out, plugins=plugin or [], fresh=fresh, display=display)
     _tell(as_json, done.metrics, partial(summaries.print_run, done))
+
+
+def _foretell(
+    recipe: str, settings: list[str], out: Path | None, plugins: list[Path], *, fresh: bool, as_json: bool
+) -> None:
+    from ddm_framework.recipe import load_recipe
+    from ddm_framework.stages import dry_run
+
+    registry = load_plugins(plugins)
+    checked = load_recipe(recipe, registry, settings)
+    expected = dry_run(checked, registry, out or Path("runs") / checked.name, fresh=fresh)
+    _tell(as_json, expected.as_dict(), partial(summaries.print_costs, expected))
 
 
 @app.command()

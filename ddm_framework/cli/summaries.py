@@ -10,8 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ddm_framework.resources import in_words
+
 if TYPE_CHECKING:
     from ddm_framework.api import Run
+    from ddm_framework.stages import Costs
 
 
 SHARES_ARE_ROUGH = "shares are rough: first-order estimates of each image's part in the cluster's effect"
@@ -38,6 +41,19 @@ def print_run(run: Run, console: Console | None = None) -> None:
     for note in metrics.get("notes", ()):
         console.print(Text(note), soft_wrap=True)
     console.print(Text(f"report: {run.report}"), soft_wrap=True)
+
+
+def print_costs(expected: Costs, console: Console | None = None) -> None:
+    """What a run will cost, a row for each of its parts."""
+    console = console or Console(highlight=False)
+    table = Table("", "seconds", "memory at most", "on disk", box=None, pad_edge=False)
+    for each in expected.stages:
+        table.add_row(each.name, f"{each.seconds:.1f}", in_words(each.memory), in_words(each.disk))
+    table.add_row("in all", f"{expected.seconds:.1f}", in_words(expected.memory), in_words(expected.disk))
+    console.print(table)
+    console.print(Text(expected.sentence()), soft_wrap=True)
+    for told in expected.untold:
+        console.print(Text(f"not counted: {told}"), soft_wrap=True)
 
 
 def _print_comparison(compared: Mapping[str, Any], console: Console) -> None:

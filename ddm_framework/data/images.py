@@ -51,7 +51,7 @@ class StoredImages:
     def __getitem__(self, index: Index) -> Tensor:
         """Network inputs, float32: (C, H, W) of one image, (..., C, H, W) of an index of any shape."""
         chosen = index.to(self.rows.device) if isinstance(index, Tensor) else index
-        read = self.pixels[self.rows[chosen]].contiguous().to(self.device).float() / 255
+        read = _moved(self.pixels[self.rows[chosen]].contiguous(), self.device).float() / 255
         return (read - self.mean.to(self.device)) / self.std.to(self.device)
 
     @property
@@ -73,13 +73,21 @@ class StoredImages:
 
     def to(self, device: torch.device) -> StoredImages:
         """The same images, read to another device."""
+        scale = {"mean": self.mean.to(device), "std": self.std.to(device)}
         if self.pixels.numel() > RESIDENT_BYTES:
-            return replace(self, device=device)
-        return replace(self, pixels=self.pixels.to(device), rows=self.rows.to(device), device=device)
+            return replace(self, device=device, **scale)
+        return replace(self, pixels=self.pixels.to(device), rows=self.rows.to(device), device=device, **scale)
 
     def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> StoredImages:
         """The same pixels with another normalisation."""
         return replace(self, mean=_channels(mean), std=_channels(std))
+
+
+def _moved(pixels: Tensor, device: torch.device) -> Tensor:
+    """On the device; to a GPU from pinned memory, so that nobody waits for the copy."""
+    if device.type == "cuda" and pixels.device.type == "cpu":
+        return pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.to(device)
 
 
 Images = Tensor | StoredImages
@@ -94,6 +102,11 @@ def content_digest(told: str, parts: Iterable[Images]) -> str:
         for block in values.stored() if isinstance(values, StoredImages) else [values]:
             digest.update(block.cpu().contiguous().numpy().data)
     return digest.hexdigest()[:32]
+
+
+def index_device(images: Images) -> torch.device:
+    """Where an index of the images is looked up: pixels too large for an accelerator stay in memory."""
+    return images.rows.device if isinstance(images, StoredImages) else images.device
 
 
 def taken(images: Images, index: Tensor) -> Images:

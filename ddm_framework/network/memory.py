@@ -21,7 +21,7 @@ class Cost:
     Attributes:
         weights: multiples of the network's weights.
         activations: multiples of the activations of one forward pass of each of its images.
-        most: items in a chunk above which nothing is gained.
+        most: items in a chunk above which nothing is gained on a processor.
     """
 
     weights: int
@@ -46,6 +46,10 @@ SAMPLE_GRADIENT = Cost(weights=2, activations=4)
 
 STILL = 3
 """Multiples of the activations before the first weights that are trained: there nothing is differentiated twice."""
+
+
+WIDER = 32
+"""So many times more items are worth it on an accelerator, which has no processor's cache to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Budget:
         weights = (cost.weights + kept) * network.num_weights
         still, moving = network.still_values, network.activation_values - network.still_values
         activations = cost.activations * moving + min(cost.activations, STILL) * still
-        return self.items(weights + images * activations, cost.most)
+        return self.items(weights + images * activations, cost.most * (1 if network.device.type == "cpu" else WIDER))
 
     def chunks(self, network: Network, total: int, cost: Cost = EVALUATION, images: int = QUERY_BATCH) -> list[slice]:
         """Chunks of `total` networks; by default of such as are fine-tuned and evaluated."""

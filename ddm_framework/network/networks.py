@@ -71,6 +71,11 @@ class Network:
         return [name for name, _ in self.module.named_parameters() if name not in self.buffers]
 
     @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return next(self.module.parameters()).device
+
+    @property
     def is_plain(self) -> bool:
         """Whether the module itself returns logits, by the kernels that PyTorch chooses."""
         return self.output == PLAIN and self.kernels == DEFAULT

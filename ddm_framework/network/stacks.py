@@ -66,4 +66,5 @@ def negative(gradient: Gradient) -> Gradient:
 
 def is_finite(parameters: Parameters) -> bool:
     """Whether no weight is NaN or infinite."""
-    return all(bool(torch.isfinite(each).all()) for each in parameters.values())
+    # One question to the device, which would be waited for at each.
+    return bool(torch.stack([torch.isfinite(each).all() for each in parameters.values()]).all())

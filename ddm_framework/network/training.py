@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddm_framework.data.images import index_device
 from ddm_framework.data.splits import ImageSet
 from ddm_framework.errors import DivergenceError
 from ddm_framework.network.augmentation import augmentations, augmented
@@ -80,11 +81,14 @@ def train(
     for epoch in range(state.epoch, settings.epochs):
         lr = learning_rate(settings, epoch)
         drawn = augmentations(settings, images.shape, seeds, epoch, device)
-        batches = _order(len(images), seed, epoch).to(device).split(settings.batch_size, -1)
-        for batch in batches:
+        order = _order(len(images), seed, epoch)
+        batches, looked_up = (
+            order.to(place).split(settings.batch_size, -1) for place in (device, index_device(images))
+        )
+        for batch, rows in zip(batches, looked_up, strict=True):
             present = weights[:, batch] if batch.ndim == 1 else weights.gather(1, batch)
             share = present / settings.batch_size
-            inputs = augmented(images[batch], batch, drawn)
+            inputs = augmented(images[rows], batch, drawn)
             gradient = network.gradients(parameters, inputs, labels[batch], share)
             parameters, velocity = _descend(parameters, velocity, gradient, lr, settings)
             if push is not None:

@@ -32,6 +32,9 @@ from ddm_framework.offline.synset import Synset, synset_gradients, synthetic_los
 from ddm_framework.randomness import generator
 from ddm_framework.recipe.settings import Matching
 
+LOOKED = 25
+"""Steps after which it is checked that nothing is NaN or infinite."""
+
 
 def cluster_chunks(
     network: Network, pairs: Sequence[Pair], settings: Matching, total: int, budget: Budget
@@ -92,6 +95,7 @@ def match(
         targets = {epoch: take(each, rows) for epoch, each in targets.items()}
     gradients = image_gradients(target, distance)
     by_image, by_label = Optimizer(images, settings.lr, settings), Optimizer(logits, settings.label_lr, settings)
+    broken_at = torch.full((len(images),), settings.steps, device=images.device)
     for step, (at, synthetic) in enumerate(_draw(pairs, settings.steps, seed)):
         image_gradient, label_gradient = gradients(
             images, logits, targets[at], trajectory[synthetic], target.constants.get(synthetic, {})
@@ -100,7 +104,11 @@ def match(
         if settings.labels == "learned":
             by_label.step(label_gradient)
         finite = torch.isfinite(images).flatten(1).all(1) & ~torch.isnan(logits).flatten(1).any(1)
-        _check_finite(finite, clusters, partition, step, settings)
+        broken_at = torch.where(finite, broken_at, broken_at.clamp_max(step))
+        # To look is to wait for the device, and what is NaN once stays so.
+        if (step + 1) % LOOKED == 0 or step + 1 == settings.steps:
+            first = int(broken_at.min())
+            _check_finite(broken_at > first if first < settings.steps else finite, clusters, partition, first, settings)
         advance()
     labels = logits.softmax(-1)
     cosine = _mean_cosine(target, images, labels, targets, pairs)

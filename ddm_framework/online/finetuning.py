@@ -69,8 +69,9 @@ def finetune(
     moves = lengths if direction == "reverse" else -lengths
     size = budget.fitting(network, FINE_TUNING, synset.images.shape[1])
     stack = _moved(final, moves, block, _of_synset(network, final, synset, online.scale, size))
+    lacking = moves.nonzero(as_tuple=True)
     for _ in range(online.steps - 1):
-        stack = _next_step(network, stack, synset, moves, online.scale, size)
+        stack = _next_step(network, stack, synset, moves, lacking, online.scale, size)
     return stack
 
 
@@ -94,14 +95,15 @@ def _moved(target: Parameters, moves: Tensor, block: int, gradients: _Gradients)
         gradients: of each block.
     """
     stack, count = broadcast(target, len(moves)), moves.shape[1]
+    used = (moves != 0).any(0).cpu()  # here once: the device would be waited for at every block
     # A matrix product rounds by the number of its rows, if they are few, and of its terms. Both are therefore fixed.
     rows = F.pad(moves, (0, 0, 0, max(0, LEAST_ROWS - len(moves))))
     for low in range(0, count, block):
         high = min(low + block, count)
-        wanted = (moves[:, low:high] != 0).any(0).nonzero()[:, 0]
+        wanted = used[low:high].nonzero()[:, 0]
         if not len(wanted):
             continue
-        for name, each in gradients((low, high), wanted).items():
+        for name, each in gradients((low, high), wanted.to(moves.device)).items():
             stack[name] -= torch.tensordot(rows[:, low:high], each, dims=1)[: len(moves)]
     return stack
 
@@ -121,10 +123,18 @@ def _of_synset(network: Network, target: Parameters, synset: Synset, scale: str,
     return gradients
 
 
-def _next_step(network: Network, stack: Parameters, synset: Synset, moves: Tensor, scale: str, size: int) -> Parameters:
+def _next_step(
+    network: Network,
+    stack: Parameters,
+    synset: Synset,
+    moves: Tensor,
+    lacking: tuple[Tensor, ...],
+    scale: str,
+    size: int,
+) -> Parameters:
     """The networks now differ, so each needs a gradient of its own for each cluster that it lacks."""
     moved = {name: each.clone() for name, each in stack.items()}
-    rows, clusters = moves.nonzero(as_tuple=True)
+    rows, clusters = lacking
     if not len(rows):
         return stack
     for row, cluster in zip(rows.split(size), clusters.split(size), strict=True):

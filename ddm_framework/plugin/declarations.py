@@ -1,4 +1,4 @@
-"""What objectives and attribution methods declare about themselves: `@objective` and `@attributor`."""
+"""What components declare about themselves: `@objective`, `@attributor`, `@of_inner_products`, `@retrains`."""
 
 from __future__ import annotations
 
@@ -140,4 +140,24 @@ def of_inner_products(formula: Callable[..., Any], /) -> Callable[[Compare], Com
 def formula_of(target: Callable[..., Any]) -> Callable[..., Any] | None:
     """The formula of a distance that is declared to follow from inner products, or None."""
     found: Callable[..., Any] | None = getattr(target, "ddm_formula", None)
+    return found
+
+
+Study = TypeVar("Study", bound=Callable[..., Any])
+Retrainings = Callable[[Mapping[str, Any], int, int], int]
+"""(options of a study, number of clusters, number of classes) -> networks that it retrains exactly."""
+
+
+def retrains(count: Retrainings, /) -> Callable[[Study], Study]:
+    """Declare how many networks a study retrains exactly, so that `ddm run --dry-run` can tell what that costs.
+
+    Args:
+        count: `count(options, num_clusters, num_classes)`, with every option of the study.
+    """
+    return _declare("ddm_retrainings", count)
+
+
+def retrainings_of(target: Callable[..., Any]) -> Retrainings | None:
+    """What a study declares, or None if it says nothing."""
+    found: Retrainings | None = getattr(target, "ddm_retrainings", None)
     return found

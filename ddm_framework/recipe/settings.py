@@ -290,13 +290,19 @@ class Selection(Settings):
 
 
 class General(Settings):
-    """Settings of the whole run; `memory_mb` bounds the memory of one chunk of networks."""
+    """Settings of the whole run; `memory_mb` bounds the memory of one chunk of networks.
+
+    `matmul_precision: high` lets matrix products round their factors to ten bits (TF32) where the device can, which is
+    faster; `highest` computes them in 32 bits (`torch.set_float32_matmul_precision`). Convolutions of a GPU are left as
+    PyTorch has them. `benchmarks/device.py` measures what it changes.
+    """
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
     memory_mb: Annotated[int, Field(ge=16, le=LARGEST_INT)] = 256
+    matmul_precision: Literal["highest", "high"] = "highest"
 
 
 SECTIONS: dict[str, type[Settings]] = {

@@ -38,6 +38,7 @@ def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
             " or auto"
         )
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(general.matmul_precision)
     keep_freed_memory()
     settled = recipe.with_general(general.model_copy(update={"threads": threads, "device": name}))
     return settled, torch.device(name)

@@ -188,6 +188,11 @@ class RunFolder:
             + "\nchoose another folder with --out, or discard that stage and what follows from it with --fresh"
         )
 
+    def reusable(self, inputs: Mapping[str, StageInputs]) -> list[str]:
+        """The stages that are finished and were made from these inputs."""
+        changed = self._changed(inputs)
+        return [name for name in inputs if self.is_done(name) and name not in changed]
+
     def _changed(self, inputs: Mapping[str, StageInputs]) -> dict[str, list[Difference]]:
         """What differs in each stage that cannot be reused: the first one, and with it all that follow."""
         stages = self.manifest["stages"]

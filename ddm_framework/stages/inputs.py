@@ -29,6 +29,7 @@ def stage_inputs(recipe: Recipe, registry: Registry, data_fingerprint: str) -> d
             "seed": general.seed,
             "device": general.device,
             "threads": general.threads,
+            **({} if general.matmul_precision == "highest" else {"matmul_precision": general.matmul_precision}),
         },
         shown={"dataset": whole["dataset"], "corruption": whole["corruption"]},
     )

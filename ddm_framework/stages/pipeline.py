@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from ddm_framework.data import load_data
-from ddm_framework.errors import PluginError
+from ddm_framework.errors import DDMError, PluginError
 from ddm_framework.files import FileError, read_bytes
 from ddm_framework.plugin import Registry
 from ddm_framework.progress import SILENT, ProgressDisplay
@@ -27,6 +28,7 @@ from ddm_framework.runs.run_folder import RECIPE, StageClock, locked
 from ddm_framework.runs.samples import save_samples
 from ddm_framework.stages import offline
 from ddm_framework.stages.fitting import check_memory
+from ddm_framework.stages.foretelling import foretell
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certified import Certified, certificate_of, certified_queries
 
@@ -71,6 +73,8 @@ def execute(
         save_recipe(workspace)
         if not all(map(folder.is_done, STAGES)):
             check_memory(workspace)
+            with suppress(DDMError):  # what is wrong shows where it matters, and is told in its own words
+                foretell(workspace)
         work_offline(workspace, inputs)
         if not folder.is_done("online"):
             _online(workspace, inputs["online"])

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Chart, Clusters, Pictures, Queries, Report, Section, Table, Text, Workspace
+from ddm_framework import Chart, Clusters, Pictures, Queries, Report, Section, Table, Text, Workspace, retrains
 from ddm_framework.answers import search, search_each
 from ddm_framework.online import Attribution, sides
 from ddm_framework.report import Block, query_cards
@@ -19,6 +19,7 @@ from ddm_studies.comparison.options import Count
 from ddm_studies.comparison.running import cluster_name, first_test_images, need_validation
 
 
+@retrains(lambda _options, _clusters, _classes: 0)
 def run(
     workspace: Workspace,
     /,

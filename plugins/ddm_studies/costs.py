@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ddm_framework import Chart, Report, Section, Table, Text, Workspace
+from ddm_framework import Chart, Report, Section, Table, Text, Workspace, retrains
 from ddm_framework.data import StoredImages
 from ddm_framework.network import num_weights
 from ddm_framework.offline import Synset
@@ -45,6 +45,7 @@ class Way:
         return self.once + questions * self.each
 
 
+@retrains(lambda options, clusters, _: clusters if options["retrainings"] == "all" else options["retrainings"])
 def run(
     workspace: Workspace,
     /,

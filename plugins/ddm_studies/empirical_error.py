@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ddm_framework import Chart, Report, Section, Table, Text, Workspace
+from ddm_framework import Chart, Report, Section, Table, Text, Workspace, retrains
 from ddm_framework.truth import agreement_interval, empirical_error_agreement
 from ddm_studies.comparison.judging import Judge
 from ddm_studies.comparison.measured import Measured, Stored, bootstrapped, in_words, outcome_of
@@ -32,6 +32,7 @@ STILL = 1e-3
 """Relative spread below which distances count as equal: rounding of the weights alone can make them differ."""
 
 
+@retrains(lambda _options, clusters, _classes: clusters)
 def run(
     workspace: Workspace, /, *, queries: Literal["all"] | AtLeastTwo = "all", resamples: Resamples = 2000
 ) -> Report:

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text, Workspace, use
+from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text, Workspace, retrains, use
 from ddm_framework.report import Block
 from ddm_framework.truth import empirical_error_agreement
-from ddm_studies.comparison.grids import decided, grid_section, judge_each
+from ddm_studies.comparison.grids import decided, grid_section, judge_each, validation_networks
 from ddm_studies.comparison.judging import SCALE, Judge, Verdict, apart, bounds, on_run_clusters, scoring_masks
 from ddm_studies.comparison.measured import in_words
 from ddm_studies.comparison.network_distances import WHOLE
@@ -46,6 +46,7 @@ RANKING = {
 """Figures of the ranking of all clusters."""
 
 
+@retrains(lambda options, clusters, _: clusters + options["masks"] + validation_networks(options))
 def run(
     workspace: Workspace,
     /,

@@ -10,7 +10,19 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from ddm_framework import Chart, Clusters, Objective, Pictures, Queries, Report, Section, Table, Text, Workspace
+from ddm_framework import (
+    Chart,
+    Clusters,
+    Objective,
+    Pictures,
+    Queries,
+    Report,
+    Section,
+    Table,
+    Text,
+    Workspace,
+    retrains,
+)
 from ddm_framework.answers import Found, FoundEach, effects, search, search_each
 from ddm_studies.comparison.intervals import median_interval
 from ddm_studies.comparison.measured import Measured, Stored, between, bootstrapped, in_words, outcome_of
@@ -45,6 +57,7 @@ class Asked:
     flat: int
 
 
+@retrains(lambda _options, _clusters, _classes: 0)
 def run(
     workspace: Workspace,
     /,

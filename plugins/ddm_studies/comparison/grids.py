@@ -49,6 +49,11 @@ def decided(workspace: Workspace, methods: Sequence[Grid], masks: int, deleted: 
     return list(settle(workspace, judge, methods))
 
 
+def validation_networks(options: Mapping[str, Any]) -> int:
+    """How many networks `decided` retrains, by the options of a study."""
+    return options["validation_masks"] if any(len(each.choices) > 1 for each in options["methods"]) else 0
+
+
 def judge_each(judge: Judge, settled: Sequence[Settled]) -> list[Verdict]:
     """The verdicts on all methods, in their order."""
     methods = tracked(judge.workspace, "methods", settled, len(settled))

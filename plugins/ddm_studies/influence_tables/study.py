@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text, Workspace
+from ddm_framework import Chart, ComponentOf, Grid, Report, Section, Table, Text, Workspace, retrains
 from ddm_framework.plugin import choose_grid
-from ddm_studies.comparison.grids import decided, grid_section, judge_each
+from ddm_studies.comparison.grids import decided, grid_section, judge_each, validation_networks
 from ddm_studies.comparison.judging import Judge, Verdict, bounds, on_run_clusters
 from ddm_studies.comparison.measured import Stored
 from ddm_studies.comparison.options import AtLeastThree, AtLeastTwo, Resamples, Share
@@ -21,6 +21,7 @@ Methods = Annotated[list[Grid], ComponentOf("attributor")]
 Column = Literal["mnist", "cifar10", "cifar100"]
 
 
+@retrains(lambda options, clusters, _: (3 - options["table"]) * clusters + validation_networks(options))
 def run(
     workspace: Workspace,
     /,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Choice, ComponentOf, Report, Section, Text, Workspace, use
+from ddm_framework import Choice, ComponentOf, Report, Section, Text, Workspace, retrains, use
 from ddm_framework.data import corrupted_in
 from ddm_framework.report import Block
 from ddm_studies.comparison.measured import Measured
@@ -32,6 +32,7 @@ _NOT_RESCALED = (
 Methods = Annotated[list[Choice], ComponentOf("attributor"), Field(min_length=1)]
 
 
+@retrains(lambda options, *_: len(options["methods"]) * len(options["percentages"]) * options["replicates"])
 def run(
     workspace: Workspace,
     /,

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ddm_framework import Chart, DDMError, ImageSet, Report, Section, Table, Text, Workspace
+from ddm_framework import Chart, DDMError, ImageSet, Report, Section, Table, Text, Workspace, retrains
 from ddm_framework.answers import (
     FORGOTTEN,
     STEP_BEFORE_REPAIR,
@@ -88,6 +88,11 @@ class Trial:
     decided: bool
 
 
+@retrains(
+    lambda options, clusters, classes: (
+        min(clusters, options["clusters"]) + (classes if options["classes"] == "all" else options["classes"])
+    )
+)
 def run(
     workspace: Workspace,
     /,
