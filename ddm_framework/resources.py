@@ -1,4 +1,4 @@
-"""What memory and cores this machine has, refusal of what will not fit, and a sentence where memory ends all the same."""
+"""What memory and cores there are, refusal of what will not fit, and a sentence where memory ends all the same."""
 
 from __future__ import annotations
 

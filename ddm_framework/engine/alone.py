@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from ddm_framework.engine.interface import Work, nothing
@@ -22,7 +22,7 @@ class Alone:
         *,
         units: int = 1,  # noqa: ARG002 - here the work itself tells of each
         advance: Callable[[], None] = nothing,
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Generator[tuple[int, Any]]:
         """Do the tasks in their order; see `Engine.results`."""
         for number, task in enumerate(tasks):
             yield number, work(common, task, advance)

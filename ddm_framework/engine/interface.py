@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Protocol
 
 Work = Callable[[Any, Any, Callable[[], None]], Any]
@@ -35,7 +35,7 @@ class Engine(Protocol):
         *,
         units: int = 1,
         advance: Callable[[], None] = nothing,
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Generator[tuple[int, Any]]:
         """Do the tasks, in any order.
 
         Close the iterator (`contextlib.closing`) to cancel what is not done.
@@ -53,6 +53,17 @@ class Engine(Protocol):
             DDMError: as the work raised it, or if a worker was ended from outside.
         """
         ...
+
+
+def in_order(results: Iterator[tuple[int, Any]]) -> Generator[Any]:
+    """The results in the order of their tasks; those that come too early wait."""
+    early: dict[int, Any] = {}
+    wanted = 0
+    for number, found in results:
+        early[number] = found
+        while wanted in early:
+            yield early.pop(wanted)
+            wanted += 1
 
 
 ENDING: list[Callable[[], None]] = []

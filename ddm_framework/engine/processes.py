@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,31 +59,24 @@ class Processes:
         *,
         units: int = 1,
         advance: Callable[[], None] = nothing,
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Generator[tuple[int, Any]]:
         """Do the tasks; see `Engine.results`. What cannot be sent to other processes is done in this one."""
         sent = self._sent(work, common) if min(self.workers, count) > 1 else None
         if sent is None:
             yield from ALONE.results(work, common, tasks, count, units=units, advance=advance)
             return
-        pool, whole = _taken(self.workers, self.threads), False
-        running: dict[Future[bytes], int] = {}
+        pool, left = _taken(self.workers, self.threads), count
         try:
-            for number, task in enumerate(tasks):
-                content = packed(task)
-                with _apart():
-                    running[pool.submit(execute, sent, content)] = number
-                if len(running) >= _AHEAD * self.workers:
-                    yield from _finished(running, units, advance)
-            while running:
-                yield from _finished(running, units, advance)
-            whole = True
+            for found in _done(pool, sent, tasks, units, advance):
+                left -= 1
+                yield found
         except BrokenProcessPool as error:
             raise DDMError(_why(error)) from error
         finally:
-            if whole:
-                _IDLE.append(pool)
-            else:
+            if left:
                 pool.end()
+            else:
+                _IDLE.append(pool)
 
     def _sent(self, work: Work, common: Any) -> Common | None:
         """What is common, packed; None if it cannot leave this process, as some modules of users cannot."""
@@ -91,6 +84,21 @@ class Processes:
             return Common.of(work, common, self.threads)
         except Exception:  # whatever hangs on it can raise anything
             return None
+
+
+def _done(
+    pool: _Pool, sent: Common, tasks: Iterable[Any], units: int, advance: Callable[[], None]
+) -> Iterator[tuple[int, Any]]:
+    """The results of the tasks as they come; few tasks are on their way at a time, for each holds memory."""
+    running: dict[Future[bytes], int] = {}
+    for number, task in enumerate(tasks):
+        content = packed(task)
+        with _apart():
+            running[pool.submit(execute, sent, content)] = number
+        if len(running) >= _AHEAD * pool.workers:
+            yield from _finished(running, units, advance)
+    while running:
+        yield from _finished(running, units, advance)
 
 
 def _finished(running: dict[Future[bytes], int], units: int, advance: Callable[[], None]) -> Iterator[tuple[int, Any]]:
@@ -110,11 +118,11 @@ def _why(error: BrokenProcessPool) -> str:
     return _ENDED if "SIGKILL" in told else f"a worker ended before its work was done: {told[:300]}"
 
 
-class _Pool(ProcessPoolExecutor):
+class _Pool(ProcessPoolExecutor):  # type: ignore[misc] # it has no types
     """Workers, which start with their first task and leave when there was none for a while."""
 
     def __init__(self, workers: int, threads: int) -> None:
-        self.known = _known_by(workers, threads)
+        self.workers, self.known = workers, _known_by(workers, threads)
         environment = {"OMP_NUM_THREADS": str(threads), **_harmless()}
         super().__init__(workers, timeout=IDLE_SECONDS, initializer=_begin, initargs=(os.getpid(),), env=environment)
         ENDING.append(self.end)
@@ -123,7 +131,14 @@ class _Pool(ProcessPoolExecutor):
         """End the workers at once, whatever they do."""
         with suppress(ValueError):
             ENDING.remove(self.end)
+        with suppress(ValueError):
+            _IDLE.remove(self)
         self.shutdown(kill_workers=True)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it takes tasks: nobody ended it, and the system none of its workers."""
+        return not self._flags.broken and not self._flags.shutdown
 
 
 _IDLE: list[_Pool] = []
@@ -138,7 +153,7 @@ def _taken(workers: int, threads: int) -> _Pool:
     wanted = _known_by(workers, threads)
     while _IDLE:
         pool = _IDLE.pop()
-        if pool.known == wanted:
+        if pool.known == wanted and pool.is_whole:
             return pool
         pool.end()
     _start_trackers()
@@ -147,7 +162,7 @@ def _taken(workers: int, threads: int) -> _Pool:
 
 def _known_by(workers: int, threads: int) -> tuple[object, ...]:
     """What a worker takes over when it starts."""
-    return workers, threads, os.getpid(), os.getcwd(), tuple(sys.path), tuple(_harmless().items())
+    return workers, threads, os.getpid(), Path.cwd(), tuple(sys.path), tuple(_harmless().items())
 
 
 def _harmless() -> dict[str, str]:

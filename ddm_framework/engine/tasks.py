@@ -125,8 +125,8 @@ def _told(error: Exception) -> bytes:
     for same in (error, DDMError(str(error)) if isinstance(error, DDMError) else RuntimeError(f"{kind}: {error}")):
         try:
             content = packed(Failure(same))
-            pickle.loads(content)
+            if str(pickle.loads(content).error) == str(error) or same is not error:
+                return content
         except Exception:  # the next one is plain
             continue
-        return content
     return packed(Failure(RuntimeError(kind)))

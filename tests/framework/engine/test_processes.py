@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from ddm_framework.engine import ALONE, Engine, Processes, end_all
+from ddm_framework.engine.tasks import Common, execute, packed, result_of
 from ddm_framework.errors import DDMError, DivergenceError, Mark, Problem, RecipeError
 from ddm_framework.files import FileError
 from ddm_framework.plugin import load_plugins
@@ -34,7 +35,7 @@ for _ in Processes(2, 1).results(work, os.environ["MARKS"], iter(range(4)), 4):
 """
 
 
-class Unusual(DDMError):
+class UnusualError(DDMError):
     """Cannot be made again from its message."""
 
     def __init__(self, one: int, other: int) -> None:
@@ -81,17 +82,18 @@ def test_every_task_is_done_once(engine: Engine) -> None:
 
 
 def test_workers_are_kept_for_the_next_tasks() -> None:
-    first, second = (
-        {each[2] for _, each in Processes(2, 1).results(squared, [number], iter(range(8)), 8)} for number in (0, 1)
-    )
-    assert second <= first
+    with closing(Processes(2, 1).results(squared, [0], iter(range(8)), 8)) as results:
+        for _ in range(8):  # and not asked for more
+            next(results)
+    known = {each.pid for each in psutil.Process().children()}
+    assert {each[2] for _, each in Processes(2, 1).results(squared, [1], iter(range(8)), 8)} <= known
 
 
 ERRORS: dict[str, Callable[[], Exception]] = {
     "ours": lambda: DivergenceError("it diverged"),
     "file": lambda: FileError(Path("x"), "it is a pipe"),
     "recipe": lambda: RecipeError([Problem("wrong", Mark("a.yaml", 3))]),
-    "unusual": lambda: Unusual(1, 2),
+    "unusual": lambda: UnusualError(1, 2),
     "theirs": lambda: ValueError("theirs"),
 }
 
@@ -100,14 +102,14 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 def test_errors_arrive_as_what_they_are(name: str) -> None:
     error = ERRORS[name]()
     with pytest.raises(DDMError if isinstance(error, DDMError) else ValueError) as caught:
-        list(Processes(2, 1).results(raising, None, iter([name] * 3), 3))
+        result_of(execute(Common.of(raising, None, 1), packed(name)))
     assert str(caught.value) == str(error)
     assert isinstance(caught.value, DivergenceError) == (name == "ours")
 
 
 def test_what_a_worker_cannot_read_is_one_sentence() -> None:
     with pytest.raises(DDMError, match=r"^a worker cannot read .* \(ValueError: .*\); set `threads`"):
-        list(Processes(2, 1).results(squared, Unreadable(), iter(range(3)), 3))
+        result_of(execute(Common.of(squared, Unreadable(), 1), packed(1)))
 
 
 def test_a_worker_that_the_system_ends_is_one_sentence() -> None:
