@@ -29,7 +29,6 @@ from ddm_framework.online.perturbations import leave_one_out, random_deletions
 from ddm_framework.randomness import generator
 from ddm_framework.runs.opening import num_cores
 from ddm_framework.runs.safe_files import json_text
-from ddm_framework.truth.engine import num_workers
 from ddm_framework.truth.retraining import bank_logits, retrained
 
 OUT = Path(__file__).parent / "results" / "bank.json"
@@ -107,7 +106,7 @@ def measure() -> dict[str, Any]:
         "machine": f"{platform.machine()}, {num_cores()} cores, torch {torch.__version__}",
         "bank_seconds": bank_seconds,
         "bank_networks": 140,
-        "workers": num_workers(workspace),
+        "workers": workspace.engine.workers,
         "seconds_a_network": each,
         "plain_loop_seconds_a_network": {f"{n} threads": statistics.median(found) for n, found in plain.items()},
         "times_faster_than_the_best_plain_loop": best / each,

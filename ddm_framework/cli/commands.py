@@ -16,6 +16,7 @@ import typer
 
 import ddm_framework
 from ddm_framework.cli import completion, summaries
+from ddm_framework.engine import end_all
 from ddm_framework.errors import DDMError
 from ddm_framework.files import why
 from ddm_framework.plugin import load_plugins
@@ -451,6 +452,8 @@ def main() -> None:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
         _fail("interrupted; what was finished is kept, run the same command again to go on", INTERRUPTED)
+    finally:
+        end_all()
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ddm_framework.network.networks import QUERY_BATCH, Network
+from ddm_framework.resources import keep_freed_memory as keep_freed_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +89,3 @@ def chunks(total: int, size: int) -> Iterator[slice]:
     count = math.ceil(total / max(size, 1))
     edges = [round(index * total / count) for index in range(count + 1)] if count else []
     yield from (slice(low, high) for low, high in itertools.pairwise(edges))
-
-
-LARGEST_KEPT = 2**30
-"""Bytes of the largest tensor, and of all free memory at the end of the heap, that are not returned to the system."""
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep freed memory for its next tensors, where the C library is glibc.
-
-    By default glibc returns tensors of some megabytes to the system and fetches them again, zeroed page by page, at
-    each step: a seventh of the time of matching and a fifth of that of training on a processor. Settings of the user's
-    own, environment variables that begin with MALLOC_, have the last word.
-    """
-    if any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(mmap_threshold, LARGEST_KEPT)
-        mallopt(trim_threshold, LARGEST_KEPT)

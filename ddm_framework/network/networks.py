@@ -235,11 +235,7 @@ def build_network(
         DDMError: if the module mixes samples, draws random numbers, fails on an image, or its output does not fit the
             data.
     """
-    with torch.random.fork_rng(devices=[]), naming(build):
-        torch.manual_seed(derive_seed(seed, "initialisation"))
-        with Watched():
-            module = build(info).eval()
-        module = module.to(device)
+    module = _built(build, info, seed, device)
     notes = _in_float32(module)
     refuse_mixing_norms(module, brought=brought)
     trained = trained_names(module, parameters)
@@ -266,6 +262,32 @@ def build_network(
         )
     told = (*notes, *found.notes)
     return replace(network, alone=alone, notes=told, still_values=found.still_values), initial
+
+
+def _built(build: Callable[[DataInfo], nn.Module], info: DataInfo, seed: int, device: torch.device) -> nn.Module:
+    """The module that a backbone builds from a seed, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]), naming(build):
+        torch.manual_seed(derive_seed(seed, "initialisation"))
+        with Watched():
+            module = build(info).eval()
+        return module.to(device)
+
+
+def initial_weights(
+    network: Network, build: Callable[[DataInfo], nn.Module], seed: int, device: torch.device
+) -> Parameters:
+    """θ_0 from another seed, of a backbone that was built and tried before.
+
+    Args:
+        network: what it was built to.
+        build: of the backbone.
+        seed: of the initial weights.
+        device: where they are.
+    """
+    module = _built(build, network.info, seed, device)
+    _in_float32(module)
+    weights = dict(module.named_parameters())
+    return {name: weights[name].detach() for name in network.trained}
 
 
 def _in_float32(module: nn.Module) -> list[str]:

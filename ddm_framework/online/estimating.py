@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -10,11 +11,13 @@ from ddm_framework.network.memory import TRAINING, Budget
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters
 from ddm_framework.network.target import Target
+from ddm_framework.network.training import TrainingState
 from ddm_framework.offline.synset import Synset
 from ddm_framework.online.displacements import Displacements
 from ddm_framework.online.finetuning import Anchor, anchored, finetune, retrain_on_synset
-from ddm_framework.online.replaying import Replay, replayed
+from ddm_framework.online.replaying import Replay, begun_replay, replay_trained, replayed
 from ddm_framework.recipe.recipe import Recipe
+from ddm_framework.recipe.settings import Training
 
 
 def perturbed_networks(
@@ -53,6 +56,73 @@ def perturbed_networks(
             stack = finetune(target, synset, deleted, online, direction, budget, displacements=displacements)
             anchor = training_after
             yield rows, stack if anchor is None else anchored(target, stack, deleted, anchor, training, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """The training besides the step, which can be done anywhere: it takes values and returns values.
+
+    Attributes:
+        network: the architecture.
+        final: θ_τ.
+        data: what the networks are trained on.
+        training: its settings.
+        seed: of the batch order.
+    """
+
+    network: Network
+    final: Parameters
+    data: Anchor | Replay
+    training: Training
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One chunk of networks after their step.
+
+    Attributes:
+        state: the networks, stacked.
+        kept: samples (P, N) of a replay, or clusters (P, K) of an anchor, that each is trained on.
+    """
+
+    state: TrainingState
+    kept: Tensor
+
+
+def stepped(
+    target: Target,
+    synset: Synset,
+    perturbations: Tensor,
+    recipe: Recipe,
+    training_after: Anchor | Replay,
+    *,
+    kept: Tensor | None = None,
+    displacements: Displacements | None = None,
+) -> Stepped:
+    """Take the step of one chunk of networks, before `trained_after`; arguments as in `perturbed_networks`."""
+    if isinstance(training_after, Replay):
+        found = begun_replay(
+            target, synset, perturbations, training_after, recipe, kept=kept, displacements=displacements
+        )
+        return Stepped(*found)
+    budget, direction = Budget(recipe.general.memory_mb), recipe.matching.direction
+    stack = finetune(target, synset, perturbations, recipe.online, direction, budget, displacements=displacements)
+    return Stepped(TrainingState(0, stack, {}), perturbations)
+
+
+def trained_after(after: After, chunk: Stepped, _advance: Callable[[], None]) -> Parameters:
+    """Train one chunk of networks after their step; a unit of work for an engine.
+
+    Returns:
+        P networks, stacked, as `perturbed_networks` yields them.
+    """
+    if isinstance(after.data, Replay):
+        return replay_trained(
+            after.network, after.final, after.data, chunk.state, chunk.kept, after.training, after.seed
+        )
+    target = Target(after.network, {0: after.final})
+    return anchored(target, chunk.state.parameters, chunk.kept, after.data, after.training, after.seed)
 
 
 def chunks_of(network: Network, count: int, recipe: Recipe) -> list[slice]:

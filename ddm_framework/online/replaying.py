@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddm_framework.data.splits import ImageSet
 from ddm_framework.network.memory import Budget
+from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters, broadcast
 from ddm_framework.network.target import Target
 from ddm_framework.network.training import TrainingState, learning_rate, train
@@ -85,16 +86,46 @@ def replayed(
         DivergenceError: if a weight becomes NaN or infinite.
     Source: Eq. 2 and 9.
     """
+    begun, samples = begun_replay(target, synset, perturbations, replay, recipe, kept=kept, displacements=displacements)
+    return replay_trained(target.network, target.final, replay, begun, samples, recipe.training, recipe.general.seed)
+
+
+def begun_replay(
+    target: Target,
+    synset: Synset,
+    perturbations: Tensor,
+    replay: Replay,
+    recipe: Recipe,
+    *,
+    kept: Tensor | None = None,
+    displacements: Displacements | None = None,
+) -> tuple[TrainingState, Tensor]:
+    """The networks after their step at θ_{τ-E}, and the samples (P, N) that each is trained on; see `replayed`.
+
+    Where the stack is controlled, the target comes last.
+    """
     training, epoch = recipe.training, recipe.training.epochs - replay.epochs
     online = recipe.online.changed({"step_size": recipe.online.replay_step_size * share_of_step(training, epoch)})
     rows, budget = perturbations.to(replay.clusters.device), Budget(recipe.general.memory_mb)
-    samples = rows[:, replay.clusters] if kept is None else kept.to(rows)
+    samples = rows[:, replay.clusters] if kept is None else kept.to(rows).clone()  # no part of a larger one
     if replay.controlled:
         rows, samples = (torch.cat([each, torch.ones_like(each[:1])]) for each in (rows, samples))
     begins, steps = target.until(epoch), steps_of_sets(rows, online.set_power)
     stack = finetune(begins, synset, steps, online, recipe.matching.direction, budget, displacements=displacements)
-    begun = TrainingState(epoch, stack, broadcast(replay.velocity, len(rows)))
-    *_, last = train(target.network, begun, replay.data, samples, training, recipe.general.seed)
+    return TrainingState(epoch, stack, broadcast(replay.velocity, len(rows))), samples
+
+
+def replay_trained(
+    network: Network,
+    final: Parameters,
+    replay: Replay,
+    begun: TrainingState,
+    samples: Tensor,
+    training: Training,
+    seed: int,
+) -> Parameters:
+    """The networks of `begun_replay` after the last E epochs; see `replayed`."""
+    *_, last = train(network, begun, replay.data, samples, training, seed)
     if not replay.controlled:
         return last.parameters
-    return {name: each[:-1] - each[-1:] + target.final[name] for name, each in last.parameters.items()}
+    return {name: each[:-1] - each[-1:] + final[name] for name, each in last.parameters.items()}

@@ -1,5 +1,5 @@
 from .account import Ledger, open_account
-from .opening import num_cores, settle, workspace_of
+from .opening import num_cores, settle
 from .provenance import StageInputs
 from .real_training import replayed_epochs
 from .run_folder import STAGES, RunFolder
@@ -30,5 +30,4 @@ __all__ = [
     "save_tensors",
     "save_text",
     "settle",
-    "workspace_of",
 ]

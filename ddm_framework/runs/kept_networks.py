@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ddm_framework.engine import in_order
 from ddm_framework.errors import RunFolderError
 from ddm_framework.files import is_file
 from ddm_framework.network import Parameters
 from ddm_framework.offline import Partition, Synset
-from ddm_framework.online import chunks_of, perturbed_networks
+from ddm_framework.online import Anchor, Replay, chunks_of, perturbed_networks
+from ddm_framework.online.estimating import After, Stepped, stepped, trained_after
 from ddm_framework.runs.provenance import own_version
 from ddm_framework.runs.real_training import RealData, real_data
 from ddm_framework.runs.run_folder import NETWORKS
@@ -45,22 +49,95 @@ def estimated_networks(
     if not online.replay and not online.anchor and online.direction == "synset":
         yield from perturbed_networks(target, synset, perturbations, recipe)
         return
-    real: list[RealData] = []  # found when it is first needed: kept networks need no training data
-    for rows in chunks_of(workspace.network, len(perturbations), recipe):
-        own = None if kept is None else kept[rows]
-        name = _name(workspace, perturbations[rows], synset, partition, own)
-        found = _load(workspace, name, rows.stop - rows.start)
-        if found is None:
-            real = real or [real_data(workspace, partition)]
-            after, uphill = real[0].training_after, real[0].displacements
-            parts = perturbed_networks(
-                target, synset, perturbations[rows], recipe, after, kept=own, displacements=uphill
-            )
-            stacks = [stack for _, stack in parts]
-            found = {key: torch.cat([stack[key] for stack in stacks]) for key in stacks[0]}
-            if real[0].used:
-                _save(workspace, name, found)
-        yield rows, found
+    parts = chunks_of(workspace.network, len(perturbations), recipe)
+    own = [None if kept is None else kept[rows] for rows in parts]
+    names = [
+        _name(workspace, perturbations[rows], synset, partition, each) for rows, each in zip(parts, own, strict=True)
+    ]
+    missing = [number for number, name in enumerate(names) if not _is_kept(workspace, name)]
+    asked = _Asked(workspace, synset, partition, perturbations, parts, own)
+    with closing(asked.estimated(missing)) as estimated:
+        for number, (rows, name) in enumerate(zip(parts, names, strict=True)):
+            found = None if number in missing else _load(workspace, name, rows.stop - rows.start)
+            if found is None:
+                found = next(estimated) if number in missing else next(asked.estimated([number]))
+                if asked.real.used:
+                    _save(workspace, name, found)
+            yield rows, found
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Chunks of networks, of which some are to be estimated.
+
+    Attributes:
+        workspace: a run.
+        synset, partition, perturbations: as in `estimated_networks`.
+        parts: the rows of each chunk.
+        kept: samples that each chunk is trained on, if not those of the clusters.
+    """
+
+    workspace: Workspace
+    synset: Synset
+    partition: Partition
+    perturbations: Tensor
+    parts: Sequence[slice]
+    kept: Sequence[Tensor | None]
+
+    @cached_property
+    def real(self) -> RealData:
+        """Found when it is first needed: kept networks need no training data."""
+        return real_data(self.workspace, self.partition)
+
+    def estimated(self, numbers: Sequence[int]) -> Generator[Parameters]:
+        """Some of the chunks in their order."""
+        after = self.real.training_after if numbers else None
+        networks = sum(self.parts[number].stop - self.parts[number].start for number in numbers)
+        if after is None or not _pays(self.workspace, after, networks):
+            yield from map(self._alone, numbers)
+            return
+        target, recipe, engine = self.workspace.trained, self.workspace.recipe, self.workspace.engine
+        common = After(target.network, target.final, after, recipe.training, recipe.general.seed)
+        tasks = (self._stepped(number, after) for number in numbers)
+        with closing(engine.results(trained_after, common, tasks, len(numbers))) as results:
+            yield from in_order(results)
+
+    def _alone(self, number: int) -> Parameters:
+        workspace, real = self.workspace, self.real
+        found = perturbed_networks(
+            workspace.trained,
+            self.synset,
+            self.perturbations[self.parts[number]],
+            workspace.recipe,
+            real.training_after,
+            kept=self.kept[number],
+            displacements=real.displacements,
+        )
+        stacks = [stack for _, stack in found]
+        return {key: torch.cat([stack[key] for stack in stacks]) for key in stacks[0]}
+
+    def _stepped(self, number: int, after: Anchor | Replay) -> Stepped:
+        return stepped(
+            self.workspace.trained,
+            self.synset,
+            self.perturbations[self.parts[number]],
+            self.workspace.recipe,
+            after,
+            kept=self.kept[number],
+            displacements=self.real.displacements,
+        )
+
+
+SHARED_SECONDS = 10.0
+"""Work of one process from which on several are asked: they take seconds to start."""
+
+
+def _pays(workspace: Workspace, after: Anchor | Replay, networks: int) -> bool:
+    """Whether several workers are sooner done; the numbers are the same."""
+    if workspace.engine.workers == 1:
+        return False
+    target = workspace.root.seconds().get("training", 0.0) / workspace.recipe.training.epochs
+    return target * after.epochs * networks / 2 > SHARED_SECONDS  # side by side, a network takes half of its time alone
 
 
 def _name(
@@ -85,9 +162,13 @@ def _name(
     return f"{digest.hexdigest()[:24]}.safetensors"
 
 
+def _is_kept(workspace: Workspace, name: str) -> bool:
+    return bool(workspace.recipe.online.keep_mb) and is_file(workspace.folder.file(NETWORKS, name))
+
+
 def _load(workspace: Workspace, name: str, count: int) -> Parameters | None:
     file = workspace.folder.file(NETWORKS, name)
-    if not workspace.recipe.online.keep_mb or not is_file(file):
+    if not _is_kept(workspace, name):
         return None
     try:
         found = load_tensors(file, workspace.target)

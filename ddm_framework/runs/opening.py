@@ -1,20 +1,18 @@
-"""Open a run that a folder holds: its recipe, its device and number of threads, its workspace."""
+"""Open a run that a folder holds: its recipe, its device and number of threads."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from ddm_framework.errors import DDMError, Mark, Problem, RecipeError
-from ddm_framework.network import keep_freed_memory
-from ddm_framework.plugin import Registry, load_plugins
+from ddm_framework.plugin import Registry
 from ddm_framework.recipe import Recipe, load_recipe
+from ddm_framework.resources import keep_freed_memory
+from ddm_framework.resources import num_cores as num_cores
 from ddm_framework.runs.provenance import DISTRIBUTION, own_version, versions_in_words
 from ddm_framework.runs.run_folder import RunFolder
-from ddm_framework.runs.workspace import Workspace
 
 
 def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
@@ -44,11 +42,6 @@ def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
     return settled, torch.device(name)
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def recorded_recipe(folder: RunFolder, registry: Registry, settings: Sequence[str] = ()) -> Recipe:
     """The recipe that a run was made with, as its folder spells it out.
 
@@ -66,10 +59,3 @@ def recorded_recipe(folder: RunFolder, registry: Registry, settings: Sequence[st
             raise
         sentence = versions_in_words(folder.manifest, []).strip()
         raise RecipeError([*error.problems, Problem(sentence, Mark(str(folder.path)))]) from error
-
-
-def workspace_of(folder: Path, plugins: Sequence[Path]) -> Workspace:
-    """The workspace of a run, finished or not, for worker processes."""
-    found, registry = RunFolder.open(folder), load_plugins(plugins)
-    recipe, device = settle(recorded_recipe(found, registry), found)
-    return Workspace(recipe, found, registry, device)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ddm_framework.data import DataInfo, DataSplits, Images, ImageSet, load_data
+from ddm_framework.engine import ALONE, Engine, Processes
 from ddm_framework.errors import DDMError, PluginError, RunFolderError
 from ddm_framework.network import Budget, Constants, LogitsModule, Network, Parameters, Target, build_network, chunks
 from ddm_framework.offline import Divided, Partition, Synset
@@ -35,6 +36,7 @@ from ddm_framework.plugin import Choice, Method, Registry, choose, method_of
 from ddm_framework.progress import SILENT, ProgressDisplay
 from ddm_framework.randomness import generator
 from ddm_framework.recipe import Recipe
+from ddm_framework.resources import num_cores
 from ddm_framework.runs import account, artifacts
 from ddm_framework.runs.kept_networks import estimated_networks
 from ddm_framework.runs.run_folder import RunFolder
@@ -153,6 +155,14 @@ class Workspace:
     def budget(self) -> Budget:
         """The memory for one chunk."""
         return Budget(self.recipe.general.memory_mb)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Who does the work that can be shared: other processes, if there are cores for them."""
+        threads = self.recipe.general.threads
+        if self.device.type != "cpu" or threads == "auto":
+            return ALONE
+        return Processes(max(1, num_cores() // threads), threads)
 
     @cached_property
     def partition(self) -> Partition:

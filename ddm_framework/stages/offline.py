@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ddm_framework.errors import RunFolderError
-from ddm_framework.network import Gradient, read_state, start, take, train
+from ddm_framework.network import Budget, Gradient, Target, read_state, start, take, train
 from ddm_framework.network.checkpoints import fitted
 from ddm_framework.offline import (
     Divided,
@@ -23,6 +25,8 @@ from ddm_framework.offline import (
     possible_pairs,
     trajectory_gradients,
 )
+from ddm_framework.offline.directions import Distance
+from ddm_framework.recipe import Matching
 from ddm_framework.runs import Workspace, artifacts
 from ddm_framework.runs.run_folder import StageClock
 
@@ -125,6 +129,34 @@ def distil(workspace: Workspace, clock: StageClock) -> None:
     artifacts.remove_synset_chunks(workspace.folder)
 
 
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What all chunks of clusters have in common when they are matched; see `match`."""
+
+    target: Target
+    divided: Divided
+    distance: Distance
+    settings: Matching
+    seed: int
+    budget: Budget
+    real: Mapping[int, Gradient] | None
+
+
+def match_chunk(common: Matched, clusters: slice, advance: Callable[[], None]) -> Synset:
+    """Match one chunk of clusters; a unit of work for an engine."""
+    return match(
+        common.target,
+        common.divided,
+        clusters,
+        common.distance,
+        common.settings,
+        common.seed,
+        budget=common.budget,
+        advance=advance,
+        real=common.real,
+    )
+
+
 def _distil_level(
     workspace: Workspace,
     level: str,
@@ -133,28 +165,30 @@ def _distil_level(
     real: Mapping[int, Gradient] | None,
     clock: StageClock,
 ) -> Synset:
-    recipe = workspace.recipe
-    finished = []
-    with workspace.display.bar(f"matching, {level}-wise (steps)", recipe.matching.steps * len(parts)) as advance:
-        for part in parts:
-            name = f"{level}_{part.start:05d}_{part.stop:05d}"
-            synset = artifacts.load_synset_chunk(workspace.folder, name, workspace.device)
-            if synset is None:
-                synset = match(
-                    workspace.trained,
-                    Divided(workspace.data.train, partition),
-                    part,
-                    recipe.distance,
-                    recipe.matching,
-                    recipe.general.seed,
-                    budget=workspace.budget,
-                    advance=advance,
-                    real=real,
-                )
-                artifacts.save_synset_chunk(workspace.folder, name, synset)
+    recipe, folder = workspace.recipe, workspace.folder
+    names = [f"{level}_{part.start:05d}_{part.stop:05d}" for part in parts]
+    known = [artifacts.load_synset_chunk(folder, name, workspace.device) for name in names]
+    found = {number: synset for number, synset in enumerate(known) if synset is not None}
+    missing = [number for number, synset in enumerate(known) if synset is None]
+    engine, target = workspace.engine, workspace.trained
+    if engine.workers > 1 and len(missing) > 1:  # the checkpoints themselves, for workers open no files
+        target = replace(target, trajectory=dict(target.trajectory))
+    common = Matched(
+        target,
+        Divided(workspace.data.train, partition),
+        recipe.distance,
+        recipe.matching,
+        recipe.general.seed,
+        workspace.budget,
+        real,
+    )
+    steps, tasks = recipe.matching.steps, (parts[number] for number in missing)
+    total = steps * len(parts)
+    with workspace.display.bar(f"matching, {level}-wise (steps)", total, steps * len(found)) as advance:
+        results = engine.results(match_chunk, common, tasks, len(missing), units=steps, advance=advance)
+        with closing(results):
+            for place, synset in results:
+                artifacts.save_synset_chunk(folder, names[missing[place]], synset)
                 clock.saved()
-            else:
-                for _ in range(recipe.matching.steps):
-                    advance()
-            finished.append(synset)
-    return Synset.joined(finished)
+                found[missing[place]] = synset
+    return Synset.joined([found[number] for number in range(len(parts))])

@@ -15,7 +15,7 @@ from ddm_framework.online import Queries
 from ddm_framework.randomness import derive_seed
 from ddm_framework.runs import Workspace, account
 from ddm_framework.truth.bank import Bank, Coupling, Retraining, is_whole
-from ddm_framework.truth.engine import train_missing
+from ddm_framework.truth.trained import train_missing
 
 
 def retrained(

@@ -14,8 +14,8 @@ from run_fixtures import copied, refused, tiny
 
 from ddm_framework.runs.provenance import git_revision
 
-HARMLESS = ("ddm_framework.truth.engine", "'uname'", "/sbin/ldconfig", "['lscpu', '--parse=core']")
-"""ddm's own workers, what Python itself asks the system for, and the processor's cores, which joblib counts by PATH."""
+HARMLESS = ("'uname'", "/sbin/ldconfig", "['lscpu', '--parse=core']")
+"""What Python itself asks the system for, and the processor's cores, which joblib counts by PATH."""
 
 MODULES = (
     *("torch", "numpy", "yaml", "json", "typing_extensions", "sitecustomize", "usercustomize", "conftest", "sklearn"),

@@ -15,8 +15,10 @@ from torch import Tensor
 import ddm_framework
 from ddm_framework import DDMError, Run, RunFolderError
 from ddm_framework.answers.hierarchical import search_each
+from ddm_framework.engine import ALONE, Engine, Processes, Work
+from ddm_framework.network import chunks
 from ddm_framework.online import leave_one_out
-from ddm_framework.runs import Workspace
+from ddm_framework.runs import Workspace, kept_networks
 from ddm_framework.runs.real_training import replayed_epochs
 from ddm_framework.truth import retrained
 
@@ -50,6 +52,32 @@ def test_all_epochs_are_exact_retraining_to_the_last_bit(momentum: Run) -> None:
     bank = retrained(workspace, rows)
     exact, stack = bank.load(slice(0, len(bank))), networks(workspace, rows, replay=4, replay_step_size=0.05)
     assert all(torch.equal(each, exact[name]) for name, each in stack.items())
+
+
+@pytest.mark.parametrize(
+    "online",
+    [{"replay": 2}, {"anchor": 1.0}, {"replay": 1, "direction": "gradient"}],
+    ids=["replay", "anchor", "directed"],
+)
+def test_workers_estimate_what_one_process_estimates(
+    momentum: Run, online: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_networks, "SHARED_SECONDS", 0.0)
+    monkeypatch.setattr(kept_networks, "chunks_of", lambda network, count, recipe: list(chunks(count, 2)))
+    rows, counts = leave_one_out(momentum.workspace.partition.num_clusters), []
+
+    class Counted(Processes):
+        def results(self, work: Work, common: Any, tasks: Any, count: int, **more: Any) -> Any:
+            counts.append(count)
+            return super().results(work, common, tasks, count, **more)
+
+    def estimated(engine: Engine) -> dict[str, Tensor]:
+        momentum.workspace.engine = engine
+        return networks(momentum.workspace, rows, keep_mb=0, step_size=0.02, **online)
+
+    alone, shared = estimated(ALONE), estimated(Counted(2, 1))
+    assert counts == [4]
+    assert all(torch.equal(each, alone[name]) for name, each in shared.items())
 
 
 @pytest.mark.parametrize("online", [{"replay": 2}, {"anchor": 1.0}], ids=["replay", "anchor"])

@@ -26,7 +26,10 @@ from run_fixtures import (
 from safetensors.torch import save_file
 
 import ddm_framework
+from ddm_framework import Workspace
+from ddm_framework.engine import ALONE, Processes
 from ddm_framework.errors import DivergenceError
+from ddm_framework.network import chunks
 from ddm_framework.runs import artifacts
 from ddm_framework.runs.run_folder import STAGES, RunFolder
 from ddm_framework.runs.tensor_files import save_tensors
@@ -260,6 +263,21 @@ def test_a_damaged_chunk_of_the_synset_is_named_and_the_advice_repairs_it(
     assert refused("run", recipe, "--out", done).startswith(f"{path} is ")
     assert ddm("run", recipe, "--out", done, "--fresh")[0] == 0
     assert_same_run(done, original)
+
+
+def test_workers_match_what_one_process_matches(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        offline, "cluster_chunks", lambda network, pairs, settings, total, budget: list(chunks(total, 2))
+    )
+    runs = []
+    for engine in (ALONE, Processes(2, 1)):
+        monkeypatch.setattr(Workspace, "engine", engine)
+        run = copied(original, tmp_path / str(engine.workers))
+        recipe, out = run.with_name("tiny.yaml"), tmp_path / f"run_{engine.workers}"
+        runs.append(ddm_framework.run(recipe, ["matching.steps=5"], out=out).path)
+    assert_same_run(*runs)
 
 
 def test_finished_chunks_are_not_matched_again(done: Path, original: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import ddm_framework
-from ddm_framework import DDMError, Workspace
+from ddm_framework import Workspace
+from ddm_framework.engine import ALONE, Processes
+from ddm_framework.errors import DivergenceError
 from ddm_framework.network.stacks import Parameters
 from ddm_framework.network.training import start, train
 from ddm_framework.offline.partition import Partition
 from ddm_framework.online.perturbations import leave_one_out
 from ddm_framework.runs import account
-from ddm_framework.truth import engine
 from ddm_framework.truth.bank import Bank
 from ddm_framework.truth.retraining import bank_folder, bank_logits, is_retrained, retrained
 
@@ -62,12 +64,12 @@ def test_networks_are_those_of_a_training_without_the_samples(workspace: Workspa
     assert equal(everything(retrained(workspace, rows)), last.parameters)
 
 
-def test_workers_give_what_one_process_gives(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "num_workers", lambda _: 1)
+def test_workers_give_what_one_process_gives(workspace: Workspace) -> None:
+    workspace.engine = ALONE
     alone = everything(retrained(workspace, leave_one_out(6)))
     for file in bank_folder(workspace).iterdir():
         file.unlink()
-    monkeypatch.setattr(engine, "num_workers", lambda _: 2)
+    workspace.engine = Processes(2, 1)
     assert equal(everything(retrained(workspace, leave_one_out(6))), alone)
 
 
@@ -159,10 +161,11 @@ def test_logits_are_of_each_network(workspace: Workspace) -> None:
     torch.testing.assert_close(logits, torch.stack([alone(row) for row in range(7)]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_worker_that_fails_says_why_and_loses_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_fails_says_why_and_loses_nothing(workspace: Workspace) -> None:
     finished = retrained(workspace, leave_one_out(6)[:2])
-    monkeypatch.setattr(engine, "num_workers", lambda _: 2)
-    workspace.folder.file("offline", "trajectory", "epoch_000.safetensors").write_bytes(b"")
-    with pytest.raises(DDMError, match=r"epoch_000\.safetensors is truncated"):
+    workspace.engine = Processes(2, 1)
+    settings = workspace.recipe.training.changed({"lr": 1e20})
+    workspace.recipe = replace(workspace.recipe, training=settings)
+    with pytest.raises(DivergenceError, match=r"training diverged in epoch 1 .* lower training\.lr"):
         retrained(workspace, 1 - leave_one_out(6)[1:])
     assert all(file.is_file() for file in finished.files)

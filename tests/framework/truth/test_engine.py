@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ddm_framework import Workspace
+from ddm_framework.engine import ALONE, Processes
 from ddm_framework.online.perturbations import leave_one_out
-from ddm_framework.truth import engine
 from ddm_framework.truth.retraining import bank_logits, retrained
 
 SPY = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nraise SystemExit(7)\n"
@@ -35,7 +35,7 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_worker_imports_nothing_from_the_current_folder(
     workspace: Workspace, strangers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "num_workers", lambda _: 2)
+    workspace.engine = Processes(2, 1)
     monkeypatch.setenv("PYTHONPATH", f":{strangers / 'nowhere'}:")  # an empty entry stands for the current folder
     rows = leave_one_out(workspace.partition.num_clusters)[1:5]
     logits = bank_logits(workspace, retrained(workspace, rows, coupling="independent"), workspace.queries_of("test"))
@@ -57,7 +57,7 @@ def test_beside_a_control_a_network_that_lacks_nothing_is_the_target(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     monkeypatch.setattr(Workspace, "same_rounding", property(lambda _: False))
-    monkeypatch.setattr(engine, "num_workers", lambda _: 1)
+    workspace.engine = ALONE
     monkeypatch.setattr("ddm_framework.truth.retraining.bank_folder", lambda run: run.folder.path / f"bank_{threads}")
     torch.set_num_threads(threads)
     bank = retrained(workspace, leave_one_out(workspace.partition.num_clusters)[:3])
