@@ -146,7 +146,7 @@ def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
 
 
 def fitted(
-    network: Network, initial: Parameters, state: Mapping[str, Tensor], path: Path, *, whole: bool = False
+    network: Network, initial: Parameters, state: Mapping[str, Tensor], path: Path | str, *, whole: bool = False
 ) -> tuple[Parameters, dict[str, Tensor]]:
     """Parameters of the network from a state dict, float32, and the constants that it holds.
 
@@ -154,14 +154,14 @@ def fitted(
         network: the architecture.
         initial: parameters that it was built with.
         state: of the checkpoint, under the network's names or with one prefix before all of them.
-        path: for messages.
+        path: of the checkpoint, or in words what it is, for messages.
         whole: whether weights that are not trained and statistics of batch norm must be there too.
     Returns:
         The parameters that are trained, and those buffers and frozen weights that the state holds.
     Raises:
         DDMError: if weights are missing, unknown, not finite or of another shape.
     """
-    what = f"checkpoint {path}"
+    what = f"checkpoint {path}" if isinstance(path, Path) else path
     state = _own_names(network, initial, state, what)
     own = {**initial, **network.buffers}
     unknown = [name for name in state if name.endswith("running_var") and name not in own]

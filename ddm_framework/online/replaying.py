@@ -7,13 +7,16 @@ method (Eq. 9); with E = τ there is no step, and it is exact retraining. A netw
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ddm_framework.data.splits import ImageSet
 from ddm_framework.network.memory import Budget
+from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters, broadcast
 from ddm_framework.network.target import Target
 from ddm_framework.network.training import TrainingState, learning_rate, train
@@ -22,6 +25,9 @@ from ddm_framework.online.displacements import Displacements
 from ddm_framework.online.finetuning import finetune
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import Training
+
+Continued = Callable[[Parameters, Tensor], Parameters]
+"""(a stack of R networks at θ_{τ-E}, samples that each keeps (R, N)) -> the stack at the end of the training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,7 @@ class Replay:
         epochs: E, at least 1; θ_{τ-E} is saved.
         velocity: momentum's buffer at θ_{τ-E}; zeros if there is no momentum.
         controlled: a stack rounds by its size here, so the target is trained along, and differences from it count.
+        continued: how the networks are trained; by default as the recipe's `training` says.
     """
 
     data: ImageSet
@@ -41,6 +48,7 @@ class Replay:
     epochs: int
     velocity: Parameters
     controlled: bool
+    continued: Continued | None = None
 
 
 def share_of_step(training: Training, epoch: int) -> float:
@@ -93,8 +101,16 @@ def replayed(
         rows, samples = (torch.cat([each, torch.ones_like(each[:1])]) for each in (rows, samples))
     begins, steps = target.until(epoch), steps_of_sets(rows, online.set_power)
     stack = finetune(begins, synset, steps, online, recipe.matching.direction, budget, displacements=displacements)
-    begun = TrainingState(epoch, stack, broadcast(replay.velocity, len(rows)))
-    *_, last = train(target.network, begun, replay.data, samples, training, recipe.general.seed)
+    reached = (replay.continued or partial(_as_trained, target.network, replay, recipe))(stack, samples)
     if not replay.controlled:
-        return last.parameters
-    return {name: each[:-1] - each[-1:] + target.final[name] for name, each in last.parameters.items()}
+        return reached
+    final = {**target.network.buffers, **target.final}
+    return {name: each[:-1] - each[-1:] + final[name] for name, each in reached.items()}
+
+
+def _as_trained(network: Network, replay: Replay, recipe: Recipe, stack: Parameters, samples: Tensor) -> Parameters:
+    """The last epochs as the recipe's `training` says."""
+    training = recipe.training
+    begun = TrainingState(training.epochs - replay.epochs, stack, broadcast(replay.velocity, len(samples)))
+    *_, last = train(network, begun, replay.data, samples, training, recipe.general.seed)
+    return last.parameters

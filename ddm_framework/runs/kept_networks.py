@@ -67,11 +67,10 @@ def _name(
     workspace: Workspace, perturbations: Tensor, synset: Synset, partition: Partition, kept: Tensor | None
 ) -> str:
     """A digest of everything that the networks follow from."""
-    stages = workspace.root.manifest["stages"]
     online = workspace.recipe.online.model_dump(exclude={"keep_mb", "beta", "ridge"})
     said = [
         own_version(),
-        str(stages["training"]["hash"]),
+        workspace.training_id,
         workspace.recipe.matching.direction,
         json.dumps(online, sort_keys=True),
     ]
@@ -93,10 +92,10 @@ def _load(workspace: Workspace, name: str, count: int) -> Parameters | None:
         found = load_tensors(file, workspace.target)
     except RunFolderError:  # a damaged file is estimated again
         return None
-    shapes = {key: (count, *each.shape) for key, each in workspace.target.items()}
-    if any(tuple(found[key].shape) != shape for key, shape in shapes.items()):
+    known = {**workspace.network.buffers, **workspace.target}  # networks may have constants of their own
+    if any(key not in known or tuple(each.shape) != (count, *known[key].shape) for key, each in found.items()):
         return None
-    return {key: found[key].to(workspace.device) for key in workspace.target}
+    return {key: each.to(workspace.device) for key, each in found.items()}
 
 
 def _save(workspace: Workspace, name: str, stack: Parameters) -> None:
