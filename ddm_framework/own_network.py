@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ddm_framework.api import Run
+from ddm_framework.arguments import checked_display, path_of, paths_of, texts_of
 from ddm_framework.data import DataInfo, DataSplits, origin_of
 from ddm_framework.data.given import as_pixels, pair, source_of
 from ddm_framework.data.splits import hold_out
@@ -92,13 +95,14 @@ def from_module(
         DDMError: for data, checkpoints or settings that do not fit, or a train_function that does not give the module
             back.
     """
-    registry = load_plugins([Path(each) for each in plugins])
+    checked_display(display)
+    registry, settings = load_plugins(paths_of(plugins, "plugins")), texts_of(settings, "settings")
     module = _plain(module)
     kept = _listed_checkpoints(checkpoints)
-    if not isinstance(validation, int | float):
+    if not isinstance(validation, Real):
         raise DDMError(f"validation is a share of the training images, such as 0.1, not {validation!r}")
-    folder = Path(out) if out is not None else Path("runs") / type(module).__name__
-    data = _data(train, test, _names(class_names), validation, (_numbers(mean, "mean"), _numbers(std, "std")))
+    folder = path_of(out, "out") if out is not None else Path("runs") / type(module).__name__
+    data = _data(train, test, _names(class_names), float(validation), (_numbers(mean, "mean"), _numbers(std, "std")))
     own = None
     if train_function is not None:
         own = OwnTraining.of(train_function, module, data.positions, data.num_given)
@@ -106,7 +110,7 @@ def from_module(
     if asked.corruption.share or asked.corruption.labels:
         raise DDMError("a network trained elsewhere never saw data that are spoilt here; leave `corruption` out")
     if parameters is not None:
-        patterns = [parameters] if isinstance(parameters, str) else list(parameters)
+        patterns = texts_of(parameters, "parameters")
         asked = replace(asked, training=asked.training.changed({"parameters": patterns}))
     for told in data.notes:
         display.say(told)
@@ -186,6 +190,8 @@ def _plain(module: Any) -> nn.Module:
         raise DDMError("the network is a TorchScript module, whose weights cannot be replaced; bring the original one")
     if any(nn.parameter.is_lazy(each) for each in module.parameters()):
         raise DDMError("the network has lazy layers that never saw an image; call it once on a batch, then bring it")
+    if away := [name for name, each in _tensors_of(module) if each.is_meta]:
+        raise DDMError(f"the network's {away[0]} is on the device `meta`, without values; load its weights first")
     try:
         copy.deepcopy(module)
     except Exception as error:  # whatever hangs on the module can raise anything
@@ -195,6 +201,10 @@ def _plain(module: Any) -> nn.Module:
             " results of earlier passes; `weight_norm` of torch.nn.utils.parametrizations instead of the old one)"
         ) from error
     return module
+
+
+def _tensors_of(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    return itertools.chain(module.named_parameters(), module.named_buffers())
 
 
 def _listed_checkpoints(checkpoints: Any) -> list[Checkpoint]:
@@ -231,6 +241,8 @@ def _names(class_names: Any) -> list[str] | None:
     listed = list(class_names) if given else []
     if not listed or not all(isinstance(each, str) for each in listed):
         raise DDMError(f"class_names is a list of texts, one per class in the order of the ids, not {class_names!r}")
+    if wrong := [each for each in listed if not each.isprintable() or not each.strip()]:
+        raise DDMError(f"class_names: {wrong[0]!r} cannot be read; give names of printable characters")
     return listed
 
 
@@ -292,7 +304,12 @@ def _data(
     if images.shape[1] != asked.shape[1]:
         raise DataError(f"train images have {images.shape[1]} channels, test images {asked.shape[1]}")
     images, asked, mean, std, notes = as_pixels(images, asked, *normalised)
-    names = class_names or [str(label) for label in range(int(torch.cat([labels, answers]).max()) + 1)]
+    highest = int(torch.cat([labels, answers]).max())
+    if class_names is None and highest >= len(labels):  # before so many names are made
+        raise DataError(
+            f"train: labels run to {highest}, and there are {len(labels)} images; class ids are 0, 1, 2, ..."
+        )
+    names = class_names or [str(label) for label in range(highest + 1)]
     parts = (
         (images, labels, origin_of(source_of(train), len(labels))),
         (asked, answers, origin_of(source_of(test), len(answers))),

@@ -29,6 +29,8 @@ AVERAGED = ("ema", "average", "swa", "teacher")
 """What the prefix of a second copy of the network is called, a moving average of it."""
 COUNTERS = ("n_averaged",)
 """What `torch.optim.swa_utils.AveragedModel` adds to a state dict."""
+EXTRA = "_extra_state"
+"""What a module of PyTorch calls that which is no tensor in its state dict."""
 STATISTICS = ("running_mean", "running_var")
 _DEEPEST = 4
 
@@ -115,10 +117,14 @@ def _tensors(content: Mapping[Any, Any], what: str) -> dict[str, Tensor]:
     """The tensors of a state dict; plain values beside them are left out."""
     found: dict[str, Tensor] = {}
     for name, each in content.items():
+        if str(name).endswith(EXTRA):
+            continue
         if isinstance(each, np.ndarray) and each.dtype.kind in "fiub":
             each = torch.as_tensor(each)
         if isinstance(each, Tensor) and isinstance(name, str):
-            found[name] = each
+            if each.is_meta:
+                raise DDMError(f"{what}: {name!r} is on the device `meta`, without values; save what holds them")
+            found[name] = each if each.layout == torch.strided else each.to_dense()
         elif not isinstance(each, int | float | str | bytes | np.generic | None):
             raise DDMError(
                 f"{what} is not a state dict, a mapping from names to tensors: {name!r} is a {type(each).__name__}"

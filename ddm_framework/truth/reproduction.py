@@ -43,11 +43,11 @@ class Reproduction:
 
     def sentence(self) -> str:
         """In plain words."""
-        replay = f" (from the checkpoint of online.replay by {self.replay_shift:.2g})" if self.replay_shift else ""
+        begun = "" if self.replay_shift is None else f", and from where online.replay starts by {self.replay_shift:.2g}"
         return (
-            "Exact retrainings are made by the train_function that came with the module. Trained on all samples it moves"
-            f" the logits of test images by {self.shift:.2g}{replay}, and without one cluster by"
-            f" {self.cluster_effect:.2g} (root mean square, median of {len(self.clusters)} clusters)."
+            "Exact retrainings are made by the train_function that came with the module. With all samples it moves the"
+            f" logits of test images by {self.shift:.2g}{begun}; without one cluster by {self.cluster_effect:.2g} (root"
+            f" mean square; median of {len(self.clusters)} clusters)."
         )
 
 
