@@ -15,6 +15,7 @@ from ddm_framework.answers.answered import Answer, answered
 from ddm_framework.answers.auditing import Audit, audit
 from ddm_framework.answers.deletion import Without, left_out, share_kept, without
 from ddm_framework.answers.member_shares import members_with_shares, rough_shares
+from ddm_framework.arguments import checked_display, path_of, paths_of, texts_of
 from ddm_framework.errors import DDMError
 from ddm_framework.network import take
 from ddm_framework.offline import Partition
@@ -273,9 +274,10 @@ def run(
     Raises:
         DDMError: for a mistake of the user's.
     """
-    registry = load_plugins([Path(each) for each in plugins])
-    checked = load_recipe(str(recipe), registry, settings)
-    folder = Path(out) if out is not None else Path("runs") / checked.name
+    checked_display(display)
+    registry = load_plugins(paths_of(plugins, "plugins"))
+    checked = load_recipe(str(recipe), registry, texts_of(settings, "settings"))
+    folder = path_of(out, "out") if out is not None else Path("runs") / checked.name
     return Run(*pipeline.execute(checked, registry, folder, fresh=fresh, display=display))
 
 
@@ -292,13 +294,14 @@ def open_run(
     Raises:
         DDMError: if the folder holds no finished run, or the inputs of its offline stages have changed since.
     """
-    found = RunFolder.existing(Path(folder))
+    checked_display(display)
+    found = RunFolder.existing(path_of(folder, "folder"))
     if f"use: {GIVEN}" in found.recipe_text():
         raise DDMError(
             f"{folder} holds a run of a module from Python, which only you can make again: call from_module with the"
             " same module and data, which takes up what the folder holds, and ask the run that it returns"
         )
-    registry = load_plugins([Path(each) for each in plugins])
+    registry = load_plugins(paths_of(plugins, "plugins"))
     asked = recorded_recipe(found, registry, [f"device={device}"])
     recipe, chosen = settle(replace(asked, name=str(found.manifest.get("recipe", found.path.name))), found)
     made = recipe.general.model_copy(update={"device": found.input("training", "device")})

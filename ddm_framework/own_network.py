@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ddm_framework.api import Run
+from ddm_framework.arguments import checked_display, path_of, paths_of, texts_of
 from ddm_framework.data import DataInfo, DataSplits, origin_of
 from ddm_framework.data.given import as_pixels, pair, source_of
+from ddm_framework.data.splits import hold_out
 from ddm_framework.errors import DataError, DDMError
 from ddm_framework.network import read_state, state_in
-from ddm_framework.plugin import Choice, load_plugins
+from ddm_framework.plugin import Choice, Registry, load_plugins
 from ddm_framework.plugin.choice import GIVEN
 from ddm_framework.progress import SILENT, ProgressDisplay
-from ddm_framework.recipe import Target, load_recipe
+from ddm_framework.recipe import Recipe, Target, load_recipe
+from ddm_framework.recipe.settings import MANY
 from ddm_framework.runs import RunFolder, save_tensors
+from ddm_framework.runs.own_training import OwnTraining, TrainFunction
 from ddm_framework.stages import pipeline
 
 Split = tuple[Any, Any] | Dataset[Any] | DataLoader[Any]
@@ -42,6 +48,7 @@ def from_module(
     *,
     checkpoints: Sequence[Checkpoint] = (),
     epochs: Sequence[int] | None = None,
+    train_function: TrainFunction | None = None,
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -66,6 +73,12 @@ def from_module(
             Without them, matching sees the end of training alone (`pairing: final`), and so does the audit.
         epochs: after how many epochs each of `checkpoints` was kept, and after how many the training ended, such as
             `[0, 5, 10, 30]`; the audit weights them by the epochs between. By default they are evenly spaced.
+        train_function: repeats the training, for certificates, exact retraining and `online.replay`. It is called as
+            `f(weights, start, from_epoch)` and returns the trained module, or its state dict. `weights`, float32 (N,),
+            are 1 for the samples of `train` that are kept, in their order, and 0 for the others. `start` is None, or a
+            copy of the module as checkpoint number `from_epoch` left it, from which the training goes on; a function of
+            `weights` alone does without `online.replay`. It must be deterministic: with all ones it gives the module
+            back, to a tenth of the effect of a cluster. That is tried with four trainings before the attribution.
         class_names: one per class; numbers by default.
         mean, std: what its inputs were normalised by, one number per channel, in units of [0, 1]; by default it takes
             pixels as they are.
@@ -82,31 +95,25 @@ def from_module(
     Returns:
         The run. To take it up later, call this again with the same arguments; `open_run` cannot make the module.
     Raises:
-        DDMError: for data, checkpoints or settings that do not fit.
+        DDMError: for data, checkpoints or settings that do not fit, or a train_function that does not give the module
+            back.
     """
-    registry = load_plugins([Path(each) for each in plugins])
+    checked_display(display)
+    registry, settings = load_plugins(paths_of(plugins, "plugins")), texts_of(settings, "settings")
     module = _plain(module)
     kept = _listed_checkpoints(checkpoints)
-    if not isinstance(validation, int | float):
+    if not isinstance(validation, Real):
         raise DDMError(f"validation is a share of the training images, such as 0.1, not {validation!r}")
-    folder = Path(out) if out is not None else Path("runs") / type(module).__name__
-    data = _data(train, test, _names(class_names), validation, (_numbers(mean, "mean"), _numbers(std, "std")))
-    asked = load_recipe(str(recipe), registry, settings)
-    if asked.certificate.retrainings and any(each.startswith("certificate.") for each in settings):
-        raise DDMError("a network trained elsewhere cannot be retrained exactly; set certificate.retrainings=0")
-    if asked.online.replay and any(each.startswith("online.replay=") for each in settings):
-        raise DDMError("how the network was trained is not known, so nothing can be repeated; set online.replay=0")
-    if asked.certificate.retrainings or asked.online.replay:
-        display.say("how the network was trained is not known: nothing is retrained or repeated (certificate, replay)")
-        asked = replace(
-            asked,
-            certificate=asked.certificate.changed({"retrainings": 0, "singles": None}),
-            online=asked.online.changed({"replay": 0}),
-        )
+    folder = path_of(out, "out") if out is not None else Path("runs") / type(module).__name__
+    data = _data(train, test, _names(class_names), float(validation), (_numbers(mean, "mean"), _numbers(std, "std")))
+    own = None
+    if train_function is not None:
+        own = OwnTraining.of(train_function, module, data.positions, data.num_given)
+    asked = _asked(str(recipe), registry, settings, len(kept), own, display)
     if asked.corruption.share or asked.corruption.labels:
         raise DDMError("a network trained elsewhere never saw data that are spoilt here; leave `corruption` out")
     if parameters is not None:
-        patterns = [parameters] if isinstance(parameters, str) else list(parameters)
+        patterns = texts_of(parameters, "parameters")
         asked = replace(asked, training=asked.training.changed({"parameters": patterns}))
     for told in data.notes:
         display.say(told)
@@ -129,7 +136,47 @@ def from_module(
         matching=asked.matching.model_copy(update={"step_length": length}),
     )
     checked = chosen.with_target(brought)
-    return Run(*pipeline.execute(checked, registry, folder, fresh=fresh, display=display))
+    return Run(*pipeline.execute(checked, registry, folder, fresh=fresh, display=display, own_training=own))
+
+
+def _asked(
+    recipe: str,
+    registry: Registry,
+    settings: Sequence[str],
+    num_kept: int,
+    own: OwnTraining | None,
+    display: ProgressDisplay,
+) -> Recipe:
+    """The recipe, without what needs a training that is not known.
+
+    Raises:
+        DDMError: if the settings ask for just that.
+    """
+    # Epochs are counted in checkpoints here, so those of the recipe say nothing of what may be repeated.
+    any_number = [] if own is None else [f"training.epochs={MANY}", "training.checkpoint_every=1"]
+    asked = load_recipe(recipe, registry, [*settings, *any_number])
+    asked = replace(asked, training=asked.training.changed({"epochs": max(1, num_kept)})) if own else asked
+    wanted = {name for name in ("certificate", "online.replay") for each in settings if each.startswith(name)}
+    told = "how the network was trained is not known; bring a train_function, or"
+    if own is None and asked.certificate.retrainings and "certificate" in wanted:
+        raise DDMError(f"{told} set certificate.retrainings=0: a network trained elsewhere cannot be retrained exactly")
+    repeats = own is not None and own.takes_start and num_kept > 0
+    if asked.online.replay and not repeats and "online.replay" in wanted:
+        if own is None:
+            raise DDMError(f"{told} set online.replay=0, as nothing can be repeated")
+        told = "it has no argument `start`" if num_kept else "there are no checkpoints to start from"
+        raise DDMError(f"train_function cannot repeat the end of the training, for {told}; set online.replay=0")
+    if own is not None and asked.online.replay not in range(num_kept + 1) and asked.online.replay != "auto":
+        raise DDMError(
+            f"online.replay={asked.online.replay} is counted in checkpoints, and {num_kept} come before the module;"
+            f" set online.replay={num_kept} or less"
+        )
+    if own is None and (asked.certificate.retrainings or asked.online.replay):
+        display.say("how the network was trained is not known: nothing is retrained or repeated (certificate, replay)")
+        asked = replace(asked, certificate=asked.certificate.changed({"retrainings": 0, "singles": None}))
+    if "online.replay" not in wanted:  # it costs a part of a training for each cluster
+        asked = replace(asked, online=asked.online.changed({"replay": 0}))
+    return asked
 
 
 def _plain(module: Any) -> nn.Module:
@@ -149,6 +196,8 @@ def _plain(module: Any) -> nn.Module:
         raise DDMError("the network is a TorchScript module, whose weights cannot be replaced; bring the original one")
     if any(nn.parameter.is_lazy(each) for each in module.parameters()):
         raise DDMError("the network has lazy layers that never saw an image; call it once on a batch, then bring it")
+    if away := [name for name, each in _tensors_of(module) if each.is_meta]:
+        raise DDMError(f"the network's {away[0]} is on the device `meta`, without values; load its weights first")
     try:
         copy.deepcopy(module)
     except Exception as error:  # whatever hangs on the module can raise anything
@@ -158,6 +207,10 @@ def _plain(module: Any) -> nn.Module:
             " results of earlier passes; `weight_norm` of torch.nn.utils.parametrizations instead of the old one)"
         ) from error
     return module
+
+
+def _tensors_of(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    return itertools.chain(module.named_parameters(), module.named_buffers())
 
 
 def _listed_checkpoints(checkpoints: Any) -> list[Checkpoint]:
@@ -194,6 +247,8 @@ def _names(class_names: Any) -> list[str] | None:
     listed = list(class_names) if given else []
     if not listed or not all(isinstance(each, str) for each in listed):
         raise DDMError(f"class_names is a list of texts, one per class in the order of the ids, not {class_names!r}")
+    if wrong := [each for each in listed if not each.isprintable() or not each.strip()]:
+        raise DDMError(f"class_names: {wrong[0]!r} cannot be read; give names of printable characters")
     return listed
 
 
@@ -221,12 +276,17 @@ def _kept(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The data that were brought, how the network's inputs are normalised, and what is to be told."""
+    """The data that were brought, how the network's inputs are normalised, and what is to be told.
+
+    The training split holds the samples at `positions` (int64) of the `num_given` that were given.
+    """
 
     splits: DataSplits
     mean: list[float]
     std: list[float]
     notes: list[str]
+    positions: Tensor
+    num_given: int
 
 
 def _data(
@@ -250,10 +310,16 @@ def _data(
     if images.shape[1] != asked.shape[1]:
         raise DataError(f"train images have {images.shape[1]} channels, test images {asked.shape[1]}")
     images, asked, mean, std, notes = as_pixels(images, asked, *normalised)
-    names = class_names or [str(label) for label in range(int(torch.cat([labels, answers]).max()) + 1)]
+    highest = int(torch.cat([labels, answers]).max())
+    if class_names is None and highest >= len(labels):  # before so many names are made
+        raise DataError(
+            f"train: labels run to {highest}, and there are {len(labels)} images; class ids are 0, 1, 2, ..."
+        )
+    names = class_names or [str(label) for label in range(highest + 1)]
     parts = (
         (images, labels, origin_of(source_of(train), len(labels))),
         (asked, answers, origin_of(source_of(test), len(answers))),
     )
     splits = DataSplits.from_pixels(*parts, class_names=tuple(names), validation=validation)
-    return _Data(splits, mean, std, [*told, *more, *notes])
+    positions, _ = hold_out(labels, validation, 0)
+    return _Data(splits, mean, std, [*told, *more, *notes], positions, len(labels))

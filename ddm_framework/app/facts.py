@@ -26,7 +26,7 @@ def facts(served: ServedRun) -> dict[str, Any]:
         "replays": served.replays,
         "replay": served.own_replay,
         "seconds_per_epoch": served.seconds_per_epoch,
-        "can_retrain": workspace.recipe.target.checkpoint is None,
+        "can_retrain": workspace.can_retrain,
         "spearman": certificate.get("spearman"),
         "spearman_interval": certificate.get("spearman_interval"),
     }

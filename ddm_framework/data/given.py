@@ -18,6 +18,9 @@ WANTED = (
     "give (images, labels) as two tensors or arrays, a data set of (image, class id), or a loader of batches of these"
 )
 _CHANNELS = (1, 3, 4)
+_ENTRIES = (Tensor, np.ndarray, int, np.integer, float, str)
+_WIDE = (torch.uint16, torch.uint32, torch.uint64)
+"""Types that PyTorch computes little with."""
 _TRIED = 8
 """Samples of a data set that are read twice, to see whether it draws another picture each time."""
 _SIZES = 5
@@ -44,11 +47,13 @@ def _is_many(each: Any) -> bool:
     """Whether something holds images or labels of many samples, and is no single sample."""
     if isinstance(each, Tensor | np.ndarray):
         return True
-    return (
-        isinstance(each, list)
-        and bool(each)
-        and all(isinstance(one, Tensor | np.ndarray | int | np.integer | float | str) for one in each)
-    )
+    if isinstance(each, tuple | range):
+        return len(each) > 0 and all(isinstance(one, int | np.integer | float) for one in each)
+    return isinstance(each, list) and bool(each) and all(isinstance(one, _ENTRIES) or _is_pil(one) for one in each)
+
+
+def _is_pil(image: Any) -> bool:
+    return hasattr(image, "convert") and hasattr(image, "mode")
 
 
 def _collected(split: Any, name: str) -> tuple[Any, Any]:
@@ -58,17 +63,29 @@ def _collected(split: Any, name: str) -> tuple[Any, Any]:
     except DataError:
         raise
     except Exception as error:  # a data set of the user's can raise anything
-        told = " ".join(str(error).split())[:200]
+        told = _told(error)
         raise DataError(f"{name}: reading it fails with {type(error).__name__}: {told}; {WANTED}") from error
     if not samples:
         raise DataError(f"{name}: it holds no sample; {WANTED}")
-    images = [_picture(image, name) for image, _ in samples]
+    images = _same_size([_picture(image, name) for image, _ in samples], name)
+    return torch.stack(images), [label for _, label in samples]
+
+
+def _same_size(images: list[Tensor], name: str) -> list[Tensor]:
+    """The images.
+
+    Raises:
+        DataError: if they differ in size or type.
+    """
     sizes = sorted({tuple(image.shape) for image in images})
     if len(sizes) > 1:
         raise DataError(
             f"{name}: images have several sizes ({', '.join(map(str, sizes[:_SIZES]))}); resize them to one"
         )
-    return torch.stack(images), [label for _, label in samples]
+    kinds = sorted({str(image.dtype).removeprefix("torch.") for image in images})
+    if len(kinds) > 1:
+        raise DataError(f"{name}: images are of several types ({', '.join(kinds)}); give all of them in one")
+    return images
 
 
 def _samples(split: Any, name: str) -> list[tuple[Any, Any]]:
@@ -137,8 +154,8 @@ def _sample(sample: Any, name: str) -> tuple[Any, Any]:
 def _picture(image: Any, name: str) -> Tensor:
     """One image as a tensor; PIL images and arrays have their channels last or none."""
     if isinstance(image, Tensor):
-        return image.detach().cpu()
-    if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
+        return _at_hand(image, f"{name}: images")
+    if _is_pil(image):
         values = torch.from_numpy(np.array(image if image.mode in ("L", "RGB") else image.convert("RGB")))
         return values[None] if values.ndim == 2 else values.permute(2, 0, 1)
     if isinstance(image, np.ndarray):
@@ -146,13 +163,40 @@ def _picture(image: Any, name: str) -> Tensor:
     raise DataError(f"{name}: {WANTED}; an image is a {type(image).__name__}")
 
 
+def _at_hand(values: Tensor, what: str) -> Tensor:
+    """A tensor as plain values on the processor.
+
+    Raises:
+        DataError: if it has none.
+    """
+    if values.is_meta:
+        raise DataError(f"{what} are on the device `meta`, without values; give what holds them")
+    try:
+        found = values.detach().cpu()
+        found = found.dequantize() if found.is_quantized else found
+        found = found if found.layout == torch.strided and not found.is_nested else found.to_dense()
+        return found.to(torch.int64) if found.dtype in _WIDE else found
+    except (RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{what} are no plain tensor ({_told(error)}); give one of values side by side") from error
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
 def _tensor(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
-        return values.detach().cpu()
+        return _at_hand(values, f"{name}: images")
+    if isinstance(values, list) and all(map(_is_pil, values)):
+        return torch.stack(_same_size([_picture(each, name) for each in values], name))
     try:
-        return torch.from_numpy(np.ascontiguousarray(np.stack([np.asarray(each) for each in values])))
+        arrays = [
+            _at_hand(each, f"{name}: images").numpy() if isinstance(each, Tensor) else np.asarray(each)
+            for each in values
+        ]
+        return _at_hand(torch.from_numpy(np.ascontiguousarray(np.stack(arrays))), f"{name}: images")
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: images are no array of numbers of one size ({error}); {WANTED}") from None
+        raise DataError(f"{name}: images are no array of numbers of one size ({_told(error)}); {WANTED}") from None
 
 
 def _pixels(images: Any, name: str) -> tuple[Tensor, list[str]]:
@@ -187,7 +231,7 @@ def class_ids(labels: Any, name: str) -> Tensor:
         DataError: for labels that are no classes.
     """
     if isinstance(labels, Tensor):
-        values = labels.detach().cpu()
+        values = _at_hand(labels, f"{name}: labels")
     else:
         listed = (
             labels
@@ -195,9 +239,12 @@ def class_ids(labels: Any, name: str) -> Tensor:
             else [each.tolist() if isinstance(each, Tensor | np.ndarray) else each for each in labels]
         )
         try:
-            values = torch.as_tensor(np.asarray(listed))
-        except (TypeError, ValueError):
-            raise DataError(f"{name}: labels must be class ids, whole numbers from 0; found {listed[0]!r}") from None
+            array = np.asarray(listed)
+            array = np.asarray(array.tolist()) if array.dtype == object else array
+            values = _at_hand(torch.as_tensor(array), f"{name}: labels")
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            found = next(iter(np.ravel(np.asarray(listed, dtype=object))), None)
+            raise DataError(f"{name}: labels must be class ids, whole numbers from 0; found {found!r}") from None
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 2 and bool(((values == 0) | (values == 1)).all()) and bool((values.sum(1) == 1).all()):
@@ -206,8 +253,10 @@ def class_ids(labels: Any, name: str) -> Tensor:
         raise DataError(
             f"{name}: labels have shape {tuple(values.shape)}; give one class id a sample, (N,), or one-hot rows"
         )
-    whole = values.to(torch.int64) if values.dtype != torch.bool else values.long()
-    if values.is_complex() or (values.is_floating_point() and not bool((values == whole).all())):
+    if values.is_complex():
+        raise DataError(f"{name}: labels are complex numbers; give class ids from 0")
+    whole = values.to(torch.int64)
+    if values.is_floating_point() and not bool((values == whole).all()):
         raise DataError(f"{name}: labels are not whole ({values[values != whole][0].item()}); give class ids from 0")
     return whole
 

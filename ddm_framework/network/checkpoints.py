@@ -29,6 +29,8 @@ AVERAGED = ("ema", "average", "swa", "teacher")
 """What the prefix of a second copy of the network is called, a moving average of it."""
 COUNTERS = ("n_averaged",)
 """What `torch.optim.swa_utils.AveragedModel` adds to a state dict."""
+EXTRA = "_extra_state"
+"""What a module of PyTorch calls that which is no tensor in its state dict."""
 STATISTICS = ("running_mean", "running_var")
 _DEEPEST = 4
 
@@ -115,10 +117,14 @@ def _tensors(content: Mapping[Any, Any], what: str) -> dict[str, Tensor]:
     """The tensors of a state dict; plain values beside them are left out."""
     found: dict[str, Tensor] = {}
     for name, each in content.items():
+        if str(name).endswith(EXTRA):
+            continue
         if isinstance(each, np.ndarray) and each.dtype.kind in "fiub":
             each = torch.as_tensor(each)
         if isinstance(each, Tensor) and isinstance(name, str):
-            found[name] = each
+            if each.is_meta:
+                raise DDMError(f"{what}: {name!r} is on the device `meta`, without values; save what holds them")
+            found[name] = each if each.layout == torch.strided else each.to_dense()
         elif not isinstance(each, int | float | str | bytes | np.generic | None):
             raise DDMError(
                 f"{what} is not a state dict, a mapping from names to tensors: {name!r} is a {type(each).__name__}"
@@ -146,7 +152,7 @@ def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
 
 
 def fitted(
-    network: Network, initial: Parameters, state: Mapping[str, Tensor], path: Path, *, whole: bool = False
+    network: Network, initial: Parameters, state: Mapping[str, Tensor], path: Path | str, *, whole: bool = False
 ) -> tuple[Parameters, dict[str, Tensor]]:
     """Parameters of the network from a state dict, float32, and the constants that it holds.
 
@@ -154,14 +160,14 @@ def fitted(
         network: the architecture.
         initial: parameters that it was built with.
         state: of the checkpoint, under the network's names or with one prefix before all of them.
-        path: for messages.
+        path: of the checkpoint, or in words what it is, for messages.
         whole: whether weights that are not trained and statistics of batch norm must be there too.
     Returns:
         The parameters that are trained, and those buffers and frozen weights that the state holds.
     Raises:
         DDMError: if weights are missing, unknown, not finite or of another shape.
     """
-    what = f"checkpoint {path}"
+    what = f"checkpoint {path}" if isinstance(path, Path) else path
     state = _own_names(network, initial, state, what)
     own = {**initial, **network.buffers}
     unknown = [name for name in state if name.endswith("running_var") and name not in own]

@@ -50,6 +50,7 @@ def grouped(module: nn.Module, trained: Iterable[str] | None = None) -> Stacked 
         return None
     moving = {name for name, _ in module.named_parameters()} if trained is None else set(trained)
     still = {name for name, layer in layers if not any(f"{name}{key}" in moving for key, _ in layer.named_parameters())}
+    held = {name: {f"{name}{key}" for key in layer.state_dict()} for name, layer in layers}
 
     def together(stack: Mapping[str, Tensor], images: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
         count = len(next(iter(stack.values())))
@@ -58,7 +59,8 @@ def grouped(module: nn.Module, trained: Iterable[str] | None = None) -> Stacked 
         one = {name: each[None] for name, each in constants.items()}
         each_own = {**{name: each.expand(count, *each.shape[1:]) for name, each in one.items()}, **stack}
         for name, layer in layers:
-            if shared and name in still and not isinstance(layer, nn.Flatten):
+            common = name in still and not any(key in stack for key in held[name])  # networks may bring constants
+            if shared and common and not isinstance(layer, nn.Flatten):
                 values = _apply(layer, one, name, values, 1, shared)  # once for all networks
                 continue
             values = _apply(layer, each_own, name, values, count, shared)

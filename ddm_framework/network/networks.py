@@ -44,7 +44,8 @@ class Network:
         module: in evaluation mode; its own parameters are never used.
         info: the data it takes.
         activation_values: number of activations of one forward pass of one image, for sizing chunks.
-        buffers: constants of the module: its buffers, and the weights that are not trained.
+        buffers: constants of the module: its buffers, and the weights that are not trained. Networks that were trained
+            in a way of their own bring theirs among their parameters, which go before these.
         grouped: a function of a stack of parameters without vmap; None if the module's layers do not allow it.
         output: how logits are read from what the module returns.
         kernels: what the module is computed by.
@@ -107,7 +108,7 @@ class Network:
             module: a copy of the module with other layers.
         """
         with self.kernels.chosen():
-            return functional_call(module or self.module, (parameters, self.buffers), (images,))
+            return functional_call(module or self.module, {**self.buffers, **parameters}, (images,))
 
     def loss(self, parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy (B,) of each image; labels are class ids (B,) or probabilities (B, classes)."""
@@ -162,7 +163,8 @@ class Network:
         On a GPU, or with several threads, rounding depends on the size of a stack. θ_τ in the same stack shows by how
         much, so that a network that is equal to θ_τ has exactly its logits, and effects are differences from it.
         """
-        found = self.logits(concatenate([stack, broadcast(target, 1)]), images)
+        own = {name: self.buffers[name] for name in stack if name not in target}
+        found = self.logits(concatenate([stack, broadcast({**target, **own}, 1)]), images)
         return found[:-1] - found[-1:] + self.logits_of(target, images)
 
     def gradients(self, stack: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Gradient:

@@ -54,6 +54,8 @@ def understood(returned: Any, rows: int, classes: int) -> tuple[Output, list[str
     """
     entry, notes = _entry(returned, (rows, classes))
     found = Output(entry)(returned)
+    if found.is_complex():
+        raise DDMError(f"the backbone returns {_name(found.dtype)} numbers; logits are real")
     single = found.is_floating_point() and found.dtype != torch.float32
     if single:
         notes.append(f"The module returns {_name(found.dtype)}, which is turned into float32.")
@@ -65,7 +67,12 @@ def _entry(returned: Any, wanted: tuple[int, int]) -> tuple[str | int | None, li
     """The entry that holds the logits."""
     if isinstance(returned, Tensor):
         if tuple(returned.shape) != wanted:
-            raise DDMError(_refusal(f"shape {_one(returned.shape)}", wanted[1], _hint(returned, wanted[1])))
+            if returned.ndim and len(returned) == wanted[0]:
+                raise DDMError(_refusal(f"shape {_one(returned.shape)}", wanted[1], _hint(returned, wanted[1])))
+            raise DDMError(
+                f"the backbone returns shape {tuple(returned.shape)} for {wanted[0]} images; it must return logits"
+                f" {wanted}, one row an image"
+            )
         return None, []
     entries = _entries(returned)
     fitting = [name for name, each in entries.items() if isinstance(each, Tensor) and tuple(each.shape) == wanted]

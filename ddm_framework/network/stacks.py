@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +29,12 @@ def broadcast(parameters: Parameters, count: int) -> Parameters:
 def take(stack: Parameters, index: int | Tensor | slice) -> Parameters:
     """One network of a stack, or several as a stack."""
     return {name: each[index] for name, each in stack.items()}
+
+
+def joined(networks: Sequence[Parameters], constants: Mapping[str, Tensor]) -> Parameters:
+    """Networks as a stack; where some have constants of their own, the others have the common ones."""
+    names = list(dict.fromkeys(name for each in networks for name in each))
+    return {name: torch.stack([each[name] if name in each else constants[name] for each in networks]) for name in names}
 
 
 def concatenate(stacks: Iterable[Parameters]) -> Parameters:

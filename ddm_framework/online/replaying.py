@@ -7,6 +7,7 @@ method (Eq. 9); with E = τ there is no step, and it is exact retraining. A netw
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,9 @@ from ddm_framework.online.finetuning import finetune
 from ddm_framework.recipe.recipe import Recipe
 from ddm_framework.recipe.settings import Training
 
+Continued = Callable[[Parameters, Tensor], Parameters]
+"""(a stack of R networks at θ_{τ-E}, samples that each keeps (R, N)) -> the stack at the end of the training."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -35,6 +39,7 @@ class Replay:
         epochs: E, at least 1; θ_{τ-E} is saved.
         velocity: momentum's buffer at θ_{τ-E}; zeros if there is no momentum.
         controlled: a stack rounds by its size here, so the target is trained along, and differences from it count.
+        continued: how the networks are trained; by default as the recipe's `training` says.
     """
 
     data: ImageSet
@@ -42,6 +47,7 @@ class Replay:
     epochs: int
     velocity: Parameters
     controlled: bool
+    continued: Continued | None = None
 
 
 def share_of_step(training: Training, epoch: int) -> float:
@@ -125,7 +131,12 @@ def replay_trained(
     seed: int,
 ) -> Parameters:
     """The networks of `begun_replay` after the last E epochs; see `replayed`."""
-    *_, last = train(network, begun, replay.data, samples, training, seed)
+    if replay.continued is None:
+        *_, last = train(network, begun, replay.data, samples, training, seed)
+        reached = last.parameters
+    else:
+        reached = replay.continued(begun.parameters, samples)
     if not replay.controlled:
-        return last.parameters
-    return {name: each[:-1] - each[-1:] + final[name] for name, each in last.parameters.items()}
+        return reached
+    known = {**network.buffers, **final}  # networks may have constants of their own
+    return {name: each[:-1] - each[-1:] + known[name] for name, each in reached.items()}

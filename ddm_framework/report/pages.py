@@ -61,17 +61,22 @@ def _origin(workspace: Workspace) -> dict[str, str]:
     return {"trained": f"elsewhere: {brought.checkpoint.name}" + (f" and {kept} checkpoints before it" if kept else "")}
 
 
-def caveats(workspace: Workspace, metrics: Mapping[str, Any]) -> list[str]:
-    """What the reader must know of an unusual network, or one that was trained elsewhere, a sentence or two each."""
+def caveats(workspace: Workspace, metrics: Mapping[str, Any], repeated: str = "") -> list[str]:
+    """What the reader must know of an unusual network, or one that was trained elsewhere, a sentence or two each.
+
+    Args:
+        workspace: of the run.
+        metrics: of the run.
+        repeated: how near the user's own training came to the network, if it came with one.
+    """
     brought, told = workspace.recipe.target, [*workspace.network.notes, *workspace.folder.manifest.get("told", [])]
     told += _chance(workspace, metrics)
     if brought.checkpoint is None:
         return told
     if not brought.trajectory:
         told.append(LONE)
-    told.append(
-        "Exact retraining, and so a certificate, is not possible here: how the network was trained is not known."
-    )
+    unknown = "Exact retraining, and so a certificate, is not possible here: how the network was trained is not known."
+    told.append(repeated or unknown)
     return told
 
 

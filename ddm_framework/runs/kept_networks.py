@@ -56,6 +56,8 @@ def estimated_networks(
     ]
     missing = [number for number, name in enumerate(names) if not _is_kept(workspace, name)]
     asked = _Asked(workspace, synset, partition, perturbations, parts, own)
+    if missing and not asked.real.used:  # without the data all fall back, not only those that are not kept
+        missing = list(range(len(parts)))
     with closing(asked.estimated(missing)) as estimated:
         for number, (rows, name) in enumerate(zip(parts, names, strict=True)):
             found = None if number in missing else _load(workspace, name, rows.stop - rows.start)
@@ -134,8 +136,8 @@ SHARED_SECONDS = 10.0
 
 def _pays(workspace: Workspace, after: Anchor | Replay, networks: int) -> bool:
     """Whether several workers are sooner done; the numbers are the same."""
-    if workspace.engine.workers == 1:
-        return False
+    if workspace.engine.workers == 1 or (isinstance(after, Replay) and after.continued is not None):
+        return False  # the user's own training stays in this process
     target = workspace.root.seconds().get("training", 0.0) / workspace.recipe.training.epochs
     return target * after.epochs * networks / 2 > SHARED_SECONDS  # side by side, a network takes half of its time alone
 
@@ -144,11 +146,10 @@ def _name(
     workspace: Workspace, perturbations: Tensor, synset: Synset, partition: Partition, kept: Tensor | None
 ) -> str:
     """A digest of everything that the networks follow from."""
-    stages = workspace.root.manifest["stages"]
     online = workspace.recipe.online.model_dump(exclude={"keep_mb", "beta", "ridge"})
     said = [
         own_version(),
-        str(stages["training"]["hash"]),
+        workspace.training_id,
         workspace.recipe.matching.direction,
         json.dumps(online, sort_keys=True),
     ]
@@ -174,10 +175,10 @@ def _load(workspace: Workspace, name: str, count: int) -> Parameters | None:
         found = load_tensors(file, workspace.target)
     except RunFolderError:  # a damaged file is estimated again
         return None
-    shapes = {key: (count, *each.shape) for key, each in workspace.target.items()}
-    if any(tuple(found[key].shape) != shape for key, shape in shapes.items()):
+    known = {**workspace.network.buffers, **workspace.target}  # networks may have constants of their own
+    if any(key not in known or tuple(each.shape) != (count, *known[key].shape) for key, each in found.items()):
         return None
-    return {key: found[key].to(workspace.device) for key in workspace.target}
+    return {key: each.to(workspace.device) for key, each in found.items()}
 
 
 def _save(workspace: Workspace, name: str, stack: Parameters) -> None:

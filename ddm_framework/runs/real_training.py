@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ddm_framework.data import subset
 from ddm_framework.errors import DataError, DDMError, RunFolderError
-from ddm_framework.network import Parameters, learning_rate
+from ddm_framework.network import Parameters, learning_rate, take
+from ddm_framework.network.stacks import joined
 from ddm_framework.offline import Divided, Partition
 from ddm_framework.online import Anchor, Displacements, Replay
 from ddm_framework.randomness import derive_seed
@@ -68,10 +70,23 @@ def real_data(workspace: Workspace, partition: Partition) -> RealData:
         return RealData(None, None)
     after: Anchor | Replay | None = _anchor(workspace, divided) if online.anchor else None
     if epochs:
-        after = Replay(
-            divided.data, partition.clusters, epochs, _velocity(workspace, epochs), not workspace.same_rounding
-        )
+        after = _replay(workspace, divided, epochs)
     return RealData(after, None if online.direction == "synset" else _displacements(workspace, divided, epochs))
+
+
+def _replay(workspace: Workspace, divided: Divided, epochs: int) -> Replay:
+    """The last epochs of the training, the user's own where there is one; beside that the target is trained too."""
+    own, target = workspace.own_training, workspace.trained
+    data, clusters = divided.data, divided.partition.clusters
+    if own is None:
+        return Replay(data, clusters, epochs, _velocity(workspace, epochs), not workspace.same_rounding)
+    epoch = workspace.num_epochs - epochs
+
+    def continued(stack: Parameters, kept: Tensor) -> Parameters:
+        rows = [own.trained(target.network, each, target, epoch, take(stack, row)) for row, each in enumerate(kept)]
+        return joined(rows, target.network.buffers)
+
+    return Replay(data, clusters, epochs, {}, True, continued)
 
 
 def _displacements(workspace: Workspace, divided: Divided, epochs: int) -> Displacements:
@@ -102,16 +117,13 @@ def replayed_epochs(workspace: Workspace) -> int:
         DDMError: if θ_{τ-E} was not saved, with the nearest E that is; or if the target was trained elsewhere, so that
             its training is not known.
     """
-    asked, total = workspace.recipe.online.replay, workspace.recipe.training.epochs
+    asked, total, own = workspace.recipe.online.replay, workspace.num_epochs, workspace.own_training
     if not asked:
         return 0
-    if workspace.recipe.target.checkpoint is not None:
+    if told := _unrepeatable(workspace, total, None if own is None else own.takes_start):
         if asked == "auto":
             return 0
-        raise DDMError(
-            f"online.replay: {asked} cannot be done: the target was trained elsewhere, and its training is not known; "
-            "set online.replay to 0, or use online.anchor"
-        )
+        raise DDMError(f"online.replay: {asked} cannot be done: {told}; set online.replay to 0, or use online.anchor")
     possible = [total - epoch for epoch in sorted(workspace.trajectory, reverse=True) if epoch < total]
     wanted = max(1, round(total / AUTO_SHARE)) if asked == "auto" else asked
     nearest = min(possible, key=lambda epochs: abs(epochs - wanted))
@@ -121,6 +133,17 @@ def replayed_epochs(workspace: Workspace) -> int:
             f"(training.checkpoint_every: {workspace.recipe.training.checkpoint_every}); the nearest is {nearest}"
         )
     return nearest
+
+
+def _unrepeatable(workspace: Workspace, total: int, takes_start: bool | None) -> str:
+    """Why the end of the training cannot be repeated; empty if it can."""
+    if workspace.recipe.target.checkpoint is None:
+        return ""
+    if takes_start is None:
+        return "the target was trained elsewhere, and its training is not known"
+    if not takes_start:
+        return "train_function takes weights alone, so it cannot start from a checkpoint"
+    return "" if total else "no earlier checkpoint of the target is known, from which train_function could go on"
 
 
 def _velocity(workspace: Workspace, epochs: int) -> Parameters:

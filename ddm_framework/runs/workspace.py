@@ -39,6 +39,7 @@ from ddm_framework.recipe import Recipe
 from ddm_framework.resources import num_cores
 from ddm_framework.runs import account, artifacts
 from ddm_framework.runs.kept_networks import estimated_networks
+from ddm_framework.runs.own_training import OwnTraining
 from ddm_framework.runs.run_folder import RunFolder
 from ddm_framework.runs.streaming import SHARE, Streamed, fits, objective_key, stream
 
@@ -61,6 +62,8 @@ class Workspace:
     parent: Workspace | None = None
     certificate: Mapping[str, Any] | None = None
     """What the certificate of this run found, as metrics.json will hold it, while its study is at work."""
+    own_training: OwnTraining | None = None
+    """The user's own training of a network that was trained elsewhere, if it came with one."""
     _answered: dict[tuple[str, str], Tensor] = field(default_factory=dict, init=False)
     _streamed: dict[tuple[str, str], Streamed] = field(default_factory=dict, init=False)
     _made: dict[str, tuple[float, Any]] = field(default_factory=dict, init=False)
@@ -377,6 +380,23 @@ class Workspace:
     def target_logits(self, images: Images) -> Tensor:
         """Logits (N, classes) of the target, computed in the same way as those of the perturbed networks."""
         return self.network.logits_of(self.target, images)
+
+    @property
+    def num_epochs(self) -> int:
+        """τ: epochs of the training; of one elsewhere, the checkpoints before the last."""
+        brought = self.recipe.target.checkpoint is not None
+        return max(self.trajectory) if brought else self.recipe.training.epochs
+
+    @property
+    def can_retrain(self) -> bool:
+        """Whether the network can be trained again without some samples."""
+        return self.recipe.target.checkpoint is None or self.own_training is not None
+
+    @property
+    def training_id(self) -> str:
+        """What tells the training of the target, and of networks without some samples, from others."""
+        own = "" if self.own_training is None else f" {self.own_training.digest}"
+        return str(self.root.manifest["stages"]["training"]["hash"]) + own
 
     @property
     def same_rounding(self) -> bool:

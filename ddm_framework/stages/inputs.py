@@ -18,8 +18,17 @@ from ddm_framework.runs import StageInputs
 NONE: Mapping[str, Any] = {}
 
 
-def stage_inputs(recipe: Recipe, registry: Registry, data_fingerprint: str) -> dict[str, StageInputs]:
-    """What each stage's result depends on; each names the digest of the stage before."""
+def stage_inputs(
+    recipe: Recipe, registry: Registry, data_fingerprint: str, own_training: str = ""
+) -> dict[str, StageInputs]:
+    """What each stage's result depends on; each names the digest of the stage before.
+
+    Args:
+        recipe: checked.
+        registry: components.
+        data_fingerprint: of the images and labels.
+        own_training: digest of the training function that came with the target; empty if none did.
+    """
     general, whole = recipe.general, recipe.as_dict()
     training = _stage(
         {
@@ -57,6 +66,7 @@ def stage_inputs(recipe: Recipe, registry: Registry, data_fingerprint: str) -> d
             "objectives": recipe.objectives,
             "study": recipe.study,
             "certificate": recipe.certificate,
+            **({"train_function": own_training} if own_training else {}),
         },
         code_of=partial(_code_of, registry),
     )

@@ -77,7 +77,7 @@ def adopt_target(workspace: Workspace, _clock: StageClock) -> None:
         known = {**known, **own} if last else known
     for note in network.notes:
         workspace.display.say(note)
-    if workspace.recipe.online.replay == "auto":
+    if workspace.recipe.online.replay == "auto" and workspace.own_training is None:
         workspace.display.say("how the target was trained is not known, so its end is not repeated (replay: 0)")
     if not brought.trajectory:
         workspace.display.say(

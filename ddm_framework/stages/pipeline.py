@@ -23,6 +23,7 @@ from ddm_framework.report.pages import caveats
 from ddm_framework.resources import memory_told
 from ddm_framework.runs import STAGES, RunFolder, StageInputs, Workspace, artifacts, save_json, save_text, settle
 from ddm_framework.runs.data_notes import data_notes
+from ddm_framework.runs.own_training import OwnTraining
 from ddm_framework.runs.provenance import environment
 from ddm_framework.runs.run_folder import RECIPE, StageClock, locked
 from ddm_framework.runs.samples import save_samples
@@ -31,6 +32,7 @@ from ddm_framework.stages.fitting import check_memory
 from ddm_framework.stages.foretelling import foretell
 from ddm_framework.stages.inputs import stage_inputs
 from ddm_framework.truth.certified import Certified, certificate_of, certified_queries
+from ddm_framework.truth.reproduction import Reproduction, reproduction
 
 LOWER = {
     "training": "lower training.batch_size or the size of the backbone",
@@ -43,7 +45,13 @@ SPLITS = ("train", "validation", "test")
 
 
 def execute(
-    recipe: Recipe, registry: Registry, out: Path, *, fresh: bool = False, display: ProgressDisplay = SILENT
+    recipe: Recipe,
+    registry: Registry,
+    out: Path,
+    *,
+    fresh: bool = False,
+    display: ProgressDisplay = SILENT,
+    own_training: OwnTraining | None = None,
 ) -> tuple[Workspace, dict[str, Any]]:
     """Run a recipe to its report.
 
@@ -53,6 +61,7 @@ def execute(
         out: the run folder.
         fresh: redo the first stage whose inputs changed, and what follows from it, instead of refusing.
         display: where progress is shown.
+        own_training: of a target that was trained elsewhere.
     Returns:
         The workspace of the finished run and its metrics.
     Raises:
@@ -63,11 +72,11 @@ def execute(
     data = load_data(recipe)
     for sentence in data.notes:
         display.say(sentence)
-    inputs = stage_inputs(recipe, registry, data.fingerprint())
+    inputs = stage_inputs(recipe, registry, data.fingerprint(), own_training.digest if own_training else "")
     with locked(out):
         folder = RunFolder.open(out)
         folder.claim(inputs, fresh=fresh)
-        workspace = Workspace(recipe, folder, registry, device, display, data)
+        workspace = Workspace(recipe, folder, registry, device, display, data, own_training=own_training)
         if not all(map(folder.is_done, STAGES)):
             note(workspace)
         save_recipe(workspace)
@@ -122,6 +131,7 @@ def _online(workspace: Workspace, inputs: StageInputs) -> None:
     folder = workspace.folder
     with folder.stage("online", inputs) as clock, memory_told("online", LOWER["online"]):
         workspace.registry.used.clear()
+        repeated, repeating = _repeat(workspace, clock)
         found, spent = _certify(workspace, clock)
         report = workspace.recipe.study(workspace)
         if not isinstance(report, Report):
@@ -134,7 +144,18 @@ def _online(workspace: Workspace, inputs: StageInputs) -> None:
         artifacts.save_attribution(folder, report.tensors)
         clock.stop()
         save_samples(workspace)
-        _write_report(workspace, report, {} if found is None else {"certificate": round(spent, 3)})
+        apart = {"train_function": repeating} if repeated else {}
+        apart |= {} if found is None else {"certificate": round(spent, 3)}
+        _write_report(workspace, report, apart, repeated)
+
+
+def _repeat(workspace: Workspace, clock: StageClock) -> tuple[Reproduction | None, float]:
+    """How near the user's own training comes to the target, and the seconds that it took, which are not the stage's."""
+    if workspace.own_training is None:
+        return None, 0.0
+    begun = time.monotonic()
+    with clock.apart():
+        return reproduction(workspace), round(time.monotonic() - begun, 3)
 
 
 def _certify(workspace: Workspace, clock: StageClock) -> tuple[Certified | None, float]:
@@ -149,13 +170,20 @@ def _certify(workspace: Workspace, clock: StageClock) -> tuple[Certified | None,
     return found, time.monotonic() - begun
 
 
-def _write_report(workspace: Workspace, report: Report, apart: Mapping[str, float]) -> None:
+def _write_report(
+    workspace: Workspace, report: Report, apart: Mapping[str, float], repeated: Reproduction | None
+) -> None:
     folder, begun = workspace.folder, time.monotonic()
     metrics = core_metrics(workspace)
+    if repeated is not None:
+        metrics["train_function"] = repeated.metrics()
     metrics = {**metrics, **{key: _merged(metrics.get(key), value) for key, value in report.metrics.items()}}
     brought = workspace.recipe.target.checkpoint is not None
     title = "A network that was trained elsewhere" if brought else "Of this network"
-    notes = {"The data": data_notes(workspace), title: caveats(workspace, metrics)}
+    notes = {
+        "The data": data_notes(workspace),
+        title: caveats(workspace, metrics, repeated.sentence() if repeated else ""),
+    }
     for heading, told in notes.items():
         if told:
             section = Section(heading, [Text(each) for each in told])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ddm_framework.errors import RunFolderError
 from ddm_framework.network import Parameters
+from ddm_framework.network.stacks import joined
 from ddm_framework.runs import load_tensors, save_tensors
 from ddm_framework.runs.tensor_files import check_tensors, prefixed, under
 
@@ -50,18 +52,21 @@ class Bank:
     Attributes:
         files: one per network, R in all; some may be the same.
         device: where networks are loaded to.
+        constants: of θ_τ, for those networks that have none of their own where others have.
     """
 
     files: tuple[Path, ...]
     device: torch.device
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def load(self, rows: slice) -> Parameters:
-        """Some of the networks, stacked."""
+        """Some of the networks, stacked, with the constants that are their own."""
         loaded = [under(load_tensors(file), _WEIGHTS) for file in self.files[rows]]
-        return {name: torch.stack([each[name] for each in loaded]).to(self.device) for name in loaded[0]}
+        own = [{name: each.to(self.device) for name, each in network.items()} for network in loaded]
+        return joined(own, self.constants)
 
     @property
     def seconds(self) -> float:

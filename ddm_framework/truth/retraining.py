@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from ddm_framework.offline import Partition
 from ddm_framework.online import Queries
 from ddm_framework.randomness import derive_seed
 from ddm_framework.runs import Workspace, account
-from ddm_framework.truth.bank import Bank, Coupling, Retraining, is_whole
+from ddm_framework.truth.bank import Bank, Coupling, Retraining, is_whole, save_network
 from ddm_framework.truth.trained import train_missing
 
 
@@ -35,13 +35,20 @@ def retrained(
         coupling: with the target.
         replicate: number of an independent repetition, or one per row; has no effect with `same_order`.
     Raises:
-        DDMError: if the target was trained elsewhere, a training diverges or the disk is full; finished networks stay.
+        DDMError: if the target was trained elsewhere and its training is not known, a training diverges or the disk is
+            full; finished networks stay.
     Source: Sec. 4.1, "exact-unlearn network"; Eq. 10.
     """
-    if workspace.recipe.target.checkpoint is not None:
+    if not workspace.can_retrain:
         raise DDMError(
             "exact retraining needs the training that made the target, and this one was trained elsewhere"
-            " (`target.checkpoint`); let `training` train it, or ask for methods that need no retraining"
+            " (`target.checkpoint`); let `training` train it, bring a train_function with it (from_module), or ask for"
+            " methods that need no retraining"
+        )
+    if workspace.own_training is not None and coupling != "same_order":
+        raise DDMError(
+            "independent retrainings differ in their seed, and train_function takes none; ask for what compares with"
+            " the same training alone"
         )
     begun = time.monotonic()
     numbers = [replicate] * len(perturbations) if isinstance(replicate, int) else replicate
@@ -53,8 +60,8 @@ def retrained(
     files = _files(workspace, wanted)
     missing = {file: each for file, each in zip(files, wanted, strict=True) if not is_whole(file, workspace.untrained)}
     if missing:
-        train_missing(workspace, missing)
-    bank = Bank(tuple(files), workspace.device)
+        (train_missing if workspace.own_training is None else train_by_function)(workspace, missing)
+    bank = Bank(tuple(files), workspace.device, workspace.network.buffers)
     account.enter(time.monotonic() - begun, bank.seconds)
     return bank
 
@@ -67,8 +74,24 @@ def is_retrained(workspace: Workspace, perturbations: Tensor) -> bool:
 
 
 def _files(workspace: Workspace, wanted: Sequence[Retraining]) -> list[Path]:
-    training = str(workspace.root.manifest["stages"]["training"]["hash"])
+    training = workspace.training_id
     return [bank_folder(workspace) / f"{each.address(training)}.safetensors" for each in wanted]
+
+
+def train_by_function(workspace: Workspace, missing: Mapping[Path, Retraining]) -> None:
+    """Train networks by the function that came with the target, one after the other, and save each to its file.
+
+    Raises:
+        DDMError: if the function fails, or a file cannot be written.
+    """
+    own = workspace.own_training
+    assert own is not None
+    with workspace.display.bar("retraining by train_function", len(missing)) as advance:
+        for file, wanted in missing.items():
+            begun = time.monotonic()
+            network = own.trained(workspace.network, wanted.kept)
+            save_network(file, network, time.monotonic() - begun)
+            advance()
 
 
 def bank_folder(workspace: Workspace) -> Path:
@@ -78,7 +101,9 @@ def bank_folder(workspace: Workspace) -> Path:
 
 def bank_logits(workspace: Workspace, bank: Bank, queries: Queries) -> Tensor:
     """Logits (R, N, classes) of all networks of a bank."""
-    parts = workspace.budget.chunks(workspace.network, len(bank))
+    parts: Iterable[slice] = workspace.budget.chunks(workspace.network, len(bank))
+    if workspace.own_training is not None:  # constants of their own may be many times what is trained
+        parts = (slice(row, row + 1) for row in range(len(bank)))
     return torch.cat([workspace.stack_logits(bank.load(part), queries.images) for part in parts])
 
 
