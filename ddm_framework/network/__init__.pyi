@@ -1,6 +1,7 @@
 from .checkpoints import misfit, read_state, shape_of, state_in
 from .constants import Constants
 from .curvature import DampedInverse, curvature_rows
+from .kernels import Kernels
 from .memory import (
     BLOCK_GRADIENT,
     EVALUATION,
@@ -43,6 +44,7 @@ __all__ = [
     "Cost",
     "DampedInverse",
     "Gradient",
+    "Kernels",
     "LogitsModule",
     "Network",
     "Parameters",

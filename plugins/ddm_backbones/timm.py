@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ddm_backbones.initialisations import initialise
 from ddm_framework import DDMError, suggestion
 from ddm_framework.data import DataInfo
+from ddm_framework.network import Kernels
 
 RESERVED = ("num_classes", "in_chans", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
 """Arguments of `timm.create_model` that the data set and the options of `build` decide."""
@@ -146,6 +147,8 @@ def _try_out(network: nn.Module, model: str, data: DataInfo) -> None:
             f" (1, {data.num_classes}) logits; {advice}"
         )
     try:
+        with Kernels(hard=True).chosen():  # as the core computes a hard sigmoid
+            logits = network(image)
         (slope,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
         torch.autograd.grad(slope.sum(), image, allow_unused=True)
     except RuntimeError as error:

@@ -104,9 +104,49 @@ def test_logits_of_another_shape(info: Info, monkeypatch: pytest.MonkeyPatch) ->
         build(info(32, 3), model="resnet10t")
 
 
+class Undone(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(context: Any, slope: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("this function has no second derivative")
+
+
+class Slope(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(context: Any, slope: torch.Tensor) -> Any:
+        return Undone.apply(slope)  # type: ignore[no-untyped-call]
+
+
+class Once(nn.Module):
+    """A layer whose derivative has none."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+
+    def forward(self, values: torch.Tensor) -> Any:
+        return Slope.apply(values)  # type: ignore[no-untyped-call]
+
+
 def test_network_without_a_second_derivative(info: Info) -> None:
-    with pytest.raises(DDMError, match=r"lcnet_035 is not twice differentiable.*hardsigmoid.*take another model"):
-        build(info(32, 3), model="lcnet_035")
+    with pytest.raises(DDMError, match=r"resnet10t is not twice differentiable.*take another model"):
+        build(info(32, 3), model="resnet10t", arguments={"act_layer": Once})
+
+
+@pytest.mark.parametrize("model", ["lcnet_035", "tf_mobilenetv3_small_minimal_100", "mobilenetv3_small_050"])
+def test_hard_sigmoids_and_hard_swishes_have_second_derivatives(info: Info, model: str) -> None:
+    network, initial = build_network(lambda data: build(data, model=model), info(32, 3), 0, torch.device("cpu"))
+    images = torch.randn(1, 3, 32, 32, requires_grad=True)
+    leaves = {name: each.requires_grad_() for name, each in initial.items()}
+    slopes = torch.autograd.grad(network(leaves, images).square().sum(), list(leaves.values()), create_graph=True)
+    (second,) = torch.autograd.grad(sum(each.square().sum() for each in slopes), images)
+    assert bool(torch.isfinite(second).all()) and float(second.abs().max()) > 0
 
 
 @pytest.mark.parametrize("model", ["resnet10t", "test_efficientnet", "levit_128s"])
