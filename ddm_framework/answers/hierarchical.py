@@ -12,6 +12,8 @@ from ddm_framework.errors import DDMError
 from ddm_framework.online import Objective, Queries, beta_weights, fit, leave_one_out
 from ddm_framework.runs import Workspace
 
+QUERIES_AT_ONCE = 256
+"""Queries that are ranked together: a ranking of all takes several times the memory of their effects."""
 Level = Literal["class", "cluster"]
 """What is deleted one at a time."""
 
@@ -88,9 +90,13 @@ def search_each(workspace: Workspace, queries: Queries, objective: Objective, ef
     """
     classes, labels = workspace.partition.classes.cpu(), torch.arange(len(workspace.class_synset))
     by_class = effects(workspace, queries, objective, "class", labels)
-    label, flat = objective.ranking(by_class)[:, 0], objective.ranking(effect)
-    within = classes[flat] == label[:, None]
-    return FoundEach(label, flat.gather(1, within.int().argmax(1, keepdim=True))[:, 0], flat[:, 0])
+    label, clusters, flat = objective.ranking(by_class)[:, 0], [], []
+    for part, own in zip(effect.split(QUERIES_AT_ONCE), label.split(QUERIES_AT_ONCE), strict=True):
+        ranked = objective.ranking(part)
+        within = classes[ranked] == own[:, None]
+        clusters.append(ranked.gather(1, within.int().argmax(1, keepdim=True))[:, 0])
+        flat.append(ranked[:, 0])
+    return FoundEach(label, torch.cat(clusters), torch.cat(flat))
 
 
 def effects(workspace: Workspace, queries: Queries, objective: Objective, level: Level, chosen: Tensor) -> Tensor:

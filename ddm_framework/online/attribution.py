@@ -116,9 +116,10 @@ def sides(attribution: Attribution, query: int) -> Sides | None:
     """
     if attribution.support is None:
         return None
-    support, effect = attribution.support[query], attribution.effect[query, :, 0]
+    # Of this query alone: `effect` is a copy of the whole matrix.
+    support, effect = attribution.support[query], -attribution.matrix[query, :, 0]
     if attribution.objective.more_influential == "nearest_zero":
-        order = attribution.objective.ranking(attribution.effect)[query]
+        order = attribution.objective.ranking(-attribution.matrix[query : query + 1])[0]
     else:
         order = effect.abs().argsort(descending=True, stable=True)
     return Sides(order[support[order] > 0].tolist(), order[support[order] < 0].tolist())
@@ -128,7 +129,7 @@ def nearly_tied(attribution: Attribution, query: int, clusters: list[int]) -> bo
     """Whether the effect of the second of some clusters is at least `NEAR_TIE` of that of the first."""
     if len(clusters) < 2:
         return False
-    first, second = attribution.effect[query, clusters[:2], 0].abs().tolist()
+    first, second = attribution.matrix[query, clusters[:2], 0].abs().tolist()
     return bool(min(first, second) >= NEAR_TIE * max(first, second))
 
 

@@ -34,7 +34,6 @@ def query_cards(
             directions alone.
     """
     probabilities = workspace.target_logits(queries.images).softmax(1).cpu()
-    ranking = attribution.objective.ranking(attribution.effect)
     names = workspace.info.class_names
     cards = []
     for row, position in enumerate(shown):
@@ -48,7 +47,7 @@ def query_cards(
         blocks: list[Block] = [*_told(workspace, attribution, position, said, wrong)]
         if amounts is not None:
             blocks += _amounts_told(attribution, position, amounts, row, said)
-        blocks += _named(attribution, ranking[position], position, said)
+        blocks += _named(attribution, position, said)
         if predictions is not None:
             blocks.append(_heatmap(workspace, predictions[row]))
         cards.append(Card(heading, queries.images[position].cpu(), blocks, alarm=wrong, group=said))
@@ -116,10 +115,11 @@ def cluster_name(workspace: Workspace, cluster: int) -> str:
     return f"{label} · cluster {cluster} ({int(partition.sizes[cluster])} images)"
 
 
-def _named(attribution: Attribution, ranking: Tensor, position: int, said: str) -> list[Block]:
+def _named(attribution: Attribution, position: int, said: str) -> list[Block]:
     """The strongest clusters on both sides of the prediction, or at both ends of the ranking if no side is known."""
-    effect, found = attribution.effect[position, :, 0], sides(attribution, position)
+    effect, found = -attribution.matrix[position, :, 0], sides(attribution, position)
     if found is None:
+        ranking = attribution.objective.ranking(-attribution.matrix[position : position + 1])[0]
         ends = {"pushed it most": ranking.tolist(), "pushed it least": ranking.flip(0).tolist()}
     else:
         ends = {f"made it say {said}": found.made, "spoke against it": found.against}

@@ -100,7 +100,9 @@ def _agreements(workspace: Workspace, asked: Queries, single: list[Attribution])
 def _agreement(workspace: Workspace, asked: Queries, attribution: Attribution) -> float:
     assert asked.labels is not None
     predicted = workspace.target_logits(asked.images).argmax(1)
-    top = attribution.objective.ranking(attribution.effect)[:, 0]
+    # In parts: a ranking takes several times the memory of the effects.
+    ranked = [attribution.objective.ranking(-part)[:, 0] for part in attribution.matrix.split(256)]
+    top = torch.cat(ranked)
     same = workspace.partition.classes.cpu()[top] == predicted.cpu()
     return float(same[(predicted == asked.labels).cpu()].float().mean())
 
@@ -201,7 +203,7 @@ def _search_section(workspace: Workspace, asked: Queries, attribution: Attributi
     rows: list[list[str | int | float | None]] = []
     for what, index in ((asked.ids[shown[0]], first), (f"all {len(batch)} labelled {names[label]}", batch)):
         found = search(workspace, asked.take(index), objective)
-        flat = int(objective.ranking(attribution.effect[index].mean(0, keepdim=True))[0, 0])
+        flat = int(objective.ranking(-attribution.matrix[index].mean(0, keepdim=True))[0, 0])
         cost = (found.num_finetunings, flat, attribution.matrix.shape[1])
         rows.append([what, names[found.label], found.cluster, *cost])
     told = "The class is found first, with the class-wise synset, then the cluster within it."

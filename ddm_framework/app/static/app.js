@@ -243,7 +243,7 @@ function clusterRow(item, peak) {
 // The probability of what the network says without a cluster, where a certificate knows how wrong it may be.
 function amount({ value, interval, level, retrained }) {
   const told = retrained ? ["retrained"] : [Math.round(100 * level), "%: ", figure(interval[0]), " to ", figure(interval[1])];
-  return make("span", { class: "probability" }, make("b", {}, className(query.predicted)), " without it ", figure(value), " (", ...told, ")");
+  return make("span", { class: "probability" }, make("b", {}, className(query.predicted)), retrained ? " without it " : " without it about ", figure(value), " (", ...told, ")");
 }
 
 const tickBox = (kind, id, words) => make("input", {
@@ -290,7 +290,7 @@ async function moreMembers() {
   $("members-grid").append(...found.items.map((item) => make("li", {}, make("label", { title: `${item.file || item.name}: predicted ${className(item.predicted)}` },
     tickBox("samples", item.sample, `leave out ${item.name}`),
     make("img", { src: item.picture, alt: item.name }),
-    item.share === null ? null : make("span", { class: "share" }, "roughly ", figure(item.share)),
+    item.share === null ? null : make("span", { class: "share" }, "roughly ", figure(item.share, `${Math.round(100 * item.share)}%`)),
     make("span", { class: item.predicted === found.class ? "" : "wrong" }, `loss ${number(item.loss)}`),
     make("span", { class: "name" }, item.file ? item.file.split(/[\\/]/).pop() : item.name)))));
   $("more").hidden = opened.next >= found.size;

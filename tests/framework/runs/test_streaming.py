@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,7 +18,7 @@ import ddm_framework
 from ddm_framework import Workspace
 from ddm_framework.answers import search, search_each
 from ddm_framework.network import Budget
-from ddm_framework.online import Queries
+from ddm_framework.online import Queries, nearly_tied, sides
 from ddm_framework.runs import streaming
 from ddm_framework.runs import workspace as module
 
@@ -138,6 +139,19 @@ def test_no_tensor_holds_the_logits_of_all_networks(run: ddm_framework.Run) -> N
     with mock.patch.object(module, "fits", lambda *_: True), Largest() as largest:
         plain(opened).attribution(queries, objective)
     assert largest.values >= rows * classes * count
+
+
+def test_one_query_of_many_is_looked_at_alone(run: ddm_framework.Run) -> None:
+    """A page lists every query; a copy of the whole matrix for each of them took most of the time of a large one."""
+    few = run.attribute(run.workspace.data.test.images[:2])
+    assert few.support is not None
+    many = replace(few, matrix=few.matrix.repeat(500, 1, 1), support=few.support.repeat(500, 1))
+    with Largest() as largest:
+        found = sides(many, 7)
+        assert found is not None
+        nearly_tied(many, 7, [*found.made, *found.against])
+    assert largest.values <= 2 * many.matrix.shape[1]
+    assert found == sides(few, 1)
 
 
 def test_a_run_of_many_queries_gives_what_one_with_more_memory_gives(tmp_path: Path) -> None:
