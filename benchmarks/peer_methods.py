@@ -146,8 +146,8 @@ def dattri_cg(task: Task) -> Answer:
     from dattri.algorithm.influence_function import IFAttributorCG
 
     attributor = IFAttributorCG(_dattri_task(task), max_iter=10, regularization=0.1)
-    # It passes all training images through the network for each query of a batch at once.
-    return _dattri_influence(task, attributor, "max_iter 10, regularization 0.1", queries=8)
+    # All training images pass through the network for each query of a batch at once, which takes gigabytes.
+    return _dattri_influence(task, attributor, "max_iter 10, regularization 0.1", queries=1)
 
 
 def dattri_datainf(task: Task) -> Answer:
