@@ -1,6 +1,6 @@
 """Draw how near each method comes to exact retraining against what it costs, from the committed result files.
 
-python benchmarks/figure.py    (writes docs/fidelity.png, the figure of README.md)
+python benchmarks/figure.py    (writes docs/fidelity.png, the figure of README.md, and docs/peers.png)
 
 Digits, means over the seeds. Seconds are those of everything that a first question about all test images needs, offline
 and online; the dial is a line from E = 0 to retraining.
@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import stored
 
 FIGURE = Path(__file__).resolve().parent.parent / "docs" / "fidelity.png"
+PEERS = FIGURE.with_name("peers.png")
 PANELS = {"lds": "LDS: is what leaving out a fifth of the clusters does foretold?"}
 """`lds` is that of networks of whole sets where a method has them, else that of added effects."""
 OURS = {"ddm", "ddm_anchored", "ddm_replay", "replay_influence", "ddm_corrected"}
@@ -101,5 +102,46 @@ def draw() -> None:
     figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
 
 
+def kind_of(method: str) -> str:
+    """Of a method among its peers."""
+    return "ours" if method in OURS else "retraining" if method == "plain retraining" else "rivals"
+
+
+def draw_peers() -> None:
+    """Quality against seconds at each data set's first size, and how seconds grow with the images."""
+    found = stored.read(stored.RESULTS / "peers.json")
+    beds = [(name, found[name]) for name in ("digits", "mnist", "cifar10") if name in found]
+    grown = [(name, bed) for name, bed in beds if "N x4" in bed]
+    count = len(beds) + len(grown[:1])
+    figure, panels = plt.subplots(1, count, figsize=(4.4 * count, 4.4), layout="constrained", squeeze=False)
+    for axes, (name, bed) in zip(panels[0], beds, strict=False):
+        for method, each in bed["x1"]["methods"].items():
+            if "lds" in each:
+                place = (max(each["cpu_seconds"], LOWEST), each["lds"])
+                axes.scatter(*place, color=COLOURS[kind_of(method)], s=28, zorder=3)
+                offset = {"xytext": (4, -9), "textcoords": "offset points"}
+                axes.annotate(method, place, fontsize=7, color=COLOURS[kind_of(method)], **offset)
+        axes.set_title(f"{name}: LDS against processor seconds")
+        axes.margins(x=0.25)
+    for axes, (name, bed) in zip(panels[0][len(beds) :], grown[:1], strict=True):
+        sizes = {size: each for size, each in bed.items() if size == "x1" or size.startswith("N ")}
+        for method in bed["x1"]["methods"]:
+            at = [
+                (each["size"]["train"], found_["cpu_seconds"])
+                for each in sizes.values()
+                if "failed" not in (found_ := each["methods"].get(method, {"failed": ""}))
+            ]
+            if len(at) > 1:
+                axes.plot(*zip(*at, strict=True), marker="o", ms=3, color=COLOURS[kind_of(method)], alpha=0.8)
+                axes.annotate(method, at[-1], fontsize=7, color=COLOURS[kind_of(method)])
+        axes.set_title(f"{name}: processor seconds against training images")
+        axes.set_yscale("log")
+    for axes in panels[0]:
+        axes.set_xscale("log")
+        axes.grid(alpha=0.2)
+    figure.savefig(PEERS, dpi=120, metadata={"Software": None})
+
+
 if __name__ == "__main__":
     draw()
+    draw_peers()

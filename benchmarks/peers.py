@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -155,6 +156,8 @@ def measured(folder: Path, method: str, limit: float, memory: float) -> dict[str
         **quality(folder, answer["effects"], amounts=answer["amounts"]),
         "seconds_once": answer["seconds_once"],
         "seconds_queries": answer["seconds_queries"],
+        "cpu_seconds": answer["cpu_seconds"],
+        "load": os.getloadavg()[0],
         "seconds_process": seen.seconds,
         "peak_bytes": max(answer["peak_bytes"], seen.peak_bytes),
         "bytes_before": answer["bytes_before"],
