@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +184,6 @@ def bank(bench: Bench, _left: float) -> dict[str, Any]:
 
 
 def _ungrouped(network: Network) -> Network:
-    from dataclasses import replace
-
     return replace(network, grouped=None)
 
 
@@ -244,8 +242,6 @@ def dial(bench: Bench, _left: float) -> dict[str, Any]:
     zero = {name: torch.zeros_like(each) for name, each in bench.initial.items()}
     found = {}
     for epochs in (0, 1):
-        from dataclasses import replace
-
         asked = replace(recipe, online=recipe.online.changed({"replay": epochs}))
         after = Replay(bench.data, bench.partition.clusters, epochs, zero, True) if epochs else None
         found[f"E = {epochs}"] = seconds(

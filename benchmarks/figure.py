@@ -1,6 +1,6 @@
 """Draw how near each method comes to exact retraining against what it costs, from the committed result files.
 
-python benchmarks/figure.py    (writes docs/fidelity*.png; README.md shows that of the digits)
+python benchmarks/figure.py    (writes docs/fidelity*.png, of which README.md shows that of the digits, and docs/peers.png)
 
 Digits, means over the seeds, and one seed of a slice of MNIST and of CIFAR-10. A point lies at the seconds of a first
 question about all test images, offline and online; the line to its left begins at the online part alone. The dial is a
@@ -148,11 +148,53 @@ def _key(figure: Any, found: Sequence[Point]) -> None:
     figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=8)
 
 
+def kind_of(method: str) -> str:
+    """Of a method among its peers."""
+    return "ours" if method in OURS else "retraining" if method == "plain retraining" else "rivals"
+
+
+def draw_peers() -> None:
+    """Quality against seconds at each data set's first size, and how seconds grow with the images."""
+    found = stored.read(stored.RESULTS / "peers.json")
+    beds = [(name, found[name]) for name in ("digits", "mnist", "cifar10") if name in found]
+    grown = [(name, bed) for name, bed in beds if "N x4" in bed]
+    count = len(beds) + len(grown[:1])
+    figure, panels = plt.subplots(1, count, figsize=(4.4 * count, 4.4), layout="constrained", squeeze=False)
+    for axes, (name, bed) in zip(panels[0], beds, strict=False):
+        for method, each in bed["x1"]["methods"].items():
+            if "lds" in each:
+                place = (max(each["cpu_seconds"], LOWEST), each["lds"])
+                axes.scatter(*place, color=COLOURS[kind_of(method)], s=28, zorder=3)
+                offset = {"xytext": (4, -9), "textcoords": "offset points"}
+                axes.annotate(method, place, fontsize=7, color=COLOURS[kind_of(method)], **offset)
+        axes.set_title(f"{name}: LDS against processor seconds")
+        axes.margins(x=0.25)
+    for axes, (name, bed) in zip(panels[0][len(beds) :], grown[:1], strict=True):
+        sizes = {size: each for size, each in bed.items() if size == "x1" or size.startswith("N ")}
+        for method in bed["x1"]["methods"]:
+            at = [
+                (each["size"]["train"], found_["cpu_seconds"])
+                for each in sizes.values()
+                if "failed" not in (found_ := each["methods"].get(method, {"failed": ""}))
+            ]
+            if len(at) > 1:
+                axes.plot(*zip(*at, strict=True), marker="o", ms=3, color=COLOURS[kind_of(method)], alpha=0.8)
+                axes.annotate(method, at[-1], fontsize=7, color=COLOURS[kind_of(method)])
+        axes.set_title(f"{name}: processor seconds against training images")
+        axes.set_yscale("log")
+    for axes in panels[0]:
+        axes.set_xscale("log")
+        axes.grid(alpha=0.2)
+    figure.savefig(DOCS / "peers.png", dpi=120, metadata={"Software": None})
+
+
 def main() -> None:
     """Draw every bed that has results."""
     for file, recipes in BEDS.items():
         if any(fidelity.results(recipes[0]).values()):
             draw(file, recipes)
+    if (stored.RESULTS / "peers.json").is_file():
+        draw_peers()
 
 
 if __name__ == "__main__":

@@ -14,21 +14,19 @@ R², of the margins of networks without random fifths of the groups, as the adde
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
-import subprocess
+import os
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import peer_methods
-import psutil
 import stored
 import torch
 from peer_methods import METHODS, margin
+from watching import watched
 
 import ddm_framework
 from ddm_framework.network.training import _order
@@ -148,41 +146,23 @@ def measured(folder: Path, method: str, limit: float, memory: float) -> dict[str
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary, "answer.pt")
         command = [sys.executable, peer_methods.__file__, str(folder.resolve()), method, str(out)]
-        begun, complaint = time.perf_counter(), Path(temporary, "stderr")
-        with complaint.open("w") as stderr:
-            process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
-            together = _watched(process, begun + limit, memory)
-        wall = time.perf_counter() - begun
-        if together < 0:
-            return {"failed": f"more than {limit:.0f} s" if wall > limit else f"more than {memory / 1e9:.0f} GB"}
-        if process.returncode or not out.exists():
-            return {"failed": " ".join(complaint.read_text().splitlines()[-1:])[:300] or str(process.returncode)}
+        seen = watched(command, limit, memory)
+        if seen.ended:
+            return {"failed": seen.ended}
+        if seen.status or not out.exists():
+            return {"failed": " ".join(seen.complaint.splitlines()[-1:])[:300] or str(seen.status)}
         answer = torch.load(out, weights_only=True)
     return {
         **quality(folder, answer["effects"], amounts=answer["amounts"]),
         "seconds_once": answer["seconds_once"],
         "seconds_queries": answer["seconds_queries"],
-        "seconds_process": wall,
-        "peak_bytes": max(answer["peak_bytes"], together),
+        "cpu_seconds": answer["cpu_seconds"],
+        "load": os.getloadavg()[0],
+        "seconds_process": seen.seconds,
+        "peak_bytes": max(answer["peak_bytes"], seen.peak_bytes),
         "bytes_before": answer["bytes_before"],
         "settings": answer["settings"],
     }
-
-
-def _watched(process: psutil.Popen, until: float, memory: float) -> int:
-    """Wait for a process; the most bytes that it and its workers held together, -1 if it was ended at a limit."""
-    most = 0
-    while process.poll() is None:
-        with contextlib.suppress(psutil.Error):
-            family = [process, *process.children(recursive=True)]
-            most = max(most, sum(each.memory_info().rss for each in family))
-            if time.perf_counter() > until or most > memory:
-                for each in reversed(family):
-                    each.kill()
-                process.wait()
-                return -1
-        time.sleep(0.05)
-    return most
 
 
 def main() -> None:

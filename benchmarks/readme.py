@@ -20,6 +20,8 @@ from ddm_studies.comparison.intervals import crossed_interval, mean_interval, sh
 from ddm_studies.comparison.paper import listed
 from torch import Tensor
 
+from ddm_framework.resources import in_words
+from ddm_framework.stages.costs import duration
 from ddm_framework.truth.agreement import Judged, recovered_share, recovered_share_interval
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +29,8 @@ README = HERE.parent / "README.md"
 OWN_NETWORK = HERE.parent / "docs" / "own_network.md"
 DIAL = HERE.parent / "docs" / "dial.md"
 OWN_IMAGES = HERE.parent / "docs" / "own_images.md"
+PEERS = HERE.parent / "docs" / "peers.md"
+MANY_MACHINES = HERE.parent / "docs" / "many_machines.md"
 BEGIN, END = "<!-- numbers -->", "<!-- end of numbers -->"
 RETRAIN = {"exact", "datamodel", "ddm_corrected"}
 
@@ -402,9 +406,99 @@ def _range(seeds: Sequence[dict[str, Any]], name: str) -> str:
     return f"{mean(values):.2f} ({min(values):.2f}–{max(values):.2f})" if values else "–"
 
 
+DATA = {"digits": "digits", "mnist": "MNIST slice", "cifar10": "CIFAR-10 slice"}
+
+
+def peers() -> str:
+    """What others would pick, beside ours, at the first size of each data set, and how each grows."""
+    found = result("peers")
+    parts = []
+    for data, sizes in ((data, found[data]) for data in DATA if data in found):
+        first = sizes["x1"]
+        size = "{train:,} images, {groups} groups, {queries} queries".format(**first["size"])
+        rows = [
+            f"**{DATA[data]}**: {size}",
+            "",
+            "| method | LDS | R² | processor seconds | seconds once | seconds for queries | peak, MB | settings |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        done = {name: each for name, each in first["methods"].items() if "failed" not in each}
+        for name, each in sorted(done.items(), key=lambda pair: -pair[1].get("lds", 0.0)):
+            r2 = f"{each['r2']:.2f}" if "r2" in each else "–"
+            seconds = f"{each['cpu_seconds']:.1f} | {each['seconds_once']:.1f} | {each['seconds_queries']:.1f}"
+            settings = each["settings"] or "defaults"
+            peak = f"{each['peak_bytes'] / 1e6:.0f}"
+            rows.append(f"| {name} | {each['lds']:.2f} | {r2} | {seconds} | {peak} | {settings} |")
+        rows += [
+            f"| {name} | – | – | – | – | – | – | {each['failed']} |"
+            for name, each in first["methods"].items()
+            if "failed" in each
+        ]
+        parts.append("\n".join(rows))
+        parts += [_growth(data, sizes)] if len(sizes) > 1 else []
+    return "\n\n".join(parts)
+
+
+def _growth(data: str, sizes: dict[str, Any]) -> str:
+    """Processor seconds and peak memory as one of N, K and the number of queries grows."""
+    names = list(dict.fromkeys(name for each in sizes.values() for name in each["methods"]))
+    rows = [
+        f"{DATA[data]}, processor seconds and peak in MB, as one size grows:",
+        "",
+        f"| method | {' | '.join(sizes)} |",
+        f"|---|{'---|' * len(sizes)}",
+    ]
+    for name in names:
+        cells = [_cost(each["methods"].get(name)) for each in sizes.values()]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _cost(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    if "failed" in found:
+        return str(found["failed"])
+    return f"{found['cpu_seconds']:.0f} s, {found['peak_bytes'] / 1e6:.0f}"
+
+
+def costs() -> str:
+    """What was foretold and what was measured, and what is foretold of sizes that no processor runs."""
+    found = result("costs")
+    measured = {name: each for name, each in found.items() if isinstance(each, dict) and "total_seconds" in each}
+    rows = ["| run | what | foretold | measured |", "|---|---|---|---|"]
+    for name, each in measured.items():
+        for part, pair in {**each["seconds"], "in all": each["total_seconds"]}.items():
+            rows.append(f"| {name} | {part} | {pair['predicted']:.1f} s | {pair['measured']:.1f} s |")
+        for part, key in (("memory at most", "memory_bytes"), ("disk", "disk_bytes")):
+            pair = each[key]
+            rows.append(f"| {name} | {part} | {in_words(pair['predicted'])} | {in_words(pair['measured'])} |")
+    larger = ["| run | part | foretold | memory at most | on disk |", "|---|---|---|---|---|"]
+    for name in ("CIFAR-10", "ImageNet"):
+        if name not in found:
+            continue
+        for part, each in {**found[name]["stages"], "in all": found[name]["total"]}.items():
+            sizes = f"{in_words(each['memory_bytes'])} | {in_words(each['disk_bytes'])}"
+            larger.append(f"| {name} | {part} | {duration(each['seconds'])} | {sizes} |")
+    said = (
+        "CIFAR-10 is `cifar10_convnet` as the paper has it, with a certificate of twenty retrainings; ImageNet is"
+        " timm's ResNet-18 with group norm on 1.28 million images of 224 pixels, 90 epochs, ten clusters a class, the"
+        " last ten epochs replayed for each of 10,001 networks and twenty retrainings, on one thread of this machine"
+        f" ({found['machine']}):"
+    )
+    return "\n".join(rows) + (f"\n\n{said}\n\n" + "\n".join(larger) if len(larger) > 2 else "")
+
+
 def pages() -> dict[Path, str]:
     """Every page with its figures written anew."""
-    written = ((README, numbers()), (OWN_NETWORK, own_network()), (DIAL, dial()), (OWN_IMAGES, members()))
+    written = (
+        (README, numbers()),
+        (OWN_NETWORK, own_network()),
+        (DIAL, dial()),
+        (OWN_IMAGES, members()),
+        (PEERS, peers()),
+        (MANY_MACHINES, costs()),
+    )
     return {path: _rendered(path, text) for path, text in written}
 
 

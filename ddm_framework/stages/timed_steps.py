@@ -29,7 +29,7 @@ SHARED = 1.25
 
 def rough_seconds(recipe: Recipe, data: DataSplits, network: Network, initial: Parameters, sizes: Sizes) -> float:
     """Seconds of a run, from one step of training alone; not twice too few or too many, and known in a moment."""
-    step = _training(recipe, data, network, initial, 1) / sizes.batch_size
+    step = _training(recipe, data, network, initial, 1, most=2) / sizes.batch_size
     matched = sizes.steps * (sizes.clusters + sizes.classes) * sizes.images_per_cluster * 3
     passes = sizes.train * (sizes.epochs + sizes.real_epochs + sizes.networks * sizes.replayed)
     banks = (sizes.certified + sizes.banked) * sizes.epochs * sizes.train / sizes.workers
@@ -70,14 +70,16 @@ def measured(
     )
 
 
-def _training(recipe: Recipe, data: DataSplits, network: Network, initial: Parameters, count: int) -> float:
+def _training(
+    recipe: Recipe, data: DataSplits, network: Network, initial: Parameters, count: int, most: int = 4
+) -> float:
     """Seconds of one step of training of a stack of so many networks."""
     some = data.train.take(torch.arange(min(recipe.training.batch_size, len(data.train))))
     # So short that nothing diverges; one epoch is one step.
     settings = recipe.training.model_copy(update={"epochs": 4, "lr": 1e-6, "schedule": "constant"})
     weights = torch.ones(count, len(some), device=some.labels.device)
     steps = iter(train(network, start(initial, count), some, weights, settings, 0))
-    return _mean(lambda: next(steps), some.labels.device)
+    return _mean(lambda: next(steps), some.labels.device, most)
 
 
 def _matching(recipe: Recipe, data: DataSplits, network: Network, initial: Parameters, count: int) -> float:

@@ -16,7 +16,9 @@ import torch
 from ddm_studies.comparison.intervals import mean_interval
 
 
-@pytest.mark.parametrize("page", ["README.md", "own_network.md", "dial.md", "own_images.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "own_network.md", "dial.md", "own_images.md", "peers.md", "many_machines.md"]
+)
 def test_figures_are_those_of_the_result_files(page: str) -> None:
     ((path, text),) = [(path, text) for path, text in readme.pages().items() if path.name == page]
     assert path.read_text(encoding="utf-8") == text, f"{page} is stale: run python benchmarks/readme.py"
