@@ -74,6 +74,8 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run folder [runs/<recipe>].")] = None,
     plugin: Plugins = None,
     device: Device = None,
+    engine: Annotated[str | None, typer.Option(help="loky, on this machine, or ray, on many [the recipe's].")] = None,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; auto on one of its machines.")] = None,
     fresh: Annotated[bool, typer.Option(help="Redo the stages whose settings changed, and what follows.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -81,7 +83,8 @@ def run(
 
     `ddm run digits_convnet --set matching.steps=100 --out runs/quick`
     """
-    chosen = [*(settings or []), *([f"device={device}"] if device else [])]
+    given = {"device": device, "engine": engine, "ray_address": address}
+    chosen = [*(settings or []), *(f"{key}={value}" for key, value in given.items() if value)]
     display = ProgressDisplay(quiet=as_json)
     done = ddm_framework.run(recipe, chosen, out=out, plugins=plugin or [], fresh=fresh, display=display)
     _tell(as_json, done.metrics, partial(summaries.print_run, done))
