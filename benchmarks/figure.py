@@ -1,6 +1,6 @@
 """Draw how near each method comes to exact retraining against what it costs, from the committed result files.
 
-python benchmarks/figure.py    (writes docs/fidelity*.png, of which README.md shows that of the digits, and docs/peers.png)
+python benchmarks/figure.py    (writes docs/fidelity*.png, README.md showing that of the digits, and docs/peers.png)
 
 Digits, means over the seeds, and one seed of a slice of MNIST and of CIFAR-10. A point lies at the seconds of a first
 question about all test images, offline and online; the line to its left begins at the online part alone. The dial is a

@@ -302,7 +302,7 @@ def open_run(
             " same module and data, which takes up what the folder holds, and ask the run that it returns"
         )
     registry = load_plugins(paths_of(plugins, "plugins"))
-    asked = recorded_recipe(found, registry, [f"device={device}"])
+    asked = recorded_recipe(found, registry, [f"device={device}", "engine=loky"])
     recipe, chosen = settle(replace(asked, name=str(found.manifest.get("recipe", found.path.name))), found)
     made = recipe.general.model_copy(update={"device": found.input("training", "device")})
     inputs = stage_inputs(recipe.with_general(made), registry, found.input("training", "data"))

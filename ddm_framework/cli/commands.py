@@ -74,6 +74,8 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run folder [runs/<recipe>].")] = None,
     plugin: Plugins = None,
     device: Device = None,
+    engine: Annotated[str | None, typer.Option(help="loky, on this machine, or ray, on many [the recipe's].")] = None,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; auto on one of its machines.")] = None,
     fresh: Annotated[bool, typer.Option(help="Redo the stages whose settings changed, and what follows.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell seconds and bytes to expect, by a few timed steps; write nothing.")
@@ -86,7 +88,8 @@ def run(
 
     `ddm run mnist_convnet --dry-run`
     """
-    chosen = [*(settings or []), *([f"device={device}"] if device else [])]
+    given = {"device": device, "engine": engine, "ray_address": address}
+    chosen = [*(settings or []), *(f"{key}={value}" for key, value in given.items() if value)]
     if dry_run:
         _foretell(recipe, chosen, out, plugin or [], fresh=fresh, as_json=as_json)
         return

@@ -18,13 +18,12 @@ def nothing() -> None:
 
 
 class Engine(Protocol):
-    """Whoever does independent tasks.
+    """Whoever does independent tasks."""
 
-    Attributes:
-        workers: tasks that are done at a time.
-    """
-
-    workers: int
+    @property
+    def workers(self) -> int:
+        """Tasks that are done at a time."""
+        ...
 
     def results(
         self,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
 
 from ddm_framework.network.networks import QUERY_BATCH, Network
+from ddm_framework.resources import is_shortage
 from ddm_framework.resources import keep_freed_memory as keep_freed_memory
 
 
@@ -82,6 +87,44 @@ class Budget:
     def chunks(self, network: Network, total: int, cost: Cost = EVALUATION, images: int = QUERY_BATCH) -> list[slice]:
         """Chunks of `total` networks; by default of such as are fine-tuned and evaluated."""
         return list(chunks(total, self.fitting(network, cost, images)))
+
+
+Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
+
+
+def halved(count: int, work: Callable[[slice], Result], what: str) -> Iterator[tuple[slice, Result]]:
+    """Work on a chunk at once, and where memory ends on its halves, and on theirs.
+
+    Its size changes no numbers where a network has the same bits in every stack, on one thread of a processor;
+    elsewhere they round as in any other chunk.
+
+    Args:
+        count: items in the chunk.
+        work: on some of the items.
+        what: they are, for the log.
+    Yields:
+        Parts of the chunk in their order, and what the work returned.
+    Raises:
+        Exception: as the work raises it; memory that ends for a single item too.
+    """
+    waiting = [slice(0, count)]
+    while waiting:
+        part = waiting.pop()
+        try:
+            found = work(part)
+        except (MemoryError, RuntimeError) as error:
+            if part.stop - part.start < 2 or not is_shortage(error):
+                raise
+        else:
+            yield part, found
+            continue
+        # Here the error is gone, and with it what its frames held.
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        logger.warning("memory ended with %d %s at once; going on with half as many", part.stop - part.start, what)
+        middle = (part.start + part.stop) // 2
+        waiting += [slice(middle, part.stop), slice(part.start, middle)]
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:

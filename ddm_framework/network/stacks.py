@@ -40,6 +40,8 @@ def joined(networks: Sequence[Parameters], constants: Mapping[str, Tensor]) -> P
 def concatenate(stacks: Iterable[Parameters]) -> Parameters:
     """Stacks joined into one."""
     listed = list(stacks)
+    if len(listed) == 1:
+        return listed[0]
     return {name: torch.cat([stack[name] for stack in listed]) for name in listed[0]}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ddm_framework.network.memory import BLOCK_GRADIENT, Budget
+from ddm_framework.network.memory import BLOCK_GRADIENT, Budget, halved
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Gradient, Parameters, broadcast
 from ddm_framework.network.target import Target
@@ -39,10 +39,15 @@ def cluster_gradients(network: Network, parameters: Parameters, divided: Divided
     size = budget.fitting(network, BLOCK_GRADIENT, BLOCK)
     for low in range(0, len(index), size):
         part = slice(low, low + size)
-        stack = broadcast(parameters, len(shares[part]))
-        block = network.gradients(stack, images[index[part]], labels[index[part]], shares[part])
-        for name, each in block.items():
-            total[name].index_add_(0, owners[part], each)
+
+        def some(within: slice, part: slice = part) -> Gradient:
+            rows = index[part][within]
+            stack = broadcast(parameters, len(rows))
+            return network.gradients(stack, images[rows], labels[rows], shares[part][within])
+
+        for within, block in halved(len(index[part]), some, "blocks of images"):
+            for name, each in block.items():
+                total[name].index_add_(0, owners[part][within], each)
     return total
 
 

@@ -45,7 +45,7 @@ class Displacements:
         """
         self._target, self._epoch, self._rates = target, epoch, rates
         self._divided, self._online, self._seed = divided, recipe.online, recipe.general.seed
-        self._budget = Budget(recipe.general.memory_mb)
+        self._budget = Budget(recipe.general.chunk_mb)
         self._known: dict[int, Gradient] = {}
 
     def block(self, low: int, high: int) -> Gradient:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from ddm_framework.network.memory import TRAINING, Budget
+from ddm_framework.network.memory import TRAINING, Budget, halved
 from ddm_framework.network.networks import Network
-from ddm_framework.network.stacks import Parameters
+from ddm_framework.network.stacks import Parameters, concatenate, take
 from ddm_framework.network.target import Target
 from ddm_framework.network.training import TrainingState
 from ddm_framework.offline.synset import Synset
@@ -43,19 +44,27 @@ def perturbed_networks(
     Source: Eq. 9.
     """
     online, training, seed = recipe.online, recipe.training, recipe.general.seed
-    budget = Budget(recipe.general.memory_mb)
-    for rows in chunks_of(target.network, len(perturbations), recipe):
+    budget = Budget(recipe.general.chunk_mb)
+
+    def estimated(rows: slice) -> Parameters:
         deleted = perturbations[rows]
         if isinstance(training_after, Replay):
             own = None if kept is None else kept[rows]
-            yield rows, replayed(target, synset, deleted, training_after, recipe, kept=own, displacements=displacements)
-        elif online.start == "initial":
-            yield rows, retrain_on_synset(target, synset, deleted, online, training, seed)
-        else:
-            direction = recipe.matching.direction
-            stack = finetune(target, synset, deleted, online, direction, budget, displacements=displacements)
-            anchor = training_after
-            yield rows, stack if anchor is None else anchored(target, stack, deleted, anchor, training, seed)
+            return replayed(target, synset, deleted, training_after, recipe, kept=own, displacements=displacements)
+        if online.start == "initial":
+            return retrain_on_synset(target, synset, deleted, online, training, seed)
+        direction, anchor = recipe.matching.direction, training_after
+        stack = finetune(target, synset, deleted, online, direction, budget, displacements=displacements)
+        return stack if anchor is None else anchored(target, stack, deleted, anchor, training, seed)
+
+    for rows in chunks_of(target.network, len(perturbations), recipe):
+        for part, stack in halved(rows.stop - rows.start, _within(estimated, rows), "estimated networks"):
+            yield slice(rows.start + part.start, rows.start + part.stop), stack
+
+
+def _within(work: Callable[[slice], Parameters], rows: slice) -> Callable[[slice], Parameters]:
+    """Work on a part of the rows."""
+    return lambda part: work(slice(rows.start + part.start, rows.start + part.stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ def stepped(
             target, synset, perturbations, training_after, recipe, kept=kept, displacements=displacements
         )
         return Stepped(*found)
-    budget, direction = Budget(recipe.general.memory_mb), recipe.matching.direction
+    budget, direction = Budget(recipe.general.chunk_mb), recipe.matching.direction
     stack = finetune(target, synset, perturbations, recipe.online, direction, budget, displacements=displacements)
     return Stepped(TrainingState(0, stack, {}), perturbations)
 
@@ -117,17 +126,23 @@ def trained_after(after: After, chunk: Stepped, _advance: Callable[[], None]) ->
     Returns:
         P networks, stacked, as `perturbed_networks` yields them.
     """
-    if isinstance(after.data, Replay):
-        return replay_trained(
-            after.network, after.final, after.data, chunk.state, chunk.kept, after.training, after.seed
-        )
-    target = Target(after.network, {0: after.final})
-    return anchored(target, chunk.state.parameters, chunk.kept, after.data, after.training, after.seed)
+    state, controls = chunk.state, int(isinstance(after.data, Replay) and after.data.controlled)
+
+    def some(part: slice) -> Parameters:
+        rows = torch.arange(part.start, part.stop)
+        rows = torch.cat([rows, torch.arange(len(state) - controls, len(state))]).to(chunk.kept.device)
+        stack, kept = take(state.parameters, rows), chunk.kept[rows]
+        if isinstance(after.data, Replay):
+            begun = TrainingState(state.epoch, stack, take(state.velocity, rows))
+            return replay_trained(after.network, after.final, after.data, begun, kept, after.training, after.seed)
+        return anchored(Target(after.network, {0: after.final}), stack, kept, after.data, after.training, after.seed)
+
+    return concatenate(stack for _, stack in halved(len(state) - controls, some, "networks in training"))
 
 
 def chunks_of(network: Network, count: int, recipe: Recipe) -> list[slice]:
     """The chunks of so many rows; networks that are trained on batches of images are fewer at a time."""
-    budget = Budget(recipe.general.memory_mb)
+    budget = Budget(recipe.general.chunk_mb)
     if recipe.online.replay:
         return budget.chunks(network, count, TRAINING, recipe.training.batch_size)
     return budget.chunks(network, count)

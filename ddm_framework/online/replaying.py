@@ -112,7 +112,7 @@ def begun_replay(
     """
     training, epoch = recipe.training, recipe.training.epochs - replay.epochs
     online = recipe.online.changed({"step_size": recipe.online.replay_step_size * share_of_step(training, epoch)})
-    rows, budget = perturbations.to(replay.clusters.device), Budget(recipe.general.memory_mb)
+    rows, budget = perturbations.to(replay.clusters.device), Budget(recipe.general.chunk_mb)
     samples = rows[:, replay.clusters] if kept is None else kept.to(rows).clone()  # no part of a larger one
     if replay.controlled:
         rows, samples = (torch.cat([each, torch.ones_like(each[:1])]) for each in (rows, samples))

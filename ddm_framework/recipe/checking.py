@@ -24,7 +24,7 @@ from ddm_framework.recipe.settings import (
 )
 from ddm_framework.recipe.yaml_source import Source
 
-_GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb", "matmul_precision")
+_GENERAL_KEYS = ("schema", "seed", "device", "threads", "memory_mb", "matmul_precision", "engine", "ray_address")
 _KEYS = (*_GENERAL_KEYS, *COMPONENT_SECTIONS, *SECTIONS, "objectives", "extends")
 
 

@@ -289,20 +289,41 @@ class Selection(Settings):
     drop: Path | None = None
 
 
+LEAST_MB, MOST_MB = 16, 256
+"""Of `memory_mb: auto` on a processor."""
+
+
 class General(Settings):
-    """Settings of the whole run; `memory_mb` bounds the memory of one chunk of networks.
+    """Settings of the whole run.
+
+    `memory_mb` bounds the memory of one chunk of networks, in MiB. `auto` is settled once, when a run begins, and kept
+    by its folder. On a GPU it is a quarter of what is free; on a processor larger chunks gain nothing, so it is 256, or
+    less where the workers together would take more than half of what is free. It decides how fast a run is, and two
+    things more: with little memory, chunks of clusters may round otherwise; and for `direction: influence`, how many
+    rows the curvature of a large network has.
 
     `matmul_precision: high` lets matrix products round their factors to ten bits (TF32) where the device can, which is
     faster; `highest` computes them in 32 bits (`torch.set_float32_matmul_precision`). Convolutions of a GPU are left as
     PyTorch has them. `benchmarks/device.py` measures what it changes.
+
+    `engine` says who retrains and replays networks and matches chunks of clusters: `loky`, worker processes of this
+    machine, or `ray`, the machines of a Ray cluster (docs/many_machines.md). `ray_address` is the cluster's, `auto` on
+    one of its machines; without it Ray starts on this machine alone. Numbers do not depend on either.
     """
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
-    memory_mb: Annotated[int, Field(ge=16, le=LARGEST_INT)] = 256
+    memory_mb: Annotated[int, Field(ge=16, le=LARGEST_INT)] | Literal["auto"] = "auto"
     matmul_precision: Literal["highest", "high"] = "highest"
+    engine: Literal["loky", "ray"] = "loky"
+    ray_address: str | None = None
+
+    @property
+    def chunk_mb(self) -> int:
+        """`memory_mb`, or what `auto` is where no run has settled it."""
+        return MOST_MB if self.memory_mb == "auto" else self.memory_mb
 
 
 SECTIONS: dict[str, type[Settings]] = {

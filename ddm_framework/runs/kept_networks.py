@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from ddm_framework.engine import in_order
 from ddm_framework.errors import RunFolderError
 from ddm_framework.files import is_file
-from ddm_framework.network import Parameters
+from ddm_framework.network import Parameters, concatenate
 from ddm_framework.offline import Partition, Synset
 from ddm_framework.online import Anchor, Replay, chunks_of, perturbed_networks
 from ddm_framework.online.estimating import After, Stepped, stepped, trained_after
@@ -115,8 +114,7 @@ class _Asked:
             kept=self.kept[number],
             displacements=real.displacements,
         )
-        stacks = [stack for _, stack in found]
-        return {key: torch.cat([stack[key] for stack in stacks]) for key in stacks[0]}
+        return concatenate(stack for _, stack in found)
 
     def _stepped(self, number: int, after: Anchor | Replay) -> Stepped:
         return stepped(
@@ -154,7 +152,7 @@ def _name(
         json.dumps(online, sort_keys=True),
     ]
     if workspace.recipe.online.direction == "influence":
-        said.append(str(workspace.recipe.general.memory_mb))  # bounds the rows of the curvature
+        said.append(str(workspace.recipe.general.chunk_mb))  # bounds the rows of the curvature
     digest = hashlib.sha256("|".join(said).encode())
     tensors = [perturbations, synset.images, synset.labels, synset.real_norm, partition.clusters]
     for each in [*tensors, *([] if kept is None else [kept])]:

@@ -9,7 +9,8 @@ import torch
 from ddm_framework.errors import DDMError, Mark, Problem, RecipeError
 from ddm_framework.plugin import Registry
 from ddm_framework.recipe import Recipe, load_recipe
-from ddm_framework.resources import keep_freed_memory
+from ddm_framework.recipe.settings import LEAST_MB, MOST_MB
+from ddm_framework.resources import free_memory, keep_freed_memory
 from ddm_framework.resources import num_cores as num_cores
 from ddm_framework.runs.provenance import DISTRIBUTION, own_version, versions_in_words
 from ddm_framework.runs.run_folder import RunFolder
@@ -38,8 +39,30 @@ def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, torch.device]:
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(general.matmul_precision)
     keep_freed_memory()
-    settled = recipe.with_general(general.model_copy(update={"threads": threads, "device": name}))
-    return settled, torch.device(name)
+    memory = general.memory_mb
+    if memory == "auto":
+        memory = _known_memory(folder) or _share_of_memory(torch.device(name), max(1, num_cores() // threads))
+    settled = {"threads": threads, "device": name, "memory_mb": memory}
+    return recipe.with_general(general.model_copy(update=settled)), torch.device(name)
+
+
+def _known_memory(folder: RunFolder) -> int | None:
+    """What the run was begun with; runs of versions that did not write it down had the default of those."""
+    if "matching" in folder.manifest["stages"]:
+        return int(folder.input("matching", "memory_mb") or MOST_MB)
+    found = folder.manifest.get("memory_mb")
+    return found if isinstance(found, int) else None
+
+
+def _share_of_memory(device: torch.device, workers: int) -> int:
+    """MiB of `memory_mb: auto`, a power of two, so that a little more or less of free memory changes nothing."""
+    if device.type == "cuda":
+        share, most = torch.cuda.mem_get_info(device)[0] // 4, None
+    else:
+        free = free_memory()
+        share, most = (MOST_MB * 2**20 if free is None else free // 2 // workers), MOST_MB
+    found = max(LEAST_MB, 1 << max(0, (share // 2**20).bit_length() - 1))
+    return found if most is None else min(found, most)
 
 
 def recorded_recipe(folder: RunFolder, registry: Registry, settings: Sequence[str] = ()) -> Recipe:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ddm_framework.data import DataInfo, DataSplits, Images, ImageSet, load_data
-from ddm_framework.engine import ALONE, Engine, Processes
+from ddm_framework.engine import ALONE, Cluster, Engine, Processes
 from ddm_framework.errors import DDMError, PluginError, RunFolderError
 from ddm_framework.network import Budget, Constants, LogitsModule, Network, Parameters, Target, build_network, chunks
+from ddm_framework.network.memory import halved
 from ddm_framework.offline import Divided, Partition, Synset
 from ddm_framework.online import (
     Attribution,
@@ -157,13 +158,16 @@ class Workspace:
     @property
     def budget(self) -> Budget:
         """The memory for one chunk."""
-        return Budget(self.recipe.general.memory_mb)
+        return Budget(self.recipe.general.chunk_mb)
 
     @cached_property
     def engine(self) -> Engine:
-        """Who does the work that can be shared: other processes, if there are cores for them."""
-        threads = self.recipe.general.threads
-        if self.device.type != "cpu" or threads == "auto":
+        """Who does the work that can be shared: other processes, if there are cores for them, or a Ray cluster."""
+        general, on_card = self.recipe.general, self.device.type != "cpu"
+        threads = general.threads
+        if threads != "auto" and general.engine == "ray":
+            return Cluster(threads, general.ray_address, gpus=int(on_card))
+        if threads == "auto" or on_card:
             return ALONE
         return Processes(max(1, num_cores() // threads), threads)
 
@@ -405,9 +409,15 @@ class Workspace:
 
     def stack_logits(self, stack: Parameters, images: Images) -> Tensor:
         """Logits (R, N, classes) of a stack of networks; a network equal to the target has exactly its logits."""
-        if self.same_rounding:
-            return self.network.logits(stack, images)
-        return self.network.controlled_logits(stack, self.target, images)
+
+        def some(part: slice) -> Tensor:
+            networks = {name: each[part] for name, each in stack.items()}
+            if self.same_rounding:
+                return self.network.logits(networks, images)
+            return self.network.controlled_logits(networks, self.target, images)
+
+        count = len(next(iter(stack.values())))
+        return torch.cat([logits for _, logits in halved(count, some, "networks that are asked")])
 
     def accuracy(self, split: str) -> float:
         """Share of a split that the target classifies correctly."""

@@ -92,7 +92,7 @@ def sizes_of(recipe: Recipe, data: DataSplits, network: Network) -> Sizes:
         network: its backbone.
     """
     training, matching, online = recipe.training, recipe.matching, recipe.online
-    budget, count = Budget(recipe.general.memory_mb), len(data.train)
+    budget, count = Budget(recipe.general.chunk_mb), len(data.train)
     clusters = sum(numbers_of_clusters(data.train.labels, data.info.num_classes, recipe.clustering))
     brought = recipe.target.checkpoint is not None
     if brought:

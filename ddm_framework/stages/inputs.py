@@ -13,6 +13,7 @@ from ddm_framework.plugin import Choice, Registry, read_signature
 from ddm_framework.plugin.choice import plain, within
 from ddm_framework.plugin.source_code import code_digest, file_digest
 from ddm_framework.recipe import Recipe, Settings
+from ddm_framework.recipe.settings import MOST_MB
 from ddm_framework.runs import StageInputs
 
 NONE: Mapping[str, Any] = {}
@@ -55,9 +56,9 @@ def stage_inputs(
             "after": partition.digest,
             "distance": recipe.distance,
             "matching": recipe.matching,
-            "memory_mb": general.memory_mb,
+            "memory_mb": general.chunk_mb,
         },
-        defaults={"memory_mb": type(general)().memory_mb},
+        defaults={"memory_mb": MOST_MB},  # what runs had that did not write it down
     )
     online = _stage(
         {

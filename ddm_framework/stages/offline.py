@@ -12,6 +12,7 @@ from torch import Tensor
 from ddm_framework.errors import RunFolderError
 from ddm_framework.network import Budget, Gradient, Target, read_state, start, take, train
 from ddm_framework.network.checkpoints import fitted
+from ddm_framework.network.memory import halved
 from ddm_framework.offline import (
     Divided,
     Partition,
@@ -144,17 +145,23 @@ class Matched:
 
 def match_chunk(common: Matched, clusters: slice, advance: Callable[[], None]) -> Synset:
     """Match one chunk of clusters; a unit of work for an engine."""
-    return match(
-        common.target,
-        common.divided,
-        clusters,
-        common.distance,
-        common.settings,
-        common.seed,
-        budget=common.budget,
-        advance=advance,
-        real=common.real,
-    )
+
+    def some(part: slice) -> Synset:
+        real = common.real and {epoch: take(each, part) for epoch, each in common.real.items()}
+        return match(
+            common.target,
+            common.divided,
+            slice(clusters.start + part.start, clusters.start + part.stop),
+            common.distance,
+            common.settings,
+            common.seed,
+            budget=common.budget,
+            advance=advance,
+            real=real,
+        )
+
+    parts = halved(clusters.stop - clusters.start, some, "clusters that are matched")
+    return Synset.joined([synset for _, synset in parts])
 
 
 def _distil_level(

@@ -109,6 +109,7 @@ def note(workspace: Workspace) -> None:
         recipe=recipe.name,
         seed=recipe.general.seed,
         threads=recipe.general.threads,
+        memory_mb=recipe.general.memory_mb,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         plugins=[plugin.name for plugin in workspace.registry.plugins if not plugin.failure],
         **environment(),

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ddm_framework.data import ImageSet
-from ddm_framework.network import TRAINING, Network, Parameters, chunks, start_each, take, train
+from ddm_framework.network import TRAINING, Network, Parameters, chunks, concatenate, start_each, take, train
+from ddm_framework.network.memory import halved
 from ddm_framework.network.networks import initial_weights
 from ddm_framework.recipe import Training
 from ddm_framework.runs import Workspace
@@ -110,7 +111,12 @@ def train_chunk(common: Together, chunk: Chunk, advance: Callable[[], None]) -> 
         The networks, stacked, and the seconds that each took.
     """
     begun = time.monotonic()
-    networks = _trained(common, chunk, advance)
+
+    def some(part: slice) -> Parameters:
+        seeds = chunk.seeds if isinstance(chunk.seeds, int) else chunk.seeds[part]
+        return _trained(common, Chunk(chunk.initial[part], chunk.kept[part], seeds), advance)
+
+    networks = concatenate(each for _, each in halved(len(chunk.kept), some, "networks in training"))
     return networks, (time.monotonic() - begun) / len(chunk.kept) / common.workers
 
 

@@ -26,8 +26,8 @@ RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes"
 NO_OBJECTIVES = "`objectives` lists at least one, as in [{use: output_shift}]"
 IN_LIST = "`objectives` is a list of 1, counted from 0; it has no"
 KEYS = (
-    "(keys: schema, seed, device, threads, memory_mb, matmul_precision, dataset, backbone, clusterer, distance, study, "
-    "corruption, training, target, matching, online, certificate, objectives, extends)"
+    "(keys: schema, seed, device, threads, memory_mb, matmul_precision, engine, ray_address, dataset, backbone, "
+    "clusterer, distance, study, corruption, training, target, matching, online, certificate, objectives, extends)"
 )
 TRAINING = (
     "(settings: epochs, lr, batch_size, momentum, weight_decay, schedule, augmentation, checkpoint_every, parameters)"
@@ -543,7 +543,7 @@ def test_the_resolved_recipe_spells_out_every_default_and_loads_again(folder: Pa
     recipe = load(RECIPE, "training.lr=1e-7", "clusterer.features={timm: '1e-3', checkpoint: w.pt}", "online.ridge=0.5")
     written = yaml.safe_load(recipe.as_yaml())
     assert list(written) == [
-        *("schema", "seed", "device", "threads", "memory_mb", "matmul_precision"),
+        *("schema", "seed", "device", "threads", "memory_mb", "matmul_precision", "engine", "ray_address"),
         *("dataset", "corruption", "backbone", "clusterer"),
         *("distance", "training", "target", "matching", "online", "objectives", "study", "certificate"),
     ]
