@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -90,12 +91,14 @@ def _replay(workspace: Workspace, divided: Divided, epochs: int) -> Replay:
 
 
 def _displacements(workspace: Workspace, divided: Divided, epochs: int) -> Displacements:
-    """Where the steps without each cluster lead from θ_{τ-E}."""
+    """Where the steps without each cluster lead from θ_{τ-E}; kept for the next question, as the curvature is dear."""
     recipe, target = workspace.recipe, workspace.trained
     last = max(target.trajectory) - epochs
     saved = sorted(epoch for epoch in target.trajectory if epoch <= last)
     rates = rates_between(recipe.training, saved, trained_here=recipe.target.checkpoint is None)
-    return Displacements(target, last, rates, divided, recipe)
+    clusters = hashlib.sha256(divided.partition.clusters.cpu().numpy().tobytes()).hexdigest()
+    name = f"displacements {recipe.online.direction} {recipe.online.damping} {last} {clusters}"
+    return workspace.made_once(name, lambda: Displacements(target, last, rates, divided, recipe))
 
 
 def rates_between(training: Training, saved: Sequence[int], trained_here: bool) -> dict[int, float]:

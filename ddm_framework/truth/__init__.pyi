@@ -23,7 +23,7 @@ from .calibration import Calibration, amounts_of, calibrate
 from .certificate import Certificate, certify
 from .corrected import Corrected, correct_sets, correct_singles, random_fifths
 from .correction import Correction, Strength, best_scale, choose_strength, correct, left_out
-from .retraining import bank_logits, retrained
+from .retraining import bank_logits, need_retraining, retrained
 
 __all__ = [
     "Agreement",
@@ -56,6 +56,7 @@ __all__ = [
     "judge",
     "leave_one_out_spearman",
     "left_out",
+    "need_retraining",
     "random_fifths",
     "recovered_share",
     "recovered_share_interval",

@@ -39,12 +39,7 @@ def retrained(
             full; finished networks stay.
     Source: Sec. 4.1, "exact-unlearn network"; Eq. 10.
     """
-    if not workspace.can_retrain:
-        raise DDMError(
-            "exact retraining needs the training that made the target, and this one was trained elsewhere"
-            " (`target.checkpoint`); let `training` train it, bring a train_function with it (from_module), or ask for"
-            " methods that need no retraining"
-        )
+    need_retraining(workspace)
     if workspace.own_training is not None and coupling != "same_order":
         raise DDMError(
             "independent retrainings differ in their seed, and train_function takes none; ask for what compares with"
@@ -64,6 +59,20 @@ def retrained(
     bank = Bank(tuple(files), workspace.device, workspace.network.buffers)
     account.enter(time.monotonic() - begun, bank.seconds)
     return bank
+
+
+def need_retraining(workspace: Workspace) -> None:
+    """Refuse a target that cannot be trained again.
+
+    Raises:
+        DDMError: if it was trained elsewhere, and its training is not known.
+    """
+    if not workspace.can_retrain:
+        raise DDMError(
+            "exact retraining needs the training that made the target, and this one was trained elsewhere"
+            " (`target.checkpoint`); let `training` train it, bring a train_function with it (from_module), or ask for"
+            " methods that need no retraining"
+        )
 
 
 def is_retrained(workspace: Workspace, perturbations: Tensor) -> bool:

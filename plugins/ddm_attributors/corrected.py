@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ddm_framework import attributor
 from ddm_framework.online import Objective, Queries
-from ddm_framework.runs import Workspace
-from ddm_framework.truth import correct_sets, correct_singles, random_fifths
+from ddm_framework.runs import Workspace, replayed_epochs
+from ddm_framework.truth import correct_sets, correct_singles, need_retraining, random_fifths
 
 SHARE = 6
 """By default the last epoch in so many is replayed: where the correction gains most for what its estimates cost."""
@@ -20,6 +20,7 @@ Direction = Literal["synset", "gradient", "influence"]
 
 
 def _replayed(workspace: Workspace, epochs: int | None, direction: Direction) -> Workspace:
+    need_retraining(workspace)
     replay = _nearest(workspace) if epochs is None else epochs
     return workspace.with_online(
         start="target", anchor=0.0, replay=replay, replay_step_size=STEP, replay_set_power=None, direction=direction
@@ -27,8 +28,10 @@ def _replayed(workspace: Workspace, epochs: int | None, direction: Direction) ->
 
 
 def _nearest(workspace: Workspace) -> int:
-    """The saved start of a replay that is nearest to a sixth of the epochs before the end."""
-    total = workspace.recipe.training.epochs
+    """The saved start of a replay nearest to a sixth of the epochs before the end; 0 if none can be replayed."""
+    if not replayed_epochs(workspace.with_online(start="target", anchor=0.0, replay="auto")):
+        return 0
+    total = workspace.num_epochs
     possible = [total - epoch for epoch in sorted(workspace.trajectory, reverse=True) if epoch < total]
     return min(possible, key=lambda epochs: abs(epochs - max(1, round(total / SHARE))))
 

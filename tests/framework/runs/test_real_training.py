@@ -17,7 +17,7 @@ from ddm_framework import DDMError, Run, RunFolderError
 from ddm_framework.answers.hierarchical import search_each
 from ddm_framework.engine import ALONE, Engine, Processes, Work
 from ddm_framework.network import chunks
-from ddm_framework.online import leave_one_out
+from ddm_framework.online import displacements, leave_one_out
 from ddm_framework.runs import Workspace, kept_networks
 from ddm_framework.runs.real_training import replayed_epochs
 from ddm_framework.truth import retrained
@@ -131,6 +131,37 @@ def test_without_the_training_data_the_step_alone_is_taken(tmp_path: Path) -> No
     (tmp_path / "data.npz").unlink()
     found = networks(ddm_framework.open_run(path).workspace, rows, replay=2, step_size=0.01)
     assert all(torch.equal(each, plain[name]) for name, each in found.items())
+
+
+def test_without_the_training_data_no_kept_network_stands_among_those_that_fall_back(
+    momentum: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_networks, "chunks_of", lambda network, count, recipe: list(chunks(count, 2)))
+    path = ddm_framework.run(tiny(tmp_path, training=MOMENTUM), out=tmp_path / "run").path
+    rows, asked = leave_one_out(6), {"replay": 2, "step_size": 0.01}
+    replayed = networks(ddm_framework.open_run(path).workspace, rows, **asked)
+    plain = networks(ddm_framework.open_run(path).workspace, rows, **{**asked, "replay": 0})
+    (tmp_path / "data.npz").unlink()
+    kept = networks(ddm_framework.open_run(path).workspace, rows, **asked)
+    assert all(torch.equal(each, replayed[name]) for name, each in kept.items())
+    next((path / "networks").glob("*.safetensors")).unlink()
+    found = networks(ddm_framework.open_run(path).workspace, rows, **asked)
+    assert all(torch.equal(each, plain[name]) for name, each in found.items())
+
+
+def test_the_curvature_is_made_once_for_all_questions(momentum: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    rows = displacements.curvature_rows
+    monkeypatch.setattr(
+        displacements,
+        "curvature_rows",
+        lambda *given: made.append(1) or rows(*given),  # type: ignore[func-returns-value]
+    )
+    for row in ([0.0, 1, 1, 1, 1, 1], [1.0, 0, 1, 0, 1, 1]):
+        networks(momentum.workspace, torch.tensor([row]), replay=1, direction="influence", keep_mb=0)
+    assert made == [1]
+    networks(momentum.workspace, torch.tensor([row]), replay=2, direction="influence", keep_mb=0)
+    assert made == [1, 1]  # taken at another checkpoint
 
 
 def test_a_target_that_was_trained_elsewhere_is_not_replayed(momentum: Run, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from run_fixtures import tiny
 
 import ddm_framework
-from ddm_framework import Workspace
+from ddm_framework import DDMError, Workspace
 from ddm_framework.plugin import choose
 from ddm_framework.runs import open_account
 from ddm_framework.truth import correct_sets, correct_singles, random_fifths, retrained
@@ -59,3 +61,15 @@ def test_objectives_of_sets_and_of_several_behaviours_are_answered(workspace: Wo
     several = workspace.effects_by(queries, workspace.objective("predictions"), "ddm_corrected", retrainings=5)
     assert several.effect.shape == (len(queries), 6, 3)
     assert float(several.effect.sum(2).abs().max()) < 1e-6  # probabilities still add up to one
+
+
+def test_a_training_that_nobody_knows_is_refused_for_what_it_cannot_do(workspace: Workspace, tmp_path: Path) -> None:
+    torch.save(workspace.target, tmp_path / "net.pt")
+    recipe = tiny(tmp_path, target=f"{{checkpoint: {tmp_path / 'net.pt'}}}")
+    workspace = ddm_framework.run(recipe, out=tmp_path / "run").workspace
+    queries, margin = workspace.queries_of("test"), workspace.objective("margin")
+    with pytest.raises(DDMError, match="exact retraining needs the training"):
+        workspace.effects_by(queries, margin, "ddm_corrected")
+    choice = choose(workspace.registry, "attributor", "ddm_corrected", {})
+    with pytest.raises(DDMError, match="exact retraining needs the training"):
+        workspace.set_effects_by(queries, margin, choice, torch.tensor([[0.0, 1, 1, 1, 1, 1]]))
