@@ -39,6 +39,7 @@ results: $(VENV)/.installed-test  ## Measure everything that README.md states (a
 	$(BIN)/python benchmarks/dial.py
 	$(BIN)/python benchmarks/bank.py
 	$(BIN)/python benchmarks/memory.py > benchmarks/results/memory.json
+	$(BIN)/python benchmarks/memory.py --clusters $(DATA)
 	$(BIN)/python benchmarks/matching.py $(DATA) $(CIFAR10)
 	$(BIN)/python benchmarks/own_network.py
 	$(BIN)/python benchmarks/backbones.py $(CIFAR10)

@@ -5,6 +5,11 @@ by the number of items more, is the memory of one. Weights and activations that 
 found by non-negative least squares.
 
     python benchmarks/memory.py > benchmarks/results/memory.json
+
+With a folder that holds MNIST it measures something else: the peak memory of whole runs on a slice of it, with more and
+more clusters. It should grow by what is kept of each cluster alone, as the bytes of the results say.
+
+    python benchmarks/memory.py --clusters data       writes benchmarks/results/memory_clusters.json
 """
 
 from __future__ import annotations
@@ -13,14 +18,19 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import stored
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+import ddm_framework
+from ddm_framework.data import load_data
 from ddm_framework.data.splits import DataInfo, ImageSet
 from ddm_framework.network import Network, Parameters, broadcast, build_network
 from ddm_framework.network.memory import BLOCK_GRADIENT, EVALUATION, FINE_TUNING, SECOND_ORDER, TRAINING, Budget, Cost
@@ -30,8 +40,12 @@ from ddm_framework.network.training import start, train
 from ddm_framework.offline import Divided, Partition, match
 from ddm_framework.plugin import load_plugins
 from ddm_framework.plugin.choosing import choose
+from ddm_framework.recipe import load_recipe
 from ddm_framework.recipe.settings import Matching, Training
 
+OUT = stored.RESULTS / "memory_clusters.json"
+RECIPE_OF_IMPORTS = stored.RECIPES / "digits_convnet.yaml"
+"""A first run, which brings in what every run imports and warms up."""
 INFO = DataInfo((3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3, tuple("abcdefghij"))
 NETWORKS = {
     "convnet": ("convnet", {"width": 32}),
@@ -90,6 +104,56 @@ def one(kind: str, name: str, count: int) -> None:
     print(_status("VmHWM") - before)
 
 
+CLUSTERS = (100, 300, 1000)
+SLICE = [
+    *("threads=1", "dataset.train_size=4000", "dataset.test_size=500", "study.queries=200", "study.show=1"),
+    *("training.epochs=4", "training.checkpoint_every=2", "matching.step_length=2", "matching.steps=10"),
+]
+"""Of recipes/mnist_narrow.yaml, whose `memory_mb` is left to `auto`."""
+
+
+def clusters(count: int, data: Path) -> dict[str, float]:
+    """What a run with so many clusters took, in MB, measured in a fresh process."""
+    command = [sys.executable, __file__, "--run", str(count), str(data)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    found: dict[str, float] = json.loads(told)
+    return found
+
+
+def whole_run(count: int, data: Path) -> None:
+    """Run the slice, and print how far memory rose above what the data and the imports hold, and what is kept of it."""
+    settings = [*SLICE, "memory_mb=auto", f"clusterer.clusters_per_class={count // 10}"]
+    recipe = load_recipe(str(stored.RECIPES / "mnist_narrow.yaml"), load_plugins(), [*settings, *stored.source(data)])
+    with tempfile.TemporaryDirectory() as folder:
+        ddm_framework.run(RECIPE_OF_IMPORTS, ["threads=1", "matching.steps=1"], out=Path(folder, "first"))
+        load_data(recipe)
+        Path("/proc/self/clear_refs").write_text("5")
+        before, begun = _status("VmRSS"), time.monotonic()
+        done = ddm_framework.run(
+            stored.RECIPES / "mnist_narrow.yaml", [*settings, *stored.source(data)], out=Path(folder, "run")
+        )
+        rose = _status("VmHWM") - before
+        workspace, mb = done.workspace, 1e6
+        logits = len(workspace.perturbations) * 200 * 10 * 4
+        held = {
+            "synset": sum(each.nbytes for each in workspace.synset.tensors().values()),
+            "design of perturbations": 3 * 4 * workspace.perturbations.numel(),
+            "attribution": (Path(folder, "run") / "online" / "attribution.safetensors").stat().st_size,
+            "logits of the perturbed networks": logits if 4 * logits <= workspace.budget.memory_mb * 2**20 else 0,
+        }
+        print(
+            json.dumps(
+                {
+                    "peak_mb": round(rose / mb, 1),
+                    "kept_mb": round(sum(held.values()) / mb, 1),
+                    **{f"kept_mb, {name}": round(each / mb, 1) for name, each in held.items()},
+                    "memory_mb": workspace.recipe.general.memory_mb,
+                    "seconds": round(time.monotonic() - begun, 1),
+                }
+            )
+        )
+
+
 def _status(name: str) -> int:
     """A size in bytes from this process's status (Linux)."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
@@ -118,8 +182,16 @@ def main() -> None:
     """Measure every kind."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--one", nargs=3)
+    parser.add_argument("--clusters", type=Path)
+    parser.add_argument("--run", nargs=2)
     asked = parser.parse_args()
-    if asked.one:
+    if asked.run:
+        whole_run(int(asked.run[0]), Path(asked.run[1]))
+    elif asked.clusters:
+        found = {str(count): clusters(count, asked.clusters) for count in CLUSTERS}
+        stored.write(OUT, {"machine": stored.machine("cpu"), "settings": SLICE, "clusters": found})
+        print(OUT.read_text(encoding="utf-8"))
+    elif asked.one:
         one(asked.one[0], asked.one[1], int(asked.one[2]))
     else:
         print(json.dumps({kind: measured(kind) for kind in KINDS}, indent=2))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ddm_framework.data import DataInfo, DataSplits, Images, ImageSet, load_data
-from ddm_framework.engine import ALONE, Cluster, Engine, Processes
+from ddm_framework.engine import ALONE, Engine
 from ddm_framework.errors import DDMError, PluginError, RunFolderError
 from ddm_framework.network import Budget, Constants, LogitsModule, Network, Parameters, Target, build_network, chunks
 from ddm_framework.network.memory import halved
@@ -166,9 +166,13 @@ class Workspace:
         general, on_card = self.recipe.general, self.device.type != "cpu"
         threads = general.threads
         if threads != "auto" and general.engine == "ray":
+            from ddm_framework.engine import Cluster
+
             return Cluster(threads, general.ray_address, gpus=int(on_card))
         if threads == "auto" or on_card:
             return ALONE
+        from ddm_framework.engine import Processes  # it takes a moment, and a question often needs no worker
+
         return Processes(max(1, num_cores() // threads), threads)
 
     @cached_property

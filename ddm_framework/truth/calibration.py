@@ -35,8 +35,8 @@ FIRST = 5
 """Clusters of a query, the first by its ranking, whose errors say how wrong a sentence about one of them may be."""
 
 _STEP_ALONE = (
-    "These estimates come from a step alone (online.replay: 0), which overrates the first cluster of many images: on"
-    " digits, such intervals held the truth for 81 to 86 % of the images instead of 90 %. A replay mends this."
+    "These estimates come from a step alone (online.replay: 0), which overrates the first cluster of many images. Such"
+    " intervals are wide and may hold the truth too rarely; docs/dial.md says how often. A replay mends this."
 )
 
 

@@ -122,7 +122,12 @@ def test_a_choice_passes_the_options_on_to_its_target() -> None:
             "threads",
             "threads: input should be a valid integer or input should be 'auto', found 'many'",
         ),
-        ("seed: 0", "memory_mb: 1", "memory_mb", "memory_mb: input should be greater than or equal to 16, found 1"),
+        (
+            "seed: 0",
+            "memory_mb: 1",
+            "memory_mb",
+            "memory_mb: input should be greater than or equal to 16 or input should be 'auto', found 1",
+        ),
         (
             "use: convnet",
             "use: convnt",
