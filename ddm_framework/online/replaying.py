@@ -8,7 +8,7 @@ method (Eq. 9); with E = τ there is no step, and it is exact retraining. A netw
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -38,8 +38,9 @@ class Replay:
         data: the N images that the target was trained on.
         clusters: column of the perturbations that each image belongs to, int64 (N,).
         epochs: E, at least 1; θ_{τ-E} is saved.
-        velocity: momentum's buffer at θ_{τ-E}; zeros if there is no momentum.
+        velocity: momentum's buffer, or Adam's mean of gradients, at θ_{τ-E}; zeros if there is neither.
         controlled: a stack rounds by its size here, so the target is trained along, and differences from it count.
+        squares: Adam's mean of squared gradients at θ_{τ-E}; empty at θ_0 and for others.
         continued: how the networks are trained; by default as the recipe's `training` says.
     """
 
@@ -48,6 +49,7 @@ class Replay:
     epochs: int
     velocity: Parameters
     controlled: bool
+    squares: Parameters = field(default_factory=dict)
     continued: Continued | None = None
 
 
@@ -111,6 +113,7 @@ def replayed(
 def _as_trained(network: Network, replay: Replay, recipe: Recipe, stack: Parameters, samples: Tensor) -> Parameters:
     """The last epochs as the recipe's `training` says."""
     training = recipe.training
-    begun = TrainingState(training.epochs - replay.epochs, stack, broadcast(replay.velocity, len(samples)))
+    moments = (broadcast(each, len(samples)) for each in (replay.velocity, replay.squares))
+    begun = TrainingState(training.epochs - replay.epochs, stack, *moments)
     *_, last = train(network, begun, replay.data, samples, training, recipe.general.seed)
     return last.parameters

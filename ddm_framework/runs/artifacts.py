@@ -76,7 +76,7 @@ def _constants(folder: RunFolder, epoch: int) -> Path:
 
 
 def save_velocity(folder: RunFolder, epoch: int, velocity: Parameters) -> None:
-    """Momentum's buffer at θ_t of the target."""
+    """Momentum's buffer, or Adam's mean of gradients, at θ_t of the target."""
     _save(folder, "training", _velocity(folder, epoch), velocity)
 
 
@@ -87,6 +87,20 @@ def load_velocity(folder: RunFolder, epoch: int, device: torch.device) -> Parame
 
 def _velocity(folder: RunFolder, epoch: int) -> Path:
     return folder.file("offline", "trajectory", f"velocity_{epoch:03d}.safetensors")
+
+
+def save_squares(folder: RunFolder, epoch: int, squares: Parameters) -> None:
+    """Adam's mean of squared gradients at θ_t of the target."""
+    _save(folder, "training", _squares(folder, epoch), squares)
+
+
+def load_squares(folder: RunFolder, epoch: int, device: torch.device) -> Parameters | None:
+    """Adam's mean of squared gradients at θ_t of the target; None if it was not saved."""
+    return _load(folder, "training", _squares(folder, epoch), device) if _squares(folder, epoch).is_file() else None
+
+
+def _squares(folder: RunFolder, epoch: int) -> Path:
+    return folder.file("offline", "trajectory", f"squares_{epoch:03d}.safetensors")
 
 
 def saved_epochs(folder: RunFolder) -> list[int]:
@@ -161,6 +175,7 @@ def _unfit(path: Path, told: str) -> RunFolderError:
 def save_state(folder: RunFolder, state: TrainingState) -> None:
     """Everything that is needed to continue training after an interruption."""
     tensors = {**prefixed(state.parameters, "parameters."), **prefixed(state.velocity, "velocity.")}
+    tensors |= prefixed(state.squares, "squares.")
     _save(folder, "training", _resume(folder), {**tensors, "epoch": torch.tensor(state.epoch)})
 
 
@@ -169,7 +184,8 @@ def load_state(folder: RunFolder, device: torch.device) -> TrainingState | None:
     if not _resume(folder).is_file():
         return None
     tensors = _load(folder, "training", _resume(folder), device, ("epoch",))
-    return TrainingState(int(tensors["epoch"]), under(tensors, "parameters."), under(tensors, "velocity."))
+    groups = (under(tensors, each) for each in ("parameters.", "velocity.", "squares."))
+    return TrainingState(int(tensors["epoch"]), *groups)
 
 
 def remove_state(folder: RunFolder) -> None:

@@ -83,8 +83,9 @@ def _target_inputs(recipe: Recipe) -> dict[str, Any]:
     brought = recipe.target
     if brought.checkpoint is None:
         return {"training": recipe.training}
-    trained = recipe.training.parameters
-    chosen = {} if trained is None else {"parameters": trained}
+    trained, smoothing = recipe.training.parameters, recipe.training.label_smoothing
+    chosen: dict[str, Any] = {} if trained is None else {"parameters": trained}
+    chosen |= {"label_smoothing": smoothing} if smoothing else {}
     return {"target": [file_digest(path) for path in (*brought.trajectory, brought.checkpoint)], **chosen}
 
 
