@@ -52,6 +52,7 @@ class Network:
         alone: why PyTorch cannot compute a stack of such networks at once, so that they are computed one at a time;
             empty if it can.
         notes: what is to be told of how the module was understood, a sentence or two each.
+        smoothing: share of a label that the loss spreads over all classes, where labels are class ids.
         still_values: how many of the activations come before the first weights that are trained.
     """
 
@@ -65,6 +66,7 @@ class Network:
     alone: str = ""
     notes: tuple[str, ...] = ()
     still_values: int = 0
+    smoothing: float = 0.0
 
     @property
     def trained(self) -> list[str]:
@@ -112,7 +114,11 @@ class Network:
 
     def loss(self, parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy (B,) of each image; labels are class ids (B,) or probabilities (B, classes)."""
-        return F.cross_entropy(self(parameters, images), labels, reduction="none")
+        return self._entropy(self(parameters, images), labels)
+
+    def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        share = 0.0 if labels.is_floating_point() else self.smoothing
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=share)
 
     def stacked(self, stack: Parameters, images: Tensor) -> Tensor:
         """Logits (R, B, classes) of a stack of R networks.
@@ -182,7 +188,7 @@ class Network:
         logits = self.stacked(leaves, images).flatten(0, 1)
         own = labels.ndim == (3 if labels.is_floating_point() else 2)
         labels = labels.flatten(0, 1) if own else labels.repeat(len(weights), *[1] * (labels.ndim - 1))
-        losses = F.cross_entropy(logits, labels, reduction="none")
+        losses = self._entropy(logits, labels)
         total = (losses * weights.flatten()).sum()
         found = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
         return dict(zip(leaves, found, strict=True))

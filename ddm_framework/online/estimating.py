@@ -133,7 +133,7 @@ def trained_after(after: After, chunk: Stepped, _advance: Callable[[], None]) ->
         rows = torch.cat([rows, torch.arange(len(state) - controls, len(state))]).to(chunk.kept.device)
         stack, kept = take(state.parameters, rows), chunk.kept[rows]
         if isinstance(after.data, Replay):
-            begun = TrainingState(state.epoch, stack, take(state.velocity, rows))
+            begun = TrainingState(state.epoch, stack, take(state.velocity, rows), take(state.squares, rows))
             return replay_trained(after.network, after.final, after.data, begun, kept, after.training, after.seed)
         return anchored(Target(after.network, {0: after.final}), stack, kept, after.data, after.training, after.seed)
 

@@ -8,7 +8,7 @@ method (Eq. 9); with E = τ there is no step, and it is exact retraining. A netw
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -37,8 +37,9 @@ class Replay:
         data: the N images that the target was trained on.
         clusters: column of the perturbations that each image belongs to, int64 (N,).
         epochs: E, at least 1; θ_{τ-E} is saved.
-        velocity: momentum's buffer at θ_{τ-E}; zeros if there is no momentum.
+        velocity: momentum's buffer, or Adam's mean of gradients, at θ_{τ-E}; zeros if there is neither.
         controlled: a stack rounds by its size here, so the target is trained along, and differences from it count.
+        squares: Adam's mean of squared gradients at θ_{τ-E}; empty at θ_0 and for others.
         continued: how the networks are trained; by default as the recipe's `training` says.
     """
 
@@ -47,6 +48,7 @@ class Replay:
     epochs: int
     velocity: Parameters
     controlled: bool
+    squares: Parameters = field(default_factory=dict)
     continued: Continued | None = None
 
 
@@ -118,7 +120,8 @@ def begun_replay(
         rows, samples = (torch.cat([each, torch.ones_like(each[:1])]) for each in (rows, samples))
     begins, steps = target.until(epoch), steps_of_sets(rows, online.set_power)
     stack = finetune(begins, synset, steps, online, recipe.matching.direction, budget, displacements=displacements)
-    return TrainingState(epoch, stack, broadcast(replay.velocity, len(rows))), samples
+    moments = (broadcast(each, len(samples)) for each in (replay.velocity, replay.squares))
+    return TrainingState(epoch, stack, *moments), samples
 
 
 def replay_trained(

@@ -80,6 +80,11 @@ class Corruption(Settings):
 class Training(Settings):
     """Training of the target network: stochastic gradient descent on mean losses over the full batch size (Eq. 2).
 
+    `optimizer: adam` or `adamw` steps by the moments of the gradient, with its `betas` and `eps`; `weight_decay` is
+    part of the gradient (`sgd`, `adam`), or apart from it (`adamw`). In the first `warmup_epochs` W the learning rate
+    rises in equal parts, 1/(W + 1) of it in the first epoch; a `cosine` begins behind them. `label_smoothing` is the
+    share of a label that is spread evenly over all classes, in training and in the gradients that are matched.
+
     `augmentation` lists `crop` (a window moved by up to an eighth of the image's side) and `flip` (left to right). It
     applies to training only: gradients are matched on the original images.
 
@@ -93,10 +98,28 @@ class Training(Settings):
     batch_size: Size = 64
     momentum: Fraction = 0.0
     weight_decay: NonNegative = 0.0
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    eps: Positive = 1e-8
+    warmup_epochs: CountOrNone = 0
+    label_smoothing: Fraction = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     augmentation: list[Literal["crop", "flip"]] = []
     checkpoint_every: Count = 1
     parameters: list[str] | None = None
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether a step depends on more of the past than the weights hold."""
+        return bool(self.momentum) or self.optimizer != "sgd"
+
+    @model_validator(mode="after")
+    def _of_one_optimizer(self) -> Training:
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum belongs to `optimizer: sgd`; {self.optimizer} has the first of its `betas`")
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})")
+        return self
 
 
 class Target(Settings):

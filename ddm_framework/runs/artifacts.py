@@ -76,7 +76,7 @@ def _constants(folder: RunFolder, epoch: int) -> Path:
 
 
 def save_velocity(folder: RunFolder, epoch: int, velocity: Parameters) -> None:
-    """Momentum's buffer at θ_t of the target."""
+    """Momentum's buffer, or Adam's mean of gradients, at θ_t of the target."""
     _save(folder, "training", _velocity(folder, epoch), velocity)
 
 
@@ -92,6 +92,25 @@ def load_velocity(folder: RunFolder, epoch: int, device: torch.device, like: Par
 
 def _velocity(folder: RunFolder, epoch: int) -> Path:
     return folder.file("offline", "trajectory", f"velocity_{epoch:03d}.safetensors")
+
+
+def save_squares(folder: RunFolder, epoch: int, squares: Parameters) -> None:
+    """Adam's mean of squared gradients at θ_t of the target."""
+    _save(folder, "training", _squares(folder, epoch), squares)
+
+
+def load_squares(folder: RunFolder, epoch: int, device: torch.device, like: Parameters) -> Parameters | None:
+    """Adam's mean of squared gradients at θ_t of the target, with the shapes of `like`; None if it was not saved.
+
+    Raises:
+        RunFolderError: if it does not fit.
+    """
+    path = _squares(folder, epoch)
+    return _fitting(path, _load(folder, "training", path, device), like) if path.is_file() else None
+
+
+def _squares(folder: RunFolder, epoch: int) -> Path:
+    return folder.file("offline", "trajectory", f"squares_{epoch:03d}.safetensors")
 
 
 def saved_epochs(folder: RunFolder) -> list[int]:
@@ -168,6 +187,7 @@ def _unfit(path: Path, told: str) -> RunFolderError:
 def save_state(folder: RunFolder, state: TrainingState) -> None:
     """Everything that is needed to continue training after an interruption."""
     tensors = {**prefixed(state.parameters, "parameters."), **prefixed(state.velocity, "velocity.")}
+    tensors |= prefixed(state.squares, "squares.")
     _save(folder, "training", _resume(folder), {**tensors, "epoch": torch.tensor(state.epoch)})
 
 
@@ -189,9 +209,11 @@ def load_state(folder: RunFolder, device: torch.device, like: TrainingState | No
     wanted = (None, None) if like is None else (like.parameters, like.velocity)
     parameters = _fitting(path, under(tensors, "parameters."), wanted[0])
     velocity = _fitting(path, under(tensors, "velocity."), wanted[1])
+    squares = under(tensors, "squares.")  # Adam alone has them
+    squares = _fitting(path, squares, wanted[0]) if squares else {}
     if tensors["epoch"].ndim or tensors["epoch"].dtype != torch.int64:
         raise _unfit(path, "its epoch is no number")
-    return TrainingState(int(tensors["epoch"]), parameters, velocity)
+    return TrainingState(int(tensors["epoch"]), parameters, velocity, squares)
 
 
 def remove_state(folder: RunFolder) -> None:

@@ -80,14 +80,15 @@ def _replay(workspace: Workspace, divided: Divided, epochs: int) -> Replay:
     own, target = workspace.own_training, workspace.trained
     data, clusters = divided.data, divided.partition.clusters
     if own is None:
-        return Replay(data, clusters, epochs, _velocity(workspace, epochs), not workspace.same_rounding)
+        velocity, squares = _moments(workspace, epochs)
+        return Replay(data, clusters, epochs, velocity, not workspace.same_rounding, squares)
     epoch = workspace.num_epochs - epochs
 
     def continued(stack: Parameters, kept: Tensor) -> Parameters:
         rows = [own.trained(target.network, each, target, epoch, take(stack, row)) for row, each in enumerate(kept)]
         return joined(rows, target.network.buffers)
 
-    return Replay(data, clusters, epochs, {}, True, continued)
+    return Replay(data, clusters, epochs, {}, True, continued=continued)
 
 
 def _displacements(workspace: Workspace, divided: Divided, epochs: int) -> Displacements:
@@ -149,19 +150,21 @@ def _unrepeatable(workspace: Workspace, total: int, takes_start: bool | None) ->
     return "" if total else "no earlier checkpoint of the target is known, from which train_function could go on"
 
 
-def _velocity(workspace: Workspace, epochs: int) -> Parameters:
-    """Momentum's buffer at θ_{τ-E}; zeros at θ_0 and without momentum."""
+def _moments(workspace: Workspace, epochs: int) -> tuple[Parameters, Parameters]:
+    """What the optimizer remembers at θ_{τ-E}: momentum's buffer, zero at θ_0 and without it, and Adam's squares."""
     training, initial = workspace.recipe.training, workspace.initial
     epoch = training.epochs - epochs
-    if not training.momentum or not epoch:
-        return {name: torch.zeros_like(each) for name, each in initial.items()}
+    if not training.has_moments or not epoch:
+        return {name: torch.zeros_like(each) for name, each in initial.items()}, {}
     found = artifacts.load_velocity(workspace.root, epoch, workspace.device, initial)
-    if found is None:
+    squares = artifacts.load_squares(workspace.root, epoch, workspace.device, initial)
+    if found is None or (squares is None and training.optimizer != "sgd"):
         raise RunFolderError(
-            f"{workspace.root.path} was made by a version that did not save momentum, so its last {epochs} epochs "
-            f"cannot be replayed; train again with --fresh, or set online.replay to 0 or {training.epochs}"
+            f"{workspace.root.path} was made by a version that did not save momentum, or what Adam remembers, so its"
+            f" last {epochs} epochs cannot be replayed; train again with --fresh, or set online.replay to 0 or"
+            f" {training.epochs}"
         )
-    return found
+    return found, squares or {}
 
 
 def _anchor(workspace: Workspace, divided: Divided) -> Anchor:

@@ -309,7 +309,7 @@ def stage_files(path: Path, stage: str) -> list[Path]:
     """The files in the folder that a stage wrote or would write over."""
     patterns = {
         "training": (
-            *(f"offline/trajectory/{name}_*.safetensors" for name in ("epoch", "velocity", "constants")),
+            *(f"offline/trajectory/{name}_*.safetensors" for name in ("epoch", "velocity", "squares", "constants")),
             "offline/trajectory/resume.safetensors",
         ),
         "partition": ("offline/partition.safetensors",),

@@ -106,14 +106,16 @@ class Workspace:
 
     def build(self, seed: int) -> tuple[Network, Parameters]:
         """The backbone and its initial weights from a seed."""
-        return build_network(
+        training = self.recipe.training
+        network, initial = build_network(
             self.recipe.backbone,
             self.info,
             seed,
             self.device,
-            parameters=self.recipe.training.parameters,
+            parameters=training.parameters,
             brought=self.recipe.target.checkpoint is not None,
         )
+        return replace(network, smoothing=training.label_smoothing), initial
 
     @property
     def untrained(self) -> Parameters:

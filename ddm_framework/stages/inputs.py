@@ -85,9 +85,10 @@ def _target_inputs(recipe: Recipe) -> dict[str, Any]:
     brought = recipe.target
     if brought.checkpoint is None:
         return {"training": recipe.training}
-    trained = recipe.training.parameters
+    trained, smoothing = recipe.training.parameters, recipe.training.label_smoothing
     chosen: dict[str, Any] = {} if trained is None else {"parameters": trained}
     chosen |= {} if brought.epochs is None else {"epochs": brought.epochs}
+    chosen |= {"label_smoothing": smoothing} if smoothing else {}
     return {"target": [file_digest(path) for path in (*brought.trajectory, brought.checkpoint)], **chosen}
 
 

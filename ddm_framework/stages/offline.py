@@ -48,8 +48,10 @@ def train_target(workspace: Workspace, clock: StageClock) -> None:
     with workspace.display.bar("training the target (epochs)", settings.epochs, state.epoch) as advance:
         for reached in train(workspace.network, state, data, everything, settings, seed):
             if reached.epoch in due:
-                if workspace.recipe.training.momentum and reached.epoch < settings.epochs:  # for `online.replay`
+                if settings.has_moments and reached.epoch < settings.epochs:  # for `online.replay`
                     artifacts.save_velocity(folder, reached.epoch, take(reached.velocity, 0))
+                if reached.squares and reached.epoch < settings.epochs:
+                    artifacts.save_squares(folder, reached.epoch, take(reached.squares, 0))
                 artifacts.save_checkpoint(folder, reached.epoch, take(reached.parameters, 0))
                 artifacts.save_state(folder, reached)
                 clock.saved()

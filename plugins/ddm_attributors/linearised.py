@@ -62,7 +62,7 @@ class _Tangent:
     """A network whose stacks are one network and tangents of it, which a step of descent moves as it moves weights."""
 
     def __init__(self, network: Network) -> None:
-        self._network = network
+        self._network, self.info = network, network.info
 
     def gradients(self, stack: Parameters, images: Tensor, labels: Tensor, weights: Tensor) -> Parameters:
         """The gradient, and its derivative along each tangent and each change of the samples' weights."""

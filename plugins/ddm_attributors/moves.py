@@ -17,15 +17,20 @@ from ddm_framework.runs import Workspace
 
 
 def need_training(workspace: Workspace, attributor: str) -> None:
-    """Refuse a target whose training is not known.
+    """Refuse a target whose training is not known, or was no gradient descent.
 
     Raises:
-        DDMError: if the target was trained elsewhere.
+        DDMError: if the target was trained elsewhere, or by Adam.
     """
     if workspace.recipe.target.checkpoint is not None:
         raise DDMError(
             f"{attributor} follows the training of the target, and this one was trained elsewhere, nobody knows how; "
             "koh, ekfac and trak need its final weights alone"
+        )
+    if (optimizer := workspace.recipe.training.optimizer) != "sgd":
+        raise DDMError(
+            f"{attributor} follows gradient descent, and the target was trained by {optimizer}, whose steps it does not"
+            " know; koh, ekfac and trak need its final weights alone"
         )
 
 

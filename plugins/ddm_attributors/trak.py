@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -149,7 +150,7 @@ def _probability(network: Network) -> Scalar:
     """Predicted probability of an image's label."""
 
     def probability(parameters: Parameters, image: Tensor, label: Tensor) -> Tensor:
-        return torch.exp(-network.loss(parameters, image[None], label[None])[0])
+        return torch.exp(-F.cross_entropy(network(parameters, image[None]), label[None]))
 
     return probability
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddm_framework.data.splits import ImageSet
 from ddm_framework.errors import DivergenceError
 from ddm_framework.network.augmentation import augmentations, augmented
 from ddm_framework.network.networks import Network
 from ddm_framework.network.stacks import Parameters, take
-from ddm_framework.network.training import TrainingState, start, start_each, train
+from ddm_framework.network.training import TrainingState, smoothed, start, start_each, train
 from ddm_framework.randomness import generator
 from ddm_framework.recipe.settings import Training
 
@@ -33,12 +32,11 @@ def settings(**changes: Any) -> Training:
 def plainly_trained(
     toy: Toy, labels: Tensor, present: Tensor, options: Training, *, seed: int = SEED, begin: Parameters | None = None
 ) -> list[Parameters]:
-    """One network's weights after each epoch, by `torch.optim.SGD` and a loop over batches."""
+    """One network's weights after each epoch, by an optimizer of torch and a loop over batches."""
     module = toy.module(begin or toy.initial)
-    optimizer = torch.optim.SGD(
-        module.parameters(), options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-    )
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)
+    optimizer = optimizer_of(module, options)
+    scheduler = scheduler_of(optimizer, options)
+    loss_of = nn.CrossEntropyLoss(reduction="sum", label_smoothing=options.label_smoothing)
     reached = []
     for epoch in range(options.epochs):
         order = torch.randperm(len(labels), generator=generator(seed, "order", epoch))
@@ -47,13 +45,32 @@ def plainly_trained(
             kept = batch[present[batch]]
             optimizer.zero_grad()
             seen = augmented(toy.data.images[kept], kept, drawn)
-            loss = F.cross_entropy(module(seen), labels[kept], reduction="sum") / options.batch_size
+            loss = loss_of(module(seen), labels[kept]) / options.batch_size
             loss.backward()
             optimizer.step()
-        if options.schedule == "cosine":
-            cosine.step()
+        scheduler.step()
         reached.append({name: each.detach().clone() for name, each in module.named_parameters()})
     return reached
+
+
+def optimizer_of(module: nn.Module, options: Training) -> torch.optim.Optimizer:
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(
+            module.parameters(), options.lr, momentum=options.momentum, weight_decay=options.weight_decay
+        )
+    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
+    first, second = options.betas
+    return kind(module.parameters(), options.lr, (first, second), options.eps, options.weight_decay)
+
+
+def scheduler_of(optimizer: torch.optim.Optimizer, options: Training) -> torch.optim.lr_scheduler.LRScheduler:
+    warm, then = options.warmup_epochs, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    if options.schedule == "cosine":
+        then = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs - warm)  # type: ignore[assignment]
+    if not warm:
+        return then
+    rising = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / (warm + 1), 1.0, warm)
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [rising, then], [warm])
 
 
 def presence(toy: Toy) -> Tensor:
@@ -81,6 +98,12 @@ def trained(
         {"batch_size": 7},
         {"batch_size": 100},
         {"augmentation": ["crop", "flip"]},
+        {"optimizer": "adam", "lr": 0.05},
+        {"optimizer": "adam", "lr": 0.05, "betas": [0.5, 0.9], "eps": 1e-3, "weight_decay": 0.1, "schedule": "cosine"},
+        {"optimizer": "adamw", "lr": 0.05, "weight_decay": 0.1, "warmup_epochs": 1, "batch_size": 7},
+        {"label_smoothing": 0.2, "momentum": 0.9},
+        {"warmup_epochs": 2, "schedule": "cosine"},
+        {"warmup_epochs": 1, "schedule": "cosine", "optimizer": "adam", "lr": 0.05, "label_smoothing": 0.1},
     ],
     ids=str,
 )
@@ -212,3 +235,42 @@ def test_divergence_names_the_epoch_and_the_setting(toy: Toy) -> None:
     states = trained(toy, settings(lr=1e30, epochs=5), presence(toy))
     with pytest.raises(DivergenceError, match=r"training diverged in epoch \d .*; lower training\.lr \(1e\+30\)"):
         list(states)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_adam_goes_on_from_its_state_to_the_last_bit(toy: Toy, optimizer: str) -> None:
+    options, present = settings(optimizer=optimizer, lr=0.05, weight_decay=0.1, batch_size=7), presence(toy)
+    states = list(trained(toy, options, present))
+    *_, resumed = trained(toy, options, present, state=states[0])
+    for field in ("parameters", "velocity", "squares"):
+        wanted = getattr(states[-1], field)
+        assert all(torch.equal(each, wanted[name]) for name, each in getattr(resumed, field).items())
+
+
+def test_the_loss_of_a_network_smooths_class_ids_and_leaves_probabilities(toy: Toy) -> None:
+    network = dataclasses.replace(toy.network, smoothing=0.3)
+    images, labels = toy.data.images[:5], toy.data.labels[:5]
+    logits = network(toy.initial, images)
+    wanted = nn.CrossEntropyLoss(reduction="none", label_smoothing=0.3)(logits, labels)
+    torch.testing.assert_close(network.loss(toy.initial, images, labels), wanted)
+    probabilities = smoothed(labels, 3, 0.3, images.dtype)
+    torch.testing.assert_close(network.loss(toy.initial, images, probabilities), wanted)
+    stack = {name: each[None] for name, each in toy.initial.items()}
+    found = network.gradients(stack, images, labels, torch.ones(1, 5, dtype=images.dtype))
+    leaves = {name: each.detach().requires_grad_() for name, each in toy.initial.items()}
+    slopes = torch.autograd.grad(network.loss(leaves, images, probabilities).sum(), list(leaves.values()))
+    for (name, each), slope in zip(found.items(), slopes, strict=True):
+        torch.testing.assert_close(each[0], slope, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum belongs to `optimizer: sgd`"),
+        ({"warmup_epochs": 3}, "must be fewer than epochs"),
+        ({"label_smoothing": 1.0}, "less than 1"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)

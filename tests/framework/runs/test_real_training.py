@@ -80,6 +80,42 @@ def test_workers_estimate_what_one_process_estimates(
     assert all(torch.equal(each, alone[name]) for name, each in shared.items())
 
 
+ADAM = (
+    "{epochs: 4, lr: 0.01, batch_size: 16, optimizer: adamw, weight_decay: 0.1, warmup_epochs: 1, label_smoothing: 0.1}"
+)
+
+
+@pytest.fixture(scope="module")
+def adam(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("adam")
+    return ddm_framework.run(tiny(folder, training=ADAM), out=folder / "run")
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 4])
+def test_adam_is_repeated_from_a_checkpoint_to_the_last_bit(adam: Run, epochs: int) -> None:
+    workspace, rows = adam.workspace, leave_one_out(6)[:3]
+    stack = networks(workspace, rows, replay=epochs, replay_step_size=0.05)
+    assert all(torch.equal(each[0], workspace.target[name]) for name, each in stack.items())
+    if epochs == 4:
+        exact = retrained(workspace, rows).load(slice(3))
+        assert all(torch.equal(each, exact[name]) for name, each in stack.items())
+
+
+def test_what_adam_remembers_is_needed_and_missed(adam: Run, tmp_path: Path) -> None:
+    old = copied(adam.path, tmp_path / "old")
+    for file in old.rglob("squares_*.safetensors"):
+        file.unlink()
+    with pytest.raises(DDMError, match="what Adam remembers"):
+        ddm_framework.open_run(old).workspace.with_online(replay=2).design_logits(adam.workspace.queries_of("test"))
+
+
+@pytest.mark.parametrize("name", ["source", "linearised"])
+def test_methods_that_follow_gradient_descent_refuse_adam(adam: Run, name: str) -> None:
+    workspace = adam.workspace
+    with pytest.raises(DDMError, match=f"{name} follows gradient descent, and the target was trained by adamw"):
+        workspace.effects_by(workspace.queries_of("test"), workspace.objective("margin"), name)
+
+
 @pytest.mark.parametrize("online", [{"replay": 2}, {"anchor": 1.0}], ids=["replay", "anchor"])
 def test_hierarchical_search_deletes_whole_classes(momentum: Run, online: dict[str, Any]) -> None:
     workspace = momentum.workspace.with_online(step_size=0.02, **online)
