@@ -41,7 +41,7 @@ SIZES: dict[str, tuple[str, list[str]]] = {
     "MNIST, 2,000 images": ("fidelity_mnist", ["matching.steps=100", "certificate.retrainings=8"]),
     "MNIST, 8,000 images": (
         "mnist_narrow",
-        ["dataset.train_size=8000", "training.epochs=8", "matching.steps=50", "online.replay=4"],
+        ["dataset.train_size=8000", "training.epochs=8", "matching.steps=50"],
     ),
 }
 """Recipe and changes."""
