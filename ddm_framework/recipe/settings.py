@@ -80,9 +80,9 @@ class Training(Settings):
     """Training of the target network: stochastic gradient descent on mean losses over the full batch size (Eq. 2).
 
     `optimizer: adam` or `adamw` steps by the moments of the gradient, with its `betas` and `eps`; `weight_decay` is
-    part of the gradient (`sgd`, `adam`), or apart from it (`adamw`). In the first `warmup_epochs` W the learning rate rises
-    in equal parts, 1/(W + 1) of it in the first epoch; a `cosine` begins behind them. `label_smoothing` is the share of
-    a label that is spread evenly over all classes, in training and in the gradients that are matched.
+    part of the gradient (`sgd`, `adam`), or apart from it (`adamw`). In the first `warmup_epochs` W the learning rate
+    rises in equal parts, 1/(W + 1) of it in the first epoch; a `cosine` begins behind them. `label_smoothing` is the
+    share of a label that is spread evenly over all classes, in training and in the gradients that are matched.
 
     `augmentation` lists `crop` (a window moved by up to an eighth of the image's side) and `flip` (left to right). It
     applies to training only: gradients are matched on the original images.

@@ -154,8 +154,9 @@ def _moments(workspace: Workspace, epochs: int) -> tuple[Parameters, Parameters]
     squares = artifacts.load_squares(workspace.root, epoch, workspace.device)
     if found is None or (squares is None and training.optimizer != "sgd"):
         raise RunFolderError(
-            f"{workspace.root.path} was made by a version that did not save momentum, or what Adam remembers, so its last {epochs} epochs "
-            f"cannot be replayed; train again with --fresh, or set online.replay to 0 or {training.epochs}"
+            f"{workspace.root.path} was made by a version that did not save momentum, or what Adam remembers, so its"
+            f" last {epochs} epochs cannot be replayed; train again with --fresh, or set online.replay to 0 or"
+            f" {training.epochs}"
         )
     return found, squares or {}
 
