@@ -108,6 +108,14 @@ def test_a_retrained_network_is_the_functions_own_with_its_own_statistics(brough
     torch.testing.assert_close(alone.module(TEST[0]), logits[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_with_batch_norm_is_matched_along_its_checkpoints(tmp_path: Path) -> None:
+    module, kept = trained()
+    run = ddm_framework.from_module(
+        module, TRAIN, TEST, checkpoints=kept, settings=[*SETTINGS, "matching.steps=80"], out=tmp_path / "run"
+    )
+    assert run.metrics["matching"]["mean_cosine"] >= 0.8
+
+
 def test_the_certificate_is_made_by_it(brought: Run) -> None:
     assert brought.certificate is not None and brought.certificate["num_retrainings"] == 4
     assert -1 <= brought.certificate["spearman"] <= 1
