@@ -24,6 +24,10 @@ def test_figures_are_those_of_the_result_files(page: str) -> None:
     assert path.read_text(encoding="utf-8") == text, f"{page} is stale: run python benchmarks/readme.py"
 
 
+def test_six_thousand_queries_take_little_more_memory_than_a_hundred() -> None:
+    assert stored.read(stored.RESULTS / "queries.json")["more"] <= 150
+
+
 def test_results_sentences_and_page_are_what_code_and_recipes_say() -> None:
     assert list(paper.problems()) == []
 
