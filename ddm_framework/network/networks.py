@@ -76,7 +76,7 @@ class Network:
     @property
     def device(self) -> torch.device:
         """Where it is computed."""
-        return next(self.module.parameters()).device
+        return next((each.device for each in self.module.parameters()), torch.device("cpu"))
 
     @property
     def is_plain(self) -> bool:
