@@ -55,8 +55,8 @@ def dropped(data: DataSplits, path: Path) -> DataSplits:
     places = _Places(origin)
     found = {entry.line: places.of(entry) for entry in entries}
     gone = torch.zeros(len(data.train), dtype=torch.bool)
-    gone[torch.tensor([place for place in found.values() if place is not None], dtype=torch.int64)] = True
-    missing = [entry for entry in entries if found[entry.line] is None]
+    gone[torch.tensor([place for each in found.values() for place in each], dtype=torch.int64)] = True
+    missing = [entry for entry in entries if not found[entry.line]]
     if entries and not gone.any():
         raise DataError(f"{path}: no line names a training sample, the first being line {entries[0].line}; {RULE}")
     index = (~gone).nonzero()[:, 0]
@@ -99,21 +99,31 @@ def _entry(path: Path, line: int, cells: Mapping[str, str]) -> Entry:
 
 
 class _Places:
-    """Positions in the training split by file, by the end of a path where only one file has it, and by index."""
+    """Positions in the training split by file, by the end of a path where only one file has it, and by index.
+
+    A table may list a file twice; then the index tells which is meant, and without it both are.
+    """
 
     def __init__(self, origin: Origin) -> None:
-        self._files = {readable(file): place for place, file in enumerate(origin.files)}
+        self._files: dict[str, list[int]] = {}
+        for place, file in enumerate(origin.files):
+            self._files.setdefault(readable(file), []).append(place)
         self._samples = {sample: place for place, sample in enumerate(origin.positions.tolist())}
         self._names: dict[str, list[str]] = {}
         for file in self._files:
             self._names.setdefault(PurePath(file).name, []).append(file)
 
-    def of(self, entry: Entry) -> int | None:
-        """Of the sample that a line names; None if it is not in the training split."""
+    def of(self, entry: Entry) -> list[int]:
+        """Of the sample that a line names; none if it is not in the training split."""
+        numbered = [] if entry.sample is None else [self._samples.get(entry.sample, -1)]
         if not entry.file or not self._files:
-            return None if entry.sample is None else self._samples.get(entry.sample)
-        if entry.file in self._files:
-            return self._files[entry.file]
-        ends = "/" + entry.file.removeprefix("./")
-        same = [file for file in self._names.get(PurePath(entry.file).name, ()) if file.endswith(ends)]
-        return self._files[same[0]] if len(same) == 1 else None
+            return [place for place in numbered if place >= 0]
+        places = self._of_file(entry.file)
+        return [place for place in numbered if place in places] or places
+
+    def _of_file(self, name: str) -> list[int]:
+        if name in self._files:
+            return self._files[name]
+        ends = "/" + name.removeprefix("./")
+        same = [file for file in self._names.get(PurePath(name).name, ()) if file.endswith(ends)]
+        return self._files[same[0]] if len(same) == 1 else []

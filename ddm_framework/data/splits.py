@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddm_framework.data.images import Images, StoredImages, content_digest, statistics, taken
-from ddm_framework.errors import DataError
+from ddm_framework.errors import DataError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +149,15 @@ class DataSplits:
             split_seed: which samples are held out.
             notes: what must be known of how the data were read, a sentence each.
         Raises:
-            DataError: for NaN, shapes or labels that do not fit, or a class without images.
+            DataError: for NaN, shapes or labels that do not fit, a class without images, or two classes of one name.
         """
         if len(class_names) < 2:
             raise DataError(
                 f"the data have one class ({', '.join(class_names) or 'none'}), of which every network is right: there"
                 " is nothing to tell apart or to attribute; bring data of two classes or more"
             )
+        if twice := [name for name in class_names if class_names.count(name) > 1]:
+            raise DataError(f"two classes have the name {shown(twice[0])}, and a name must tell which class is meant")
         for name, part in {"training": train, "test": test}.items():
             check_pixels(name, part[0], part[1], class_names)
         pixels, labels = train[0], train[1].long()

@@ -97,9 +97,9 @@ def make_partition(
         members = (labels.cpu() == label).nonzero()[:, 0]
         if len(members) < number:
             raise DataError(
-                f"class {name} has {len(members)} training images, fewer than clusters_per_class ({number}); lower"
-                " clusterer.clusters_per_class, give the class more images, or let each class have as many clusters as"
-                " fit its size, with clusterer.cluster_size"
+                f"class {name} has {len(members)} training image{'s' if len(members) > 1 else ''}, fewer than"
+                f" clusters_per_class ({number}); lower clusterer.clusters_per_class, give the class more images, or"
+                " let each class have as many clusters as fit its size, with clusterer.cluster_size"
             )
         with warnings.catch_warnings():
             # scikit-learn's, of identical features; the run itself says how many images are identical.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,6 +82,21 @@ def class_folders(folder: Path, layout: str, cache: Path | None) -> ClassFolders
         raise DataError(f"{folder} is not a folder of classes: there is no folder in it\n{layout}")
     samples = [(file, label) for label, name in enumerate(names) for file in found[name]]
     return ClassFolders(tuple(names), samples, left.sentence(folder))
+
+
+def beside(root: Path, splits: Sequence[str], cache: Path | None) -> str:
+    """What lies beside the folders of the splits, which nothing reads, in a sentence; empty if there is nothing.
+
+    Args:
+        root: the folder of both splits.
+        splits: names of their folders.
+        cache: folder of decoded pixels of this data set.
+    """
+    left = LeftOut()
+    others = sorted(set(_folders(root, left, cache)) - {*splits})
+    images = f"{left.stray} image{'s' if left.stray > 1 else ''}" if left.stray else ""
+    told = [*([f"the folder {', '.join(others[:MOST_NAMED])}"] if others else []), *([images] if images else [])]
+    return f"left out in {root}: {' and '.join(told)} beside {' and '.join(splits)}" if told else ""
 
 
 def _folders(folder: Path, left: LeftOut, cache: Path | None) -> Iterator[str]:

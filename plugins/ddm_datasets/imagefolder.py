@@ -8,10 +8,13 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from ddm_datasets.class_folders import ClassFolders, class_folders
+from ddm_datasets.class_folders import ClassFolders, beside, class_folders
 from ddm_datasets.decoding import Decoding, OnError, Samples
 from ddm_framework import DataError, is_folder
 from ddm_framework.data import DataSplits, hold_out
+
+SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
+"""Names of folders, in lower case, that hold splits where all folders have such names."""
 
 
 def load(
@@ -63,11 +66,16 @@ def load(
     decoding = Decoding(size, "L" if grayscale else "RGB", cache, on_error)
     if found:
         trained, tested = (class_folders(root / name, layout, cache) for name in (train, test))
-        notes = [trained.told, tested.told]
+        notes = [beside(root, (train, test), cache), trained.told, tested.told]
         samples = trained.samples, _renumbered(root / test, root / train, tested, trained, layout)
         places = None, None
     else:
         trained = class_folders(root, layout, cache)
+        if len(trained.classes) > 1 and SPLITS.issuperset(map(str.lower, trained.classes)):
+            raise DataError(
+                f"{root} holds the folders {', '.join(trained.classes)}, which look like splits and not like classes;"
+                f" name them with `train:` and `test:`, or rename them: {layout}"
+            )
         notes = [trained.told]
         places = _cut(root, trained, test_share)
         samples = tuple([trained.samples[i] for i in chosen] for chosen in places)

@@ -97,7 +97,7 @@ def test_an_empty_list_drops_nothing(tmp_path: Path) -> None:
         ("path,label\na,b\n", "has the columns path, label;"),
         ("sample\n-1\n", r"mask\.csv:2: a sample is an index from 0, not '-1'"),
         ("sample\n1.5\n", ":2: a sample is an index"),
-        ("sample,file\n,\n", ":2: neither a file nor a sample is named"),
+        ("sample,file,note\n,,look\n", ":2: neither a file nor a sample is named"),
         ("sample,drop\n1,maybe\n", ":2: the column drop holds yes or no, or 1 or nothing, not 'maybe'"),
         ("sample\n777\n", "no line names a training sample"),
         ('sample\n"1\n', "cannot be read as a table"),
@@ -120,3 +120,16 @@ def test_it_is_still_known_which_of_the_others_are_corrupted(tmp_path: Path) -> 
     places = left.train.origin.positions.tolist()
     assert found.tolist() == [before[place] for place in places]
     assert found.tolist() == [int(label) != place % 2 for place, label in zip(places, left.train.labels, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("line", "gone"), [("0,/a.png", [0]), ("1,/a.png", [1]), (",/a.png", [0, 1]), ("9,a.png", [0, 1])]
+)
+def test_a_file_that_is_listed_twice(tmp_path: Path, line: str, gone: list[int]) -> None:
+    files = ("/a.png", "/a.png", "/b.png", "/c.png", "/d.png", "/e.png")
+    images, labels = torch.arange(6).byte()[:, None, None, None], torch.tensor([0, 1, 0, 1, 0, 1])
+    part = images, labels, Origin(torch.arange(6), files)
+    whole = DataSplits.from_pixels(part, (images, labels), class_names=("a", "b"), validation=0.0)
+    left = dropped(whole, listed(tmp_path, f"sample,file\n{line}\n"))
+    assert left.train.origin is not None
+    assert left.train.origin.positions.tolist() == [each for each in range(6) if each not in gone]

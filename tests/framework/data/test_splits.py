@@ -123,6 +123,12 @@ def test_class_without_a_training_image_is_named() -> None:
         DataSplits.from_pixels(train, test, class_names=NAMES)
 
 
+def test_two_classes_of_one_name_are_refused() -> None:
+    part = pixels(6), torch.arange(6) % 3
+    with pytest.raises(DataError, match="two classes have the name 'cat'"):
+        DataSplits.from_pixels(part, part, class_names=("cat", "dog", "cat"))
+
+
 def test_splits_of_two_shapes_are_refused() -> None:
     with pytest.raises(DataError, match=r"training images are \(2, 3, 5\) and test images \(1, 3, 5\)"):
         DataSplits.from_pixels(

@@ -273,3 +273,20 @@ def test_real_photographs(real_data: Path) -> None:
     assert splits.info.shape == (3, 16, 16)
     assert splits.info.num_classes == 20
     assert len(splits.test) == 20
+
+
+def test_what_lies_beside_the_splits_is_told(split: Path) -> None:
+    paint(split / "val" / "red" / "0.png", RED)
+    paint(split / "lonely.png", RED)
+    assert load(root=split, size=8).notes == (f"left out in {split}: the folder val and 1 image beside train and test",)
+
+
+def test_splits_of_other_names_are_no_classes(split: Path) -> None:
+    for name, other in (("train", "Training"), ("test", "Val")):
+        (split / name).rename(split / other)
+    with pytest.raises(DataError, match=r"holds the folders Training, Val, which look like splits .* `train:`"):
+        load(root=split)
+    assert load(root=split, train="Training", test="Val", size=8).info.class_names == ("blue", "red")
+    (split / "Training").rename(split / "Train")
+    (split / "Val").rename(split / "Bus")
+    assert load(root=split, size=8).info.class_names == ("Bus", "Train")
