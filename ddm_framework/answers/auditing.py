@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ddm_framework.answers.sample_influence import Influence, influences
 from ddm_framework.data import ImageSet, corrupted_in
-from ddm_framework.errors import RunFolderError, readable
+from ddm_framework.data.images import BLOCK
+from ddm_framework.errors import DDMError, RunFolderError, readable
 from ddm_framework.offline import Partition
 from ddm_framework.report import Block, Pictures, Report, Section, Table, Text, page
 from ddm_framework.runs import Workspace, artifacts, save_text
@@ -132,15 +133,38 @@ def told(
 
 
 def comparison(workspace: Workspace, before: Workspace) -> dict[str, Any]:
-    """Accuracy and mean loss on validation and test images, before some samples were dropped and after."""
+    """Accuracy and mean loss on validation and test images, before some samples were dropped and after.
+
+    Raises:
+        DDMError: if the two runs were tested on different images.
+    """
+    if not _same(workspace, before, "test"):
+        raise DDMError(
+            f"{before.folder.path} was tested on other images than {workspace.folder.path}, so their figures cannot be"
+            " compared; name a run on the same data"
+        )
     return {
         "num_training": {"before": len(before.data.train), "after": len(workspace.data.train)},
         **{
             split: {name: _measured(each, split) for name, each in (("before", before), ("after", workspace))}
             for split in ("validation", "test")
-            if len(getattr(workspace.data, split)) and len(getattr(before.data, split))
+            if len(getattr(workspace.data, split)) and _same(workspace, before, split)
         },
     }
+
+
+def _same(workspace: Workspace, before: Workspace, split: str) -> bool:
+    """Whether a split of two runs holds the same images and labels; normalised differently they are the same."""
+    images, others = (getattr(each.data, split) for each in (workspace, before))
+    if workspace.info.class_names != before.info.class_names or not torch.equal(images.labels, others.labels):
+        return False
+    if workspace.info.shape != before.info.shape:
+        return False
+    blocks = zip(images.images.split(BLOCK), others.images.split(BLOCK), strict=True)
+    return all(
+        torch.allclose(workspace.info.to_pixels(ours), before.info.to_pixels(theirs), atol=1e-4)
+        for ours, theirs in blocks
+    )
 
 
 def _measured(workspace: Workspace, split: str) -> dict[str, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ddm_framework.report import Report, Section, Text, page, query_cards
 from ddm_framework.runs import Workspace, artifacts, save_text
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_MOST_NAMED = 5
 
 
 def _no_amounts(_workspace: Workspace, _queries: Queries) -> Amounts | None:
@@ -70,7 +72,7 @@ def answer(
     attribution = _attributed(workspace, queries, chosen, attributor)
     target = out or _next_page(workspace.folder.file("questions"))
     amounts = amounts_of(workspace, queries) if attributor is None else None
-    answered = _as_values(workspace, queries, attribution, top, target, amounts)
+    answered = {**_as_values(workspace, queries, attribution, top, target, amounts), "left_out": left_out(paths)}
     text = _page(workspace, queries, attribution, attributor, amounts)
     try:
         save_text(target, text)
@@ -99,6 +101,7 @@ def answer_without(workspace: Workspace, clusters: Sequence[int], paths: Sequenc
         "num_test": len(test),
         "changed": found.changed.tolist(),
         "images": [],
+        "left_out": left_out(paths),
     }
     if paths:
         ids, pixels = read_images(paths, workspace.info)
@@ -127,18 +130,21 @@ def _attributed(workspace: Workspace, queries: Queries, objective: Objective, at
 def read_images(paths: Sequence[Path], info: DataInfo) -> tuple[list[str], Tensor]:
     """Names and pixels (N, C, H, W) in [0, 1], fitted to the size of the data as in data sets of image files.
 
+    An image goes by the name of its file, and by its path where several have that name.
+
     Raises:
         DDMError: naming the file that is missing or cannot be read.
     """
     files = [file for path in paths for file in _image_files(path)]
-    names = [os.fsencode(file.name).decode(errors="replace") for file in files]
+    alike = Counter(file.name for file in files)
+    told = [file.name if alike[file.name] == 1 else str(file) for file in files]
+    names = [os.fsencode(each).decode(errors="replace") for each in told]
     return names, torch.stack([_read(file, info) for file in files])
 
 
 def _image_files(path: Path) -> list[Path]:
     if is_folder(path):
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and is_file(file))
-        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        found = sorted(file for file in _files_within(path) if _is_image(file))
         if not found:
             raise DDMError(f"{path} holds no image ({', '.join(SUFFIXES)})")
         return found
@@ -147,6 +153,29 @@ def _image_files(path: Path) -> list[Path]:
     except FileError as error:
         raise DDMError(f"there is no image {path}: {error.reason}") from None
     return [path]
+
+
+def _files_within(folder: Path) -> Iterator[Path]:
+    """Files in a folder and the folders in it, through links but never twice, without names that start with a dot."""
+    seen: set[str] = set()
+    for within, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(within)
+        folders[:] = [] if real in seen else [each for each in folders if not each.startswith(".")]
+        yield from (Path(within, each) for each in files if real not in seen and not each.startswith("."))
+        seen.add(real)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and is_file(file)
+
+
+def left_out(paths: Sequence[Path]) -> str:
+    """A sentence on the files in these folders that are not asked about; empty if there are none."""
+    others = [file for path in paths if is_folder(path) for file in _files_within(path) if not _is_image(file)]
+    endings = Counter(file.suffix.lower() or "no ending" for file in others).most_common(_MOST_NAMED)
+    named = ", ".join(f"{ending} {count}" for ending, count in endings)
+    what = "1 file is" if len(others) == 1 else f"{len(others)} files are"
+    return f"{what} left out, of another format ({named})" if others else ""
 
 
 def _read(file: Path, info: DataInfo) -> Tensor:

@@ -267,11 +267,8 @@ def judged_on(workspace: Workspace, asked: Request) -> dict[str, ImageSet]:
     """
     data = workspace.data
     if not asked.classes:
-        return {
-            "forgotten (training)": forgotten(workspace, asked),
-            "others (training)": retained(workspace, asked),
-            "test": data.test,
-        }
+        stay = {} if _in_clusters(workspace, asked).all() else {"others (training)": retained(workspace, asked)}
+        return {"forgotten (training)": forgotten(workspace, asked), **stay, "test": data.test}
     concerned = torch.isin(data.test.labels, torch.tensor(asked.classes, device=data.test.labels.device))
     named = {
         "forgotten (test)": data.test.take(concerned.nonzero()[:, 0]),

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ddm_framework.cli.listing import wide_console
 from ddm_framework.resources import in_words
 
 if TYPE_CHECKING:
@@ -108,12 +109,18 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
                 effect = f"{cluster['effect']:+.4g}"
                 table.add_row(f"cluster {cluster['cluster']}", Text(cluster["class"]), effect, *amount)
             console.print(table)
+    _print_left_out(answer, console)
     console.print(Text(f"page: {answer['page']}"), soft_wrap=True)
+
+
+def _print_left_out(told: Mapping[str, Any], console: Console) -> None:
+    if told["left_out"]:
+        console.print(Text(told["left_out"]), soft_wrap=True)
 
 
 def print_samples(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Samples, one a line; names as text in which nothing can steer the terminal."""
-    console = console or Console(highlight=False)
+    console = console or wide_console()
     named = any(row["file"] for row in rows)
     shared = any("rough_share" in row for row in rows)
     columns = ["sample", *(["file"] if named else []), *(["rough_share"] if shared else [])]
@@ -134,7 +141,7 @@ def _print_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], co
 
 def print_audit(told: Mapping[str, Any], console: Console | None = None) -> None:
     """The most suspicious samples, the clusters that hold many, and where the page and the lists lie."""
-    console = console or Console(highlight=False)
+    console = console or wide_console()
     console.print(
         f"the network disbelieved {told['num_disbelieved']} of {told['num_samples']} training samples (margin below 0)",
         soft_wrap=True,
@@ -212,3 +219,4 @@ def print_without(told: Mapping[str, Any], console: Console | None = None) -> No
     for image in told["images"]:
         said = [f"{each['predicted']} ({each['probability']:.1%})" for each in (image["before"], image["after"])]
         console.print(Text(f"{image['id']}: {said[1]} instead of {said[0]}"), soft_wrap=True)
+    _print_left_out(told, console)

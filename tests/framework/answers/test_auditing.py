@@ -17,8 +17,9 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 import ddm_framework
-from ddm_framework.answers.auditing import LIST_COLUMNS, audit
+from ddm_framework.answers.auditing import LIST_COLUMNS, audit, comparison
 from ddm_framework.answers.sample_influence import influences
+from ddm_framework.errors import DDMError
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,14 @@ def test_the_annotators_own_list_is_a_mask_too(noisy: Path, tmp_path: Path) -> N
     assert [entry.sample for entry in read_entries(tmp_path / "checked.csv")] == [
         int(row["sample"]) for row in rows[:7]
     ]
+
+
+def test_other_test_images_cannot_be_compared(run: ddm_framework.Run, tmp_path: Path) -> None:
+    save_data(tmp_path / "data.npz", seed=1)
+    other = ddm_framework.run(tiny(tmp_path), out=tmp_path / "run")
+    with pytest.raises(DDMError, match="was tested on other images than"):
+        comparison(run.workspace, other.workspace)
+    assert {"test", "validation"} < comparison(run.workspace, run.workspace).keys()
 
 
 def test_influences_are_those_of_a_loop(run: ddm_framework.Run) -> None:

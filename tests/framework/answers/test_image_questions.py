@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 import ddm_framework
-from ddm_framework.answers.image_questions import read_images
+from ddm_framework.answers.image_questions import left_out, read_images
 from ddm_framework.data.splits import DataInfo
 from ddm_framework.errors import DDMError
 from ddm_framework.network.stacks import norms
@@ -184,6 +184,21 @@ def test_a_folder_is_searched_in_order_and_in_depth(run: Path, pictures: Path, t
     (tmp_path / "in" / "notes.txt").write_text("no picture")
     answer = asked(run, "--images", tmp_path / "in", "--images", pictures / "a 0.png")
     assert [query["id"] for query in answer["queries"]] == ["a.png", "b.png", "c.PNG", "a 0.png"]
+
+
+def test_files_of_one_name_are_told_apart_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+    for name in ("in/a/1.png", "in/b/1.png", "in/2.png", "in/.hidden/3.png", "elsewhere/4.png"):
+        save(tmp_path / name, np.zeros((8, 8)))
+    folder = tmp_path / "in"
+    (folder / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (folder / "b" / "round").symlink_to(folder, target_is_directory=True)
+    for name in ("a/5.heic", "6.avif", "notes"):
+        (folder / name).touch()
+    names, _ = read_images([folder], info(1, 8, 8))
+    assert names == ["2.png", str(folder / "a" / "1.png"), str(folder / "b" / "1.png"), "4.png"]
+    assert left_out([folder]).startswith("3 files are left out, of another format (")
+    assert left_out([folder / "2.png", folder / "b"]).startswith("3 files are")  # by the link that leads back
+    assert left_out([tmp_path / "elsewhere"]) == ""
 
 
 def info(*shape: int) -> DataInfo:

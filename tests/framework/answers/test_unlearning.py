@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import ddm_framework
 from ddm_framework import DDMError, Workspace
 from ddm_framework.answers import unlearning
-from ddm_framework.answers.unlearning import Repair, class_step_size, judged_on, request, retained, unlearn
+from ddm_framework.answers.unlearning import Repair, class_step_size, judged_on, request, retained, unlearn, unlearn_to
 from ddm_framework.api import Run
 from ddm_framework.data.splits import ImageSet
 from ddm_framework.network.stacks import norms
@@ -195,6 +195,11 @@ def test_without_data_a_repair_is_refused_with_the_way_out(gone: Path, tmp_path:
 def test_all_clusters_leave_nothing_to_repair_on(run: Run) -> None:
     with pytest.raises(DDMError, match="no training data stay to repair on"):
         run.unlearn(list(range(6)), repair=1)
+
+
+def test_all_clusters_are_told_as_such(run: Run, tmp_path: Path) -> None:
+    told = unlearn_to(tmp_path / "net.safetensors", run.workspace, range(6))
+    assert [*told["accuracy"]["synset alone"]] == ["forgotten (training)", "test"]
 
 
 def test_a_class_of_digits_is_forgotten_and_the_others_stay(digits: Path) -> None:

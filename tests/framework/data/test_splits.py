@@ -123,6 +123,12 @@ def test_class_without_a_training_image_is_named() -> None:
         DataSplits.from_pixels(train, test, class_names=NAMES)
 
 
+def test_a_class_that_never_had_an_image_is_not_put_down_to_the_validation_split() -> None:
+    part = pixels(6), torch.arange(6) % 2 + 1
+    with pytest.raises(DataError, match="left for class ant; give it images or count classes from 0 without gaps"):
+        DataSplits.from_pixels(part, part, class_names=("ant", "bee", "cat"))
+
+
 def test_two_classes_of_one_name_are_refused() -> None:
     part = pixels(6), torch.arange(6) % 3
     with pytest.raises(DataError, match="two classes have the name 'cat'"):
