@@ -19,6 +19,7 @@ from ddm_framework.recipe.settings import (
     COMPONENT_SECTIONS,
     SECTIONS,
     SHARED_SECTIONS,
+    Certificate,
     General,
     Settings,
 )
@@ -67,6 +68,8 @@ class _Checker(Fitting):
             choices[key], shared[key] = self.component_section(key)
         objectives = self.objectives()
         if all(sections.values()):
+            if self.inherits_certificate(sections):
+                sections["certificate"] = Certificate()
             for place, message in _clashes(sections):
                 self.add(place, message)
         if self.misfits or general is None:
@@ -74,6 +77,15 @@ class _Checker(Fitting):
         beside = {"selection": shared["dataset"], "clustering": shared["clusterer"]}
         built = Recipe(name, general, objectives=objectives, **choices, **sections, **beside)  # type: ignore[arg-type]
         return built.with_target(built.target)
+
+    def inherits_certificate(self, sections: Mapping[str, Any]) -> bool:
+        """Whether the certificate belongs to a recipe that is extended by one about a network trained elsewhere."""
+        if sections["target"].checkpoint is None or not sections["certificate"].retrainings:
+            return False
+        asked, brought = (
+            self.source.mark(place) for place in (("certificate", "retrainings"), ("target", "checkpoint"))
+        )
+        return asked is not None and brought is not None and asked.line is not None and asked.file != brought.file
 
     def section(self, key: str, model: type[Settings]) -> Settings | None:
         """One of the core's own sections."""

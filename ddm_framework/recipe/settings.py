@@ -250,10 +250,13 @@ class Certificate(Settings):
     rank correlation needs at least three.
 
     With `singles`, a number that may be 0, each of the `retrainings` lacks a random fifth of the clusters, and so many
-    further networks lack one cluster each, those that are named first most often and random ones. They say how good the
-    estimates are, scale and correct them, and say how good they are then. With three `singles` or more, the report and
-    `ddm attribute` also tell amounts, each with an interval that should hold the truth in 90 % of all cases: 20
-    `retrainings` and 6 `singles` are a good start.
+    further networks lack one cluster each, three quarters of them those that are named first most often, the others
+    random ones. They say how good the estimates are, scale and correct them, and say how good they are then. With
+    three `singles` or more, the report and `ddm attribute` also tell amounts, each with an interval that should hold
+    the truth in 90 % of all cases: 20 `retrainings` and 10 `singles` are a good start.
+
+    A recipe about a network that was trained elsewhere cannot ask for one; one that it inherits by `extends` is left
+    out.
     """
 
     retrainings: CountOrNone = 0

@@ -15,6 +15,8 @@ import ddm_framework
 from ddm_framework import DDMError, RecipeError
 from ddm_framework.network.checkpoints import fitted, read_state
 from ddm_framework.network.networks import Network
+from ddm_framework.plugin import load_plugins
+from ddm_framework.recipe.reading import load_recipe
 from ddm_framework.truth.retraining import retrained
 
 
@@ -125,6 +127,18 @@ def test_mistakes_are_told_before_anything_runs(
     last = str(checkpoints(original)[-1])
     with pytest.raises(RecipeError, match=message):
         ddm_framework.run(tiny(tmp_path), [change.replace("LAST", last) for change in changes], out=tmp_path / "run")
+
+
+def test_an_inherited_certificate_is_left_out(original: Path, tmp_path: Path) -> None:
+    tiny(tmp_path, certificate="{retrainings: 6, singles: 4}").rename(tmp_path / "base.yaml")
+    last, own = checkpoints(original)[-1], tmp_path / "own.yaml"
+    own.write_text(f"extends: base.yaml\ntarget: {{checkpoint: {last}}}\n")
+    assert load_recipe(str(own), load_plugins()).certificate.retrainings == 0
+    asked = load_recipe(str(tmp_path / "base.yaml"), load_plugins(), [f"target.checkpoint={last}"])
+    assert asked.certificate.retrainings == 0
+    own.write_text(f"extends: base.yaml\ntarget: {{checkpoint: {last}}}\ncertificate: {{retrainings: 5}}\n")
+    with pytest.raises(RecipeError, match="cannot be retrained exactly"):
+        load_recipe(str(own), load_plugins())
 
 
 def test_target_mean_holds_one_number_a_channel(original: Path, tmp_path: Path) -> None:
