@@ -198,18 +198,21 @@ def attribute(
     if images is None and without is None:
         raise DDMError("name images to ask about, --images, or clusters to do without, --without 3,17")
     from ddm_framework.answers.image_questions import answer, answer_without
+    from ddm_framework.report.pages import NO_BETTER
     from ddm_framework.truth import amounts_of
 
     display = ProgressDisplay(quiet=as_json)
     opened = ddm_framework.open_run(run_path, plugins=plugin or [], display=display, device=device or "auto")
+    notes = [note for note in opened.metrics.get("notes", []) if NO_BETTER in note]
     if without is not None:
-        told = answer_without(opened.workspace, ids, images or [])
+        told = answer_without(opened.workspace, ids, images or []) | ({"notes": notes} if notes else {})
         _tell(as_json, told, partial(summaries.print_without, told))
         return
     assert images is not None
     answered = answer(
         opened.workspace, images, labels or [], objective, top=top, out=out, attributor=by, amounts_of=amounts_of
     )
+    answered |= {"notes": notes} if notes else {}
     _tell(as_json, answered, partial(summaries.print_answer, answered))
 
 

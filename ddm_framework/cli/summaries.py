@@ -88,6 +88,8 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
                 effect = f"{cluster['effect']:+.4g}"
                 table.add_row(f"cluster {cluster['cluster']}", Text(cluster["class"]), effect, *amount)
             console.print(table)
+    for note in answer.get("notes", ()):
+        console.print(Text(note), soft_wrap=True)
     console.print(Text(f"page: {answer['page']}"), soft_wrap=True)
 
 
@@ -187,3 +189,5 @@ def print_without(told: Mapping[str, Any], console: Console | None = None) -> No
     for image in told["images"]:
         said = [f"{each['predicted']} ({each['probability']:.1%})" for each in (image["before"], image["after"])]
         console.print(Text(f"{image['id']}: {said[1]} instead of {said[0]}"), soft_wrap=True)
+    for note in told.get("notes", ()):
+        console.print(Text(note), soft_wrap=True)
