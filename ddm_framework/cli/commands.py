@@ -228,18 +228,21 @@ def attribute(
             " tells what the network would say without some; leave one or the other out"
         )
     from ddm_framework.answers.image_questions import answer, answer_without
+    from ddm_framework.report.pages import NO_BETTER
     from ddm_framework.truth import amounts_of
 
     display = ProgressDisplay(quiet=as_json)
     opened = ddm_framework.open_run(run_path, plugins=plugin or [], display=display, device=device or "auto")
+    notes = [note for note in opened.metrics.get("notes", []) if NO_BETTER in note]
     if without is not None:
-        told = answer_without(opened.workspace, ids, images or [])
+        told = answer_without(opened.workspace, ids, images or []) | ({"notes": notes} if notes else {})
         _tell(as_json, told, partial(summaries.print_without, told))
         return
     assert images is not None
     answered = answer(
         opened.workspace, images, labels or [], objective, top=top or 5, out=out, attributor=by, amounts_of=amounts_of
     )
+    answered |= {"notes": notes} if notes else {}
     _tell(as_json, answered, partial(summaries.print_answer, answered))
 
 

@@ -110,6 +110,8 @@ def print_answer(answer: Mapping[str, Any], console: Console | None = None) -> N
                 table.add_row(f"cluster {cluster['cluster']}", Text(cluster["class"]), effect, *amount)
             console.print(table)
     _print_left_out(answer, console)
+    for note in answer.get("notes", ()):
+        console.print(Text(note), soft_wrap=True)
     console.print(Text(f"page: {answer['page']}"), soft_wrap=True)
 
 
@@ -220,3 +222,5 @@ def print_without(told: Mapping[str, Any], console: Console | None = None) -> No
         said = [f"{each['predicted']} ({each['probability']:.1%})" for each in (image["before"], image["after"])]
         console.print(Text(f"{image['id']}: {said[1]} instead of {said[0]}"), soft_wrap=True)
     _print_left_out(told, console)
+    for note in told.get("notes", ()):
+        console.print(Text(note), soft_wrap=True)

@@ -52,6 +52,8 @@ def _check_splits(data: DataSplits, who: str) -> None:
     info = data.info
     if not len(info.mean) == len(info.std) == info.shape[0] or len(info.class_names) != info.num_classes:
         raise PluginError(f"{who}: its DataInfo does not hold one mean and std per channel, and one name per class")
+    if info.num_classes < 2:
+        raise PluginError(f"{who}: the data have one class, of which every network is right: nothing to tell apart")
     for name in ("train", "validation", "test"):
         split: ImageSet = getattr(data, name)
         if told := _fault(split, info):

@@ -16,6 +16,8 @@ LONE = (
     " training alone (pairing: final). What a cluster taught early leaves no trace there; docs/own_network.md says what"
     " that costs. Keep a handful of checkpoints next time and list them in target.trajectory."
 )
+NO_BETTER = "no better than chance"
+"""What a note on a network says that learned nothing; questions repeat such a note."""
 NUM_MEMBERS = 8
 """Real members of a cluster that its strip shows."""
 
@@ -87,7 +89,7 @@ def _chance(workspace: Workspace, metrics: Mapping[str, Any]) -> list[str]:
     if correct > min(2 * largest, largest + (1 - largest) / 10):
         return []
     told = (
-        f"The network is right on {correct:.1%} of its training images, which is no better than chance"
+        f"The network is right on {correct:.1%} of its training images, which is {NO_BETTER}"
         f" ({largest:.1%}): what it learned of them, and so an attribution, means little."
     )
     if workspace.recipe.target.checkpoint is None:

@@ -187,8 +187,32 @@ def test_the_python_of_the_page_runs(photos: Path) -> None:
         **{"module": module, "epoch_0": state, "epoch_5": state, "epoch_10": state, "some_pixels": pixels[:2]},
         **{"train_pixels": pixels, "train_labels": labels, "test_pixels": pixels[:6], "test_labels": labels[:6]},
     }
-    (code,) = blocks("own_network.md", "python")
+    code, _ = blocks("own_network.md", "python")
     assert "clusters_per_class=2" in code
     exec(code, names)
     assert names["answer"].effect.shape == (2, 6, 1)  # type: ignore[attr-defined]
     assert (photos / "runs" / "Sequential" / "report.html").is_file()
+
+
+def test_the_training_of_the_page_certifies(photos: Path) -> None:
+    def build() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+
+    images, labels = torch.rand(36, 1, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(36) % 3
+    images[:, 0] += 0.5 * torch.eye(3).repeat(2, 2)[labels % 3].unsqueeze(1)
+    images /= images.max()
+    _, code = blocks("own_network.md", "python")
+    training, _, bringing = code.partition("run = ")
+    names: dict[str, Any] = {"torch": torch, "ddm_framework": ddm_framework, "build": build}
+    names |= {"images": images, "labels": labels, "test_images": images[:9], "test_labels": labels[:9]}
+    exec(training, names)
+    kept = [names["train"](torch.ones(36), build(), 3 - epochs).state_dict() for epochs in range(3)]
+    names |= {f"epoch_{epoch}": each for epoch, each in enumerate(kept)}
+    names["module"] = names["train"](torch.ones(36))
+    exec(f"run = {bringing}", names)
+    run = names["run"]
+    assert run.certificate["num_retrainings"] == 3
+    assert run.metrics["train_function"]["shift"] < 1e-5
+    for name in ("removal", "privacy"):
+        assert f"`{name}`" in (ROOT / "docs" / "own_network.md").read_text()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from run_fixtures import finished_tiny, save_data, tensors, tiny
+from run_fixtures import ddm, finished_tiny, refused, save_data, tensors, tiny
 from safetensors.torch import load_file, save_file
 
 import ddm_framework
@@ -195,6 +195,29 @@ def test_a_network_that_knows_nothing_is_remarked_upon(original: Path, tmp_path:
     save_file(rolled, tmp_path / "rolled.safetensors")
     brought = bring(tmp_path, [tmp_path / "rolled.safetensors"])
     assert "may be in another order than the data set" in brought.report.read_text()
+
+
+def test_an_answer_repeats_that_the_network_knows_nothing(tmp_path: Path) -> None:
+    from PIL import Image
+
+    untrained = ["training.lr=1e-20", "training.epochs=2"]
+    run = ddm_framework.run(tiny(tmp_path), untrained, out=tmp_path / "run")
+    assert any("no better than chance" in note for note in run.metrics["notes"])
+    Image.new("L", (6, 6), 99).save(tmp_path / "one.png")
+    for asked in (["--images", tmp_path / "one.png"], ["--without", "0"]):
+        status, out, err = ddm("attribute", run.path, *asked)
+        assert status == 0, err
+        assert "no better than chance" in " ".join(out.split())
+
+
+def test_data_of_one_class_are_refused_by_a_recipe_too(tmp_path: Path) -> None:
+    import numpy as np
+
+    recipe = tiny(tmp_path)
+    with np.load(tmp_path / "data.npz") as found:
+        arrays = dict(found)
+    np.savez(tmp_path / "data.npz", **{**arrays, "y_train": arrays["y_train"] * 0, "y_test": arrays["y_test"] * 0})
+    assert "the data have one class" in refused("run", recipe, "--out", tmp_path / "run")
 
 
 def pixels(folder: Path) -> dict[str, torch.Tensor]:
