@@ -464,6 +464,8 @@ def _cost(found: dict[str, Any] | None) -> str:
 
 def costs() -> str:
     """What was foretold and what was measured, and what is foretold of sizes that no processor runs."""
+    if not (stored.RESULTS / "costs.json").exists():
+        return "Not measured yet; `python benchmarks/costs.py MNIST` does it."
     found = result("costs")
     measured = {name: each for name, each in found.items() if isinstance(each, dict) and "total_seconds" in each}
     rows = ["| run | what | foretold | measured |", "|---|---|---|---|"]
