@@ -154,10 +154,11 @@ def _table(judged: Sequence[Figures]) -> str:
     ]
     for each in sorted(judged, key=lambda each: -float(each.share.mean())):
         name = f"**{each.name}**" if each.name == "ddm" else each.name
+        name += "" if len(each.seeds) == len(judged[0].seeds) else " (seed 0)"
         share, interval = each.misread_share
         cells = [
             f"{name} (retrains)" if each.name in RETRAIN else name,
-            _percent(float(each.share.mean()), crossed_interval(each.share)),
+            _percent(float(each.share.mean()), _interval(each.share)),
             _percent(share, interval),
             "–" if each.lds is None else "{:.2f} ({:.2f}–{:.2f})".format(float(each.lds.mean()), *_within(each.lds)),
             *(_over_seeds(each.seeds, figure) for figure in ("set_lds", "r2")),
@@ -182,16 +183,21 @@ def _percent(value: float, interval: tuple[float, float]) -> str:
 
 
 def _within(values: Tensor) -> tuple[float, float]:
-    low, high = crossed_interval(values)
+    low, high = _interval(values)
     return max(low, -1.0), min(high, 1.0)
+
+
+def _interval(values: Tensor) -> tuple[float, float]:
+    """Of values (S, N) over seeds and queries; over queries alone where there is one seed."""
+    return crossed_interval(values) if len(values) > 1 else mean_interval(values.flatten())
 
 
 def _told(judged: Sequence[Figures]) -> Iterator[str]:
     """Who is clearly ahead of and behind ddm, and what each of its parts is worth; paired over seeds and queries."""
     by_name = {each.name: each for each in judged}
     ours = by_name["ddm"]
-    yield _beside_ddm(judged, "share", _shares, crossed_interval)
-    yield _beside_ddm(judged, "LDS", _lds, crossed_interval)
+    yield _beside_ddm(judged, "share", _shares, _interval)
+    yield _beside_ddm(judged, "LDS", _lds, _interval)
     pairs = (
         ("gradient", "ddm", "the real gradient without any distillation, against the synset"),
         ("ddm_anchored", "retained", "the anchored step, against the same short training without a step"),
@@ -216,7 +222,7 @@ def _beside_ddm(
     """Who is clearly ahead of ddm, who behind, and who is not told from it, by the interval of the differences."""
     ours = next(each for each in judged if each.name == "ddm")
     rivals = [each for each in judged if each is not ours and each.name not in RETRAIN and values(each) is not None]
-    within = {each.name: interval(values(each) - values(ours)) for each in rivals}
+    within = {each.name: interval(values(each) - values(ours)[: len(each.seeds)]) for each in rivals}
     ahead = [name for name, (low, _) in within.items() if low > 0]
     behind = [name for name, (_, high) in within.items() if high < 0]
     untold = [name for name in within if name not in {*ahead, *behind}]
