@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cached_property
 from typing import Any
@@ -14,8 +15,21 @@ from ddm_framework.errors import DDMError
 
 _AHEAD = 2
 """Tasks for each worker that are on their way."""
+_CONNECT_SECONDS = 10.0
+"""How long a cluster may take to answer."""
 _PATIENCE_SECONDS = 1.0
 """How long a wait for results may keep Ctrl-C waiting."""
+
+
+def _check_answers(address: str | None) -> None:
+    """Make sure that somebody listens at HOST:PORT; Ray itself tries for ten minutes before it says that nobody does.
+
+    Raises:
+        OSError: if nobody does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
 
 
 class Cluster:
@@ -66,6 +80,7 @@ class Cluster:
             options["include_dashboard"] = False
         if not ray.is_initialized():
             try:
+                _check_answers(self.address)
                 ray.init(address=self.address or "local", **options)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 told = " ".join(str(error).split())[:300]

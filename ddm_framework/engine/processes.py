@@ -176,18 +176,19 @@ _STARTING = threading.Lock()
 
 
 def _start_trackers() -> None:
-    """Start the processes that tidy up after killed ones; the standard library starts them with our environment."""
+    """Start the processes that tidy up after killed ones, which have this process's own variables."""
+    # Of semaphores that a killed process left, they would write several lines before they remove them.
+    chosen = {**_harmless(), "PYTHONWARNINGS": "ignore"}
     with _STARTING:
-        before = {name: os.environ.get(name) for name in _harmless()}
-        # Of semaphores that a killed process left, they would write several lines before they remove them.
-        before["PYTHONWARNINGS"] = os.environ.get("PYTHONWARNINGS")
-        os.environ.update(_harmless(), PYTHONWARNINGS="ignore")
+        before = {name: os.environ[name] for name in chosen if name in os.environ}
+        os.environ.update(chosen)
         try:
             multiprocessing.resource_tracker.ensure_running()
             resource_tracker.ensure_running()
         finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+            for name in chosen:
+                del os.environ[name]
+            os.environ.update(before)
 
 
 @contextmanager
