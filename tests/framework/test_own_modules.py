@@ -512,7 +512,7 @@ class TestComputation:
             (lambda x: x, "is a function; bring a torch.nn.Module"),
             ("resnet18", "is a str; bring a torch.nn.Module"),
         ],
-        ids=str,
+        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
     )
     def test_what_cannot_be_matched_is_told_in_a_sentence(
         self, module: Any, message: str | None, tmp_path: Path

@@ -30,7 +30,8 @@ KEYS = (
     "clusterer, distance, study, corruption, training, target, matching, online, certificate, objectives, extends)"
 )
 TRAINING = (
-    "(settings: epochs, lr, batch_size, momentum, weight_decay, schedule, augmentation, checkpoint_every, parameters)"
+    "(settings: epochs, lr, batch_size, momentum, weight_decay, optimizer, betas, eps, warmup_epochs, label_smoothing,"
+    " schedule, augmentation, checkpoint_every, parameters)"
 )
 CONVNET = "`ddm show backbone convnet` explains them"
 
