@@ -171,7 +171,7 @@ class DataSplits:
         if missing:
             names = ", ".join(class_names[c] for c in missing[:5])
             less = "hold out fewer" if isinstance(validation, Tensor) else f"lower `validation` ({validation})"
-            if len(kept) == len(labels) or not set(missing) & set(labels.tolist()):  # nothing of it was held out
+            if not set(missing) & set(labels.tolist()):  # nothing of it was held out
                 less = "count classes from 0 without gaps"
             raise DataError(f"no training image is left for class {names}; give it images or {less}")
         mean, std = statistics(pixels, kept)

@@ -118,9 +118,9 @@ def test_pixels_that_are_not_finite_are_counted_and_the_first_is_named(value: fl
 
 
 def test_class_without_a_training_image_is_named() -> None:
-    train, test = (pixels(4), torch.tensor([0, 0, 0, 2])), (pixels(3), torch.arange(3))
-    with pytest.raises(DataError, match=r"no training image is left for class dog; .* lower `validation` \(0\.1\)"):
-        DataSplits.from_pixels(train, test, class_names=NAMES)
+    train, test = (pixels(6), torch.tensor([0, 0, 0, 1, 2, 2])), (pixels(3), torch.arange(3))
+    with pytest.raises(DataError, match=r"no training image is left for class dog; .* lower `validation` \(0\.6\)"):
+        DataSplits.from_pixels(train, test, class_names=NAMES, validation=0.6)
 
 
 def test_a_class_that_never_had_an_image_is_not_put_down_to_the_validation_split() -> None:
