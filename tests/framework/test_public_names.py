@@ -20,7 +20,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["ddm_framework"] + [
     f"ddm_framework.{each.name}" for each in pkgutil.iter_modules(ddm_framework.__path__) if each.ispkg
 ]
-FLAT = {"__init__", "__main__", "api", "own_network", "arguments", "errors", "files", "resources", "randomness", "progress"}
+FLAT = {
+    "__init__",
+    "__main__",
+    "api",
+    "own_network",
+    "arguments",
+    "errors",
+    "files",
+    "resources",
+    "randomness",
+    "progress",
+}
 SOURCES = [*sorted((ROOT / "plugins").rglob("*.py")), *sorted((ROOT / "tests" / "example_plugin").rglob("*.py"))]
 
 
