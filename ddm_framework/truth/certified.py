@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from ddm_framework.errors import DDMError
 from ddm_framework.online import Objective, Queries
 from ddm_framework.report import Report, Section, Table, Text
 from ddm_framework.runs import Workspace
@@ -16,6 +15,7 @@ from ddm_framework.truth.calibration import calibrate
 from ddm_framework.truth.certificate import certify
 from ddm_framework.truth.corrected import seen_queries
 
+_USUAL = "output_shift"
 _CAPTION = "The clusters that the network was retrained without"
 
 
@@ -48,7 +48,7 @@ def certificate_of(workspace: Workspace) -> Certified | None:
     Without `singles` it compares the order of single clusters with the truth; with it, it also corrects estimates.
 
     Raises:
-        DDMError: if no objective of the recipe ranks clusters, or as `retrained`.
+        DDMError: as `retrained`.
     """
     asked = workspace.recipe.certificate
     if asked.retrainings == 0:
@@ -71,12 +71,13 @@ def _section(workspace: Workspace, sentences: Sequence[str], clusters: Sequence[
 
 
 def _ranking_objective(workspace: Workspace, queries: Queries) -> Objective:
-    """The first objective of the recipe that ranks clusters for single queries."""
+    """The first objective of the recipe that ranks clusters for single queries, or else the usual one.
+
+    A recipe may ask of whole sets or of all classes alone, and its estimates are the same networks.
+    """
     ranked = [each for each in workspace.objectives if not each.declaration.set_level]
     found = next((each for each in ranked if _has_rank(workspace, queries, each)), None)
-    if found is None:
-        raise DDMError("certificate: no objective of the recipe ranks clusters for single queries; add output_shift")
-    return found
+    return workspace.objective(_USUAL) if found is None else found
 
 
 def _has_rank(workspace: Workspace, queries: Queries, objective: Objective) -> bool:

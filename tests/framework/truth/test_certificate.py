@@ -12,7 +12,6 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 import ddm_framework
-from ddm_framework import DDMError
 from ddm_framework.online.perturbations import leave_one_out
 from ddm_framework.truth.agreement import leave_one_out_spearman
 from ddm_framework.truth.certificate import Certificate, _kendall, _over_all, certified_interval
@@ -46,10 +45,11 @@ def test_a_recipe_without_one_has_none(tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "bank").exists()
 
 
-def test_a_recipe_whose_objectives_rank_nothing_is_refused(tmp_path: Path) -> None:
-    recipe = tiny(tmp_path, certificate="{retrainings: 3}", objectives="[{use: predictions}]")
-    with pytest.raises(DDMError, match="no objective of the recipe ranks clusters"):
-        ddm_framework.run(recipe, out=tmp_path / "runs" / "tiny")
+@pytest.mark.parametrize("objective", ["predictions", "performance"])
+def test_a_recipe_whose_objectives_rank_nothing_is_judged_by_the_usual_one(tmp_path: Path, objective: str) -> None:
+    recipe = tiny(tmp_path, certificate="{retrainings: 3, singles: 3}", objectives=f"[{{use: {objective}}}]")
+    run = ddm_framework.run(recipe, out=tmp_path / "runs" / "tiny")
+    assert run.metrics["certificate"]["objective"] == "output_shift"
 
 
 @pytest.mark.parametrize(
