@@ -27,7 +27,13 @@ from torch import Tensor
 import ddm_framework
 from ddm_framework.plugin.choosing import choose_grid
 
-NAMES = ("fidelity_digits", "fidelity_digits_rivals", "fidelity_mnist", "fidelity_cifar10")
+NAMES = (
+    "fidelity_digits",
+    "fidelity_digits_rivals",
+    "fidelity_mnist",
+    "fidelity_mnist_rivals",
+    "fidelity_cifar10",
+)
 SEEDS = (0, 1, 2)
 DIGITS = 5
 """Significant digits of the values of single queries."""

@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEDS = {
     "fidelity.png": ("fidelity_digits", "fidelity_digits_rivals"),
-    "fidelity_mnist.png": ("fidelity_mnist",),
+    "fidelity_mnist.png": ("fidelity_mnist", "fidelity_mnist_rivals"),
     "fidelity_cifar10.png": ("fidelity_cifar10",),
 }
 """Picture and the recipes whose results it shows."""

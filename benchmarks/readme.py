@@ -259,7 +259,7 @@ SLICES = {
 def _slices() -> Iterator[str]:
     """One seed of a slice of each larger data set, after a short training."""
     for recipe, words in SLICES.items():
-        judged = [Figures.of(name, seeds[:1]) for name, seeds in fidelity.results(recipe).items() if seeds]
+        judged = list(_judged(recipe, *([f"{recipe}_rivals"] if f"{recipe}_rivals" in fidelity.NAMES else [])))
         if not judged:
             continue
         figures = {each.name: each.seeds[0]["figures"] for each in judged}
