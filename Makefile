@@ -26,17 +26,25 @@ lint: $(VENV)/.installed-lint  ## Format, style, types, and that the core import
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-results: $(VENV)/.installed-test  ## Measure everything that README.md states (about an hour; wants a quiet machine)
+results: $(VENV)/.installed-test  ## Measure everything that README.md and docs/ state (some hours; wants a quiet machine)
 	mkdir -p runs/results
 	$(BIN)/ddm run recipes/digits_convnet.yaml --out runs/results/digits_convnet --fresh --json \
 	  > benchmarks/results/digits_convnet.json
 	$(BIN)/ddm run recipes/mnist_quick.yaml --set dataset.root=$(DATA) --out runs/results/mnist_quick --fresh --json \
 	  > benchmarks/results/mnist_quick.json
 	$(BIN)/python benchmarks/fidelity.py fidelity_digits
+	$(BIN)/python benchmarks/fidelity.py fidelity_digits_rivals
 	$(BIN)/python benchmarks/fidelity.py fidelity_mnist $(DATA) --seeds 0
+	$(BIN)/python benchmarks/fidelity.py fidelity_mnist_rivals $(DATA) --seeds 0
 	$(BIN)/python benchmarks/fidelity.py fidelity_cifar10 $(CIFAR10) --seeds 0
 	$(BIN)/python benchmarks/steps.py $(DATA) $(CIFAR10)
 	$(BIN)/python benchmarks/dial.py
+	$(BIN)/python benchmarks/corrected.py
+	$(BIN)/python benchmarks/members.py
+	$(BIN)/python benchmarks/queries.py
+	$(BIN)/python benchmarks/five_networks.py
+	$(BIN)/python benchmarks/costs.py $(DATA)
+	$(BIN)/python benchmarks/peers.py $(DATA)
 	$(BIN)/python benchmarks/bank.py
 	$(BIN)/python benchmarks/memory.py > benchmarks/results/memory.json
 	$(BIN)/python benchmarks/memory.py --clusters $(DATA)
