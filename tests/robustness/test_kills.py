@@ -88,20 +88,21 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
 INTERRUPTED = "ddm: interrupted; what was finished is kept, run the same command again to go on"
 
 
-def left_in_the_system() -> set[str]:
-    """What engines for worker processes may leave where nobody looks."""
+def left_in_the_system(process: int) -> list[Path]:
+    """What a process's workers and their engine may have left where nobody looks; its number is in the names."""
     places = (
         (Path("/dev/shm"), "*"),
         (Path(tempfile.gettempdir()), "*joblib*"),
         (Path(tempfile.gettempdir()), "*loky*"),
     )
-    return {str(path) for folder, pattern in places for path in folder.glob(pattern)}
+    found = (path for folder, pattern in places for path in folder.glob(pattern))
+    return [path for path in found if str(process) in re.split(r"\D+", path.name)]
 
 
 def busy(process: psutil.Process) -> bool:
     """Whether a process does more than to tidy up after others."""
     try:
-        return process.cpu_times().user > 3
+        return process.cpu_times().user > 2
     except psutil.NoSuchProcess:
         return False
 
@@ -113,13 +114,13 @@ def test_workers_end_with_their_parent_and_leave_nothing(sent: signal.Signals, t
     recipe = tiny(tmp_path / "work", certificate="{retrainings: 6}")
     told = ["run", str(recipe), "--out", str(tmp_path / "run"), "--set", "training.epochs=4000"]
     told += ["--set", "training.checkpoint_every=2000", "--set", "matching.step_length=2000"]
-    before = left_in_the_system()
     child = subprocess.Popen([sys.executable, "-m", "ddm_framework", *told], stderr=subprocess.PIPE, text=True)
     parent, started = psutil.Process(child.pid), []
-    until = time.monotonic() + 3 * WAIT
+    until = time.monotonic() + 10 * WAIT
     while sum(busy(each) for each in started) < 2 and child.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
         started = parent.children(recursive=True)
+    assert any("loky" in path.name for path in left_in_the_system(child.pid)) or not Path("/dev/shm").is_dir()
     assert child.poll() is None, child.communicate(timeout=WAIT)[1]
     child.send_signal(sent)
     child.wait(WAIT)
@@ -128,7 +129,7 @@ def test_workers_end_with_their_parent_and_leave_nothing(sent: signal.Signals, t
     complaint = child.communicate(timeout=WAIT)[1]
     assert complaint.strip().splitlines()[-1:] == ([] if sent == signal.SIGKILL else [INTERRUPTED])
     assert not list((tmp_path / "bank").glob(".*"))
-    assert left_in_the_system() <= before
+    assert not left_in_the_system(child.pid)
 
 
 def test_only_what_nobody_works_on_is_removed(tmp_path: Path) -> None:
