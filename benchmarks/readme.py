@@ -222,7 +222,7 @@ def _beside_ddm(
     """Who is clearly ahead of ddm, who behind, and who is not told from it, by the interval of the differences."""
     ours = next(each for each in judged if each.name == "ddm")
     rivals = [each for each in judged if each is not ours and each.name not in RETRAIN and values(each) is not None]
-    within = {each.name: interval(values(each) - values(ours)[: len(each.seeds)]) for each in rivals}
+    within = {each.name: interval(values(each) - values(ours)[: len(values(each))]) for each in rivals}
     ahead = [name for name, (low, _) in within.items() if low > 0]
     behind = [name for name, (_, high) in within.items() if high < 0]
     untold = [name for name in within if name not in {*ahead, *behind}]
