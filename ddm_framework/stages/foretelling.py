@@ -24,6 +24,8 @@ from ddm_framework.stages.timed_steps import measured, rough_seconds
 
 TOLD_FROM = 60.0
 """Seconds from which on a run is told to be long."""
+ROUGHLY = 0.75
+"""Share of these from which on a rough estimate is worth a better one."""
 PARTS = {
     "training": ("train",),
     "partition": ("cluster",),
@@ -73,7 +75,7 @@ def foretell(workspace: Workspace) -> None:
         return
     network, initial = workspace.built
     sizes = sizes_of(recipe, workspace.data, network)
-    if rough_seconds(recipe, workspace.data, network, initial, sizes) < TOLD_FROM / 2:
+    if rough_seconds(recipe, workspace.data, network, initial, sizes) < ROUGHLY * TOLD_FROM:
         return
     held = _held()
     speed = measured(recipe, workspace.data, network, initial, sizes)
