@@ -39,7 +39,7 @@ def test_one_image_and_a_batch_are_searched_for(run: Run) -> None:
 def test_agreement_is_that_of_searching_for_every_query_alone(run: Run) -> None:
     workspace, found = run.workspace, run.metrics["hierarchical_search"]
     objective, asked = workspace.objective("output_shift"), workspace.queries_of("test")
-    every = effects(workspace, asked, objective, workspace.synset, torch.arange(6))
+    every = effects(workspace, asked, objective, "cluster", torch.arange(6))
     flat = objective.ranking(every)[:, 0].tolist()
     alone = [search(workspace, asked.take(torch.tensor([query])), objective) for query in range(len(asked))]
     same = [each.cluster == top for each, top in zip(alone, flat, strict=True)]
