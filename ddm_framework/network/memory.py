@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from ddm_framework.network.networks import QUERY_BATCH, Network
+from ddm_framework.network.networks import Network
 from ddm_framework.resources import is_shortage
 from ddm_framework.resources import keep_freed_memory as keep_freed_memory
 
@@ -34,7 +34,7 @@ class Cost:
 
 
 EVALUATION = Cost(weights=6, activations=4)
-"""A network that is fine-tuned and evaluated on `QUERY_BATCH` images at a time."""
+"""A network that is fine-tuned and evaluated on `Network.query_batch` images at a time."""
 TRAINING = Cost(weights=4, activations=4, most=8)
 """A network that is trained: itself, velocity, gradient and update. The activations of more than eight or ten leave
 the processor's cache (benchmarks/bank.py), and smaller chunks can be shared among more processes."""
@@ -84,9 +84,9 @@ class Budget:
         activations = cost.activations * moving + min(cost.activations, STILL) * still
         return self.items(weights + images * activations, cost.most * (1 if network.device.type == "cpu" else WIDER))
 
-    def chunks(self, network: Network, total: int, cost: Cost = EVALUATION, images: int = QUERY_BATCH) -> list[slice]:
+    def chunks(self, network: Network, total: int, cost: Cost = EVALUATION, images: int | None = None) -> list[slice]:
         """Chunks of `total` networks; by default of such as are fine-tuned and evaluated."""
-        return list(chunks(total, self.fitting(network, cost, images)))
+        return list(chunks(total, self.fitting(network, cost, images or network.query_batch)))
 
 
 Result = TypeVar("Result")

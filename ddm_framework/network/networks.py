@@ -33,7 +33,9 @@ from ddm_framework.randomness import derive_seed
 LARGE = 2**20
 """Activations of one image, a few megabytes, from which a network fills a processor alone."""
 QUERY_BATCH = 128
-"""Number of queries that a chunk of networks is evaluated on at a time."""
+"""Number of queries that a chunk of networks is evaluated on at a time, of a network that is not very large."""
+QUERY_VALUES = 2**28
+"""Activations, 1 GiB of them, that all queries of a time have at most; a photograph has some tens of millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +156,15 @@ class Network:
             return max(count, 2)
         return max(count + count % 2, LEAST_WITH_OWN_IMAGES) if self.grouped is not None else max(count, 4)
 
-    def logits(self, stack: Parameters, images: Images, batch_size: int = QUERY_BATCH) -> Tensor:
+    @property
+    def query_batch(self) -> int:
+        """Number of queries that a chunk of these networks is evaluated on at a time."""
+        return max(1, min(QUERY_BATCH, QUERY_VALUES // max(self.activation_values, 1)))
+
+    def logits(self, stack: Parameters, images: Images, batch_size: int | None = None) -> Tensor:
         """Logits (R, N, classes) of a stack of R networks on the same images (N, C, H, W)."""
         with torch.no_grad():
-            return torch.cat([self.stacked(stack, batch) for batch in images.split(batch_size)], 1)
+            return torch.cat([self.stacked(stack, batch) for batch in images.split(batch_size or self.query_batch)], 1)
 
     def logits_of(self, parameters: Parameters, images: Images) -> Tensor:
         """Logits (N, classes) of one network, with the same rounding as in a stack."""

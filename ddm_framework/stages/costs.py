@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddm_framework.network import EVALUATION, SECOND_ORDER, TRAINING, Cost
-from ddm_framework.network.networks import QUERY_BATCH
+from ddm_framework.network.networks import QUERY_BATCH, QUERY_VALUES
 from ddm_framework.resources import in_words
 from ddm_framework.stages.fitting import MEASURED
 
@@ -285,7 +285,8 @@ def matching_bytes(sizes: Sizes, clusters: int) -> float:
 def question_bytes(sizes: Sizes) -> float:
     """Memory of a question: a stack of networks, and what all of them say of the queries."""
     at_a_time = min(sizes.networks, sizes.asked_at_a_time)
-    stack = _stack_bytes(sizes, EVALUATION, at_a_time, QUERY_BATCH)
+    images = max(1, min(QUERY_BATCH, QUERY_VALUES // max(sizes.activations, 1)))
+    stack = _stack_bytes(sizes, EVALUATION, at_a_time, images)
     trained = training_bytes(sizes, min(sizes.networks, sizes.trained_at_a_time)) if sizes.replayed else 0.0
     return max(stack, trained) + LOGITS_COPIES * _BYTES * sizes.networks * sizes.queries * sizes.classes
 

@@ -16,7 +16,6 @@ from ddm_framework.runs import Workspace
 MEASURED = 0.6
 """Share of a `Cost` that items take at most (benchmarks/memory.py)."""
 _BYTES = 4
-_EVALUATED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def needs(recipe: Recipe, info: DataInfo, num_train: int, network: Network) -> I
     synset = float(clusters + info.num_classes) * images * (info.num_values + info.num_classes)
     lower = "lower matching.images_per_cluster or clusterer.clusters_per_class"
     yield Need("the synset", synset, lower)
-    yield Need("asking one estimated network", one(EVALUATION, _EVALUATED), f"lower {size}")
+    yield Need("asking one estimated network", one(EVALUATION, network.query_batch), f"lower {size}")
     asked, alone = online.num_perturbations or 2 * clusters, online.perturbations == "leave_one_out"
     # The design in 32 bits, and in 64 where its rank and W are found.
     design = 3.0 * ((clusters if alone else asked) + 1) * clusters

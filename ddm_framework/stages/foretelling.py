@@ -11,7 +11,6 @@ import torch
 
 from ddm_framework.data import DataSplits, StoredImages, load_data
 from ddm_framework.network import EVALUATION, SECOND_ORDER, TRAINING, Budget, Network, build_network
-from ddm_framework.network.networks import QUERY_BATCH
 from ddm_framework.offline import numbers_of_clusters, possible_pairs
 from ddm_framework.plugin import Registry
 from ddm_framework.plugin.declarations import retrainings_of
@@ -105,7 +104,7 @@ def sizes_of(recipe: Recipe, data: DataSplits, network: Network) -> Sizes:
     reals = len({real for real, _ in pairs})
     rows = clusters if online.perturbations == "leave_one_out" else online.num_perturbations or 2 * clusters
     asked_for = recipe.study.options.get("queries")
-    cost, images = (TRAINING, training.batch_size) if online.replay else (EVALUATION, QUERY_BATCH)
+    cost, images = (TRAINING, training.batch_size) if online.replay else (EVALUATION, network.query_batch)
     trains = recipe.general.threads if isinstance(recipe.general.threads, int) else 1
     return Sizes(
         train=count,

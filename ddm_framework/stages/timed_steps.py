@@ -11,7 +11,6 @@ import torch
 
 from ddm_framework.data import DataSplits
 from ddm_framework.network import Network, Parameters, Target, broadcast, start, train
-from ddm_framework.network.networks import QUERY_BATCH
 from ddm_framework.offline.features import extract_features
 from ddm_framework.offline.matching import image_gradients
 from ddm_framework.offline.real_gradients import BLOCK
@@ -98,7 +97,7 @@ def _matching(recipe: Recipe, data: DataSplits, network: Network, initial: Param
 
 def _forward(data: DataSplits, network: Network, initial: Parameters, count: int) -> float:
     """Seconds of one image through one network of a stack."""
-    images = data.test.images[torch.arange(min(QUERY_BATCH, len(data.test)))]
+    images = data.test.images[torch.arange(min(network.query_batch, len(data.test)))]
     stack = broadcast(initial, min(count, 8) if network.activation_values * len(images) * count > 2**27 else count)
     members = len(next(iter(stack.values())))
     return _mean(lambda: network.logits(stack, images), images.device) / (members * len(images))

@@ -58,6 +58,13 @@ def test_logits_of_a_stack(toy: Toy, stack: Parameters, batch_size: int) -> None
     assert not found.requires_grad
 
 
+def test_a_very_large_network_is_asked_about_few_queries_at_a_time(toy: Toy) -> None:
+    assert toy.network.query_batch == 128
+    # 25 million are those of EfficientNet-Lite0 at 224 pixels.
+    assert dataclasses.replace(toy.network, activation_values=25_000_000).query_batch == 10
+    assert dataclasses.replace(toy.network, activation_values=2**40).query_batch == 1
+
+
 @pytest.fixture(params=["grouped", "vmap"])
 def network(request: pytest.FixtureRequest, toy: Toy) -> Network:
     """The toy's network by either of the ways in which a stack of networks is computed."""
