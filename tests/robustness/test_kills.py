@@ -124,7 +124,7 @@ def test_workers_end_with_their_parent_and_leave_nothing(sent: signal.Signals, t
     assert child.poll() is None, child.communicate(timeout=WAIT)[1]
     child.send_signal(sent)
     child.wait(WAIT)
-    _, alive = psutil.wait_procs(started, timeout=5)
+    _, alive = psutil.wait_procs(started, timeout=WAIT)
     assert not alive
     complaint = child.communicate(timeout=WAIT)[1]
     assert complaint.strip().splitlines()[-1:] == ([] if sent == signal.SIGKILL else [INTERRUPTED])
