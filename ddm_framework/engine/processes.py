@@ -29,7 +29,7 @@ from ddm_framework.errors import DDMError
 
 IDLE_SECONDS = 60.0
 """After which a worker without a task leaves."""
-WATCH_SECONDS = 1.0
+WATCH_SECONDS = 0.5
 """How often a worker looks whether the process that started it is still there."""
 _AHEAD = 2
 """Tasks for each worker that are on their way: one that is done, and one that waits for it."""

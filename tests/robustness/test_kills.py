@@ -108,13 +108,16 @@ def busy(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
-def test_workers_end_with_their_parent_and_leave_nothing(sent: signal.Signals, tmp_path: Path) -> None:
+def test_workers_end_with_their_parent_and_leave_nothing(
+    sent: signal.Signals, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     if (os.cpu_count() or 1) < 2:
         pytest.skip("one core retrains without workers")
     recipe = tiny(tmp_path / "work", certificate="{retrainings: 6}")
     told = ["run", str(recipe), "--out", str(tmp_path / "run"), "--set", "training.epochs=4000"]
     told += ["--set", "training.checkpoint_every=2000", "--set", "matching.step_length=2000"]
     child = subprocess.Popen([sys.executable, "-m", "ddm_framework", *told], stderr=subprocess.PIPE, text=True)
+    request.addfinalizer(child.kill)
     parent, started = psutil.Process(child.pid), []
     until = time.monotonic() + 10 * WAIT
     while sum(busy(each) for each in started) < 2 and child.poll() is None and time.monotonic() < until:
@@ -124,7 +127,7 @@ def test_workers_end_with_their_parent_and_leave_nothing(sent: signal.Signals, t
     assert child.poll() is None, child.communicate(timeout=WAIT)[1]
     child.send_signal(sent)
     child.wait(WAIT)
-    _, alive = psutil.wait_procs(started, timeout=5)
+    _, alive = psutil.wait_procs(started, timeout=WAIT)
     assert not alive
     complaint = child.communicate(timeout=WAIT)[1]
     assert complaint.strip().splitlines()[-1:] == ([] if sent == signal.SIGKILL else [INTERRUPTED])
