@@ -30,7 +30,6 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 import ddm_framework
-from ddm_framework.data import load_data
 from ddm_framework.data.splits import DataInfo, ImageSet
 from ddm_framework.network import Network, Parameters, broadcast, build_network
 from ddm_framework.network.memory import BLOCK_GRADIENT, EVALUATION, FINE_TUNING, SECOND_ORDER, TRAINING, Budget, Cost
@@ -40,12 +39,10 @@ from ddm_framework.network.training import start, train
 from ddm_framework.offline import Divided, Partition, match
 from ddm_framework.plugin import load_plugins
 from ddm_framework.plugin.choosing import choose
-from ddm_framework.recipe import load_recipe
 from ddm_framework.recipe.settings import Matching, Training
+from ddm_framework.runs.streaming import SHARE
 
 OUT = stored.RESULTS / "memory_clusters.json"
-RECIPE_OF_IMPORTS = stored.RECIPES / "digits_convnet.yaml"
-"""A first run, which brings in what every run imports and warms up."""
 INFO = DataInfo((3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3, tuple("abcdefghij"))
 NETWORKS = {
     "convnet": ("convnet", {"width": 32}),
@@ -105,9 +102,10 @@ def one(kind: str, name: str, count: int) -> None:
 
 
 CLUSTERS = (100, 300, 1000)
+QUERIES = 100
 SLICE = [
-    *("threads=1", "dataset.train_size=4000", "dataset.test_size=500", "study.queries=200", "study.show=1"),
-    *("training.epochs=4", "training.checkpoint_every=2", "matching.step_length=2", "matching.steps=10"),
+    *("threads=1", "dataset.train_size=3000", "dataset.test_size=200", f"study.queries={QUERIES}", "study.show=1"),
+    *("training.epochs=2", "training.checkpoint_every=1", "matching.step_length=1", "matching.steps=5"),
 ]
 """Of recipes/mnist_narrow.yaml, whose `memory_mb` is left to `auto`."""
 
@@ -121,37 +119,26 @@ def clusters(count: int, data: Path) -> dict[str, float]:
 
 
 def whole_run(count: int, data: Path) -> None:
-    """Run the slice, and print how far memory rose above what the data and the imports hold, and what is kept of it."""
-    settings = [*SLICE, "memory_mb=auto", f"clusterer.clusters_per_class={count // 10}"]
-    recipe = load_recipe(str(stored.RECIPES / "mnist_narrow.yaml"), load_plugins(), [*settings, *stored.source(data)])
+    """Run the slice, and print the peak memory of this process, imports and data included, and what is kept of it."""
+    settings = [*SLICE, "memory_mb=auto", f"clusterer.clusters_per_class={count // 10}", *stored.source(data)]
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        ddm_framework.run(RECIPE_OF_IMPORTS, ["threads=1", "matching.steps=1"], out=Path(folder, "first"))
-        load_data(recipe)
-        Path("/proc/self/clear_refs").write_text("5")
-        before, begun = _status("VmRSS"), time.monotonic()
-        done = ddm_framework.run(
-            stored.RECIPES / "mnist_narrow.yaml", [*settings, *stored.source(data)], out=Path(folder, "run")
-        )
-        rose = _status("VmHWM") - before
-        workspace, mb = done.workspace, 1e6
-        logits = len(workspace.perturbations) * 200 * 10 * 4
-        held = {
+        workspace = ddm_framework.run(stored.RECIPES / "mnist_narrow.yaml", settings, out=Path(folder, "run")).workspace
+        attribution = workspace.folder.file("online", "attribution.safetensors").stat().st_size
+        logits = len(workspace.perturbations) * QUERIES * workspace.info.num_classes * 4
+        kept = {
             "synset": sum(each.nbytes for each in workspace.synset.tensors().values()),
             "design of perturbations": 3 * 4 * workspace.perturbations.numel(),
-            "attribution": (Path(folder, "run") / "online" / "attribution.safetensors").stat().st_size,
-            "logits of the perturbed networks": logits if 4 * logits <= workspace.budget.memory_mb * 2**20 else 0,
+            "attribution": attribution,
+            "logits of the perturbed networks": logits if SHARE * logits <= workspace.budget.memory_mb * 2**20 else 0,
         }
-        print(
-            json.dumps(
-                {
-                    "peak_mb": round(rose / mb, 1),
-                    "kept_mb": round(sum(held.values()) / mb, 1),
-                    **{f"kept_mb, {name}": round(each / mb, 1) for name, each in held.items()},
-                    "memory_mb": workspace.recipe.general.memory_mb,
-                    "seconds": round(time.monotonic() - begun, 1),
-                }
-            )
-        )
+        found = {
+            "peak": _status("VmHWM"),
+            "kept": sum(kept.values()),
+            **{f"kept, {name}": size for name, size in kept.items()},
+        }
+        told = {f"{name} (MB)": round(size / 1e6, 1) for name, size in found.items()}
+        print(json.dumps({**told, "memory_mb": workspace.budget.memory_mb, "seconds": time.monotonic() - begun}))
 
 
 def _status(name: str) -> int:
