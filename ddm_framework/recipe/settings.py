@@ -278,7 +278,7 @@ class Certificate(Settings):
 
     @model_validator(mode="after")
     def _with_sets(self) -> Certificate:
-        if self.singles and not self.retrainings:
+        if self.singles and "retrainings" not in self.model_fields_set:  # a 0 that is written leaves all of it out
             raise ValueError(
                 "singles go with retrainings without random sets; set retrainings too, 20 are a good start"
             )

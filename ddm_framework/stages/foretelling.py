@@ -67,6 +67,12 @@ def dry_run(recipe: Recipe, registry: Registry, out: Path, *, fresh: bool = Fals
     return _without(costs_of(sizes, speed, held, _untold(recipe)), _parts(folder.reusable(inputs)), brought=brought)
 
 
+def _certified(recipe: Recipe) -> int:
+    """Networks that the certificate retrains."""
+    asked = recipe.certificate
+    return asked.retrainings and asked.retrainings + (asked.singles or 0)
+
+
 def foretell(workspace: Workspace) -> None:
     """Say what a run will cost if that is more than a minute; a quick run is told apart by one or two steps."""
     recipe, folder, display = workspace.recipe, workspace.folder, workspace.display
@@ -125,7 +131,7 @@ def sizes_of(recipe: Recipe, data: DataSplits, network: Network) -> Sizes:
         real_epochs=reals,
         networks=rows + 1,
         replayed=0 if brought else _replayed(recipe, saved),
-        certified=0 if brought else recipe.certificate.retrainings + (recipe.certificate.singles or 0),
+        certified=0 if brought else _certified(recipe),
         banked=_banked(recipe, clusters, data.info.num_classes),
         workers=1 if recipe.general.device == "cuda" else max(1, num_cores() // trains),
         trained_at_a_time=budget.fitting(network, TRAINING, training.batch_size),

@@ -26,6 +26,7 @@ from ddm_framework.recipe.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["training.epochs=5", "matching.steps=2", "study.queries=3", "study.show=1", "clusterer.clusters_per_class=2"]
+SMALL += ["certificate.retrainings=3", "certificate.singles=3"]
 
 
 def blocks(page: str, language: str) -> list[str]:

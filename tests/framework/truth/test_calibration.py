@@ -16,6 +16,7 @@ from torch import Tensor
 import ddm_framework
 from ddm_framework import DDMError, RecipeError, Run
 from ddm_framework.online import log_odds
+from ddm_framework.recipe.settings import Certificate
 from ddm_framework.truth import amounts_of, bank_logits, explained, retrained
 from ddm_framework.truth.agreement import leave_one_out_spearman, sampled_explained_interval
 from ddm_framework.truth.calibration import Calibration, Fidelity, SingleEffects, named_and_random, without_each
@@ -133,6 +134,11 @@ def test_without_its_networks_directions_alone_are_told(run: Run, tmp_path: Path
     opened = ddm_framework.open_run(moved)
     assert opened.amounts(opened.workspace.queries_of("test").images) is None
     assert not (moved.parent / "bank").exists()  # a question retrains nothing
+
+
+def test_no_retrainings_leave_singles_out_too() -> None:
+    assert Certificate.model_validate({"retrainings": 20, "singles": 10}).changed({"retrainings": 0}).retrainings == 0
+    assert Certificate.model_validate({"retrainings": 0, "singles": 10}).retrainings == 0
 
 
 def test_without_singles_there_are_no_amounts(tmp_path: Path) -> None:
