@@ -32,8 +32,8 @@ class Certified:
     section: Section
 
     def added_to(self, report: Report) -> Report:
-        """The report, with the certificate behind its first section."""
-        sections = [*report.sections[:1], self.section, *report.sections[1:]]
+        """The report, with the certificate behind what was asked and its answers."""
+        sections = [*report.sections[:2], self.section, *report.sections[2:]]
         return replace(report, sections=sections, metrics={**report.metrics, "certificate": self.metrics})
 
 
