@@ -45,6 +45,11 @@ class StoredImages:
         rows = torch.arange(len(pixels), device=pixels.device)
         return cls(pixels, _channels(mean), _channels(std), rows, pixels.device)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Only these images go to another process, not the pixels that others share with them."""
+        rows = torch.arange(len(self), device=self.rows.device)
+        return type(self), (self.pixels[self.rows], self.mean, self.std, rows, self.device)
+
     def __len__(self) -> int:
         return len(self.rows)
 

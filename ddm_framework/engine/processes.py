@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,26 +91,33 @@ def _done(
     pool: _Pool, sent: Common, tasks: Iterable[Any], units: int, advance: Callable[[], None]
 ) -> Iterator[tuple[int, Any]]:
     """The results of the tasks as they come; few tasks are on their way at a time, for each holds memory."""
-    running: dict[Future[bytes], int] = {}
-    for number, task in enumerate(tasks):
-        content = packed(task)
+    running: dict[Future[bytes | None], tuple[int, bytes]] = {}
+    known = replace(sent, content=None)
+
+    def submit(number: int, task: bytes, common: Common) -> None:
         with _apart():
-            running[pool.submit(execute, sent, content)] = number
-        if len(running) >= _AHEAD * pool.workers:
-            yield from _finished(running, units, advance)
+            running[pool.submit(execute, common, task)] = number, task
+
+    def finished() -> Iterator[tuple[int, Any]]:
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for each in sorted(done, key=running.__getitem__):
+            number, task = running.pop(each)
+            content = each.result()
+            if content is None:
+                submit(number, task, sent)
+                continue
+            found = result_of(content)
+            for _ in range(units):
+                advance()
+            yield number, found
+
+    for number, task in enumerate(tasks):
+        # What is common goes to each worker once: most likely with its first task, or when it says that it lacks it.
+        submit(number, packed(task), sent if number < pool.workers else known)
+        while len(running) >= _AHEAD * pool.workers:
+            yield from finished()
     while running:
-        yield from _finished(running, units, advance)
-
-
-def _finished(running: dict[Future[bytes], int], units: int, advance: Callable[[], None]) -> Iterator[tuple[int, Any]]:
-    """Wait for some of the tasks, and hand on their results."""
-    done, _ = wait(running, return_when=FIRST_COMPLETED)
-    for each in sorted(done, key=running.__getitem__):
-        number = running.pop(each)
-        found = result_of(each.result())
-        for _ in range(units):
-            advance()
-        yield number, found
+        yield from finished()
 
 
 def _why(error: BrokenProcessPool) -> str:

@@ -25,12 +25,12 @@ class Common:
 
     Attributes:
         name: by which a worker knows what it has unpacked already.
-        content: packed.
+        content: packed; None for a worker that has it.
         threads: that each worker computes with.
     """
 
     name: str
-    content: bytes
+    content: bytes | None
     threads: int
 
     @classmethod
@@ -70,8 +70,10 @@ def _local_plugins_by_value() -> Iterator[None]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def execute(common: Common, task: bytes) -> bytes:
-    """Do a task in a worker: its result, packed, or a packed `Failure`."""
+def execute(common: Common, task: bytes) -> bytes | None:
+    """Do a task in a worker: its result, packed, or a packed `Failure`; None if it needs what is common first."""
+    if common.content is None and common.name not in _KNOWN:
+        return None
     try:
         work, values = _unpacked(common)
         return packed(work(values, pickle.loads(task), nothing))
@@ -83,6 +85,7 @@ def _unpacked(common: Common) -> tuple[Work, Any]:
     """What is common, unpacked once for all tasks that this worker gets."""
     known = _KNOWN.get(common.name)
     if known is None:
+        assert common.content is not None
         _KNOWN.clear()
         _prepared(common.threads)
         try:
